@@ -1,0 +1,162 @@
+"""A session: one recording of one subject by many views, described by `session.json` in the session's folder.
+
+Every path in it is relative to that folder and may not leave it. Stages read the description and never change it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from core.cameras import LensModel
+from core.clock import parse_rate
+from core.errors import InputError
+from core.files import inside, read_json, write_json
+
+SCHEMA = "action-motifs/session/1"
+Role = Literal["room", "left_foot", "right_foot", "handheld"]
+FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera of a session.
+
+    Attributes:
+        id: unique name, also the name of its files in every stage.
+        role: a static camera of the room, a camera on a foot, or stills taken by hand.
+        size_px: width and height of the pixel frame that lens and keypoints live in.
+        video: video file; None for stills or bare keypoints.
+        images: folder of stills (hand-held photographs, each from its own place).
+        num_frames: frames in the video (or keypoint sequence).
+        frame_rate: frames a second as a rational, "30000/1001".
+        lens_model: model to calibrate.
+        lens_images: folder of stills, or a video, of the lens board.
+        row_time_s: rolling shutter: readout time of one row, seconds; row v is exposed at `t + v * row_time_s`.
+        keypoints: folder or file of another tool's 2D detections.
+        keypoints_format: its layout.
+        keypoints_skeleton: name of its skeleton.
+        picture_from_px: (scale, dx, dy) from the pixel frame above to the video's own pixels, for videos that were
+            rescaled or padded after calibration: `picture = scale * px + (dx, dy)`.
+    """
+
+    id: str
+    role: Role
+    size_px: tuple[int, int]
+    video: str | None = None
+    images: str | None = None
+    num_frames: int = 0
+    frame_rate: str = "30"
+    lens_model: LensModel = "radtan"
+    lens_images: str | None = None
+    row_time_s: float = 0.0
+    keypoints: str | None = None
+    keypoints_format: Literal["openpose", "coco", "mmpose"] | None = None
+    keypoints_skeleton: str | None = None
+    picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0)
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+        return parse_rate(self.frame_rate)
+
+    @property
+    def is_foot(self) -> bool:
+        """Whether the camera rides on a foot."""
+        return self.role in FOOT_ROLES
+
+
+@dataclass(frozen=True)
+class Session:
+    """The description of a recording.
+
+    Attributes:
+        folder: where the session lives; not part of the file.
+        id: unique name of the session.
+        subject: name of the person annotated; sessions of one subject share a body shape.
+        views: all cameras.
+        rate: instants a second of the annotation.
+        targets: file that describes the boards and markers (`capture.targets`).
+        spans_s: named stretches of the recording on the session clock: `calibration` (the marker rig is carried),
+            `motion` (to be annotated). A stretch that is not named is the whole recording.
+    """
+
+    folder: Path
+    id: str
+    subject: str
+    views: tuple[View, ...]
+    rate: str = "30"
+    targets: str | None = None
+    spans_s: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids = [view.id for view in self.views]
+        if len(set(ids)) != len(ids):
+            raise InputError(self.id, f"view ids repeat: {ids}", "give every view its own id in session.json")
+
+    def __getitem__(self, view_id: str) -> View:
+        for view in self.views:
+            if view.id == view_id:
+                return view
+        names = ", ".join(view.id for view in self.views)
+        raise InputError(view_id, f"the session has no such view, only {names}", "check the view's id")
+
+    def of_role(self, *roles: Role) -> tuple[View, ...]:
+        """Views with one of these roles, in order."""
+        return tuple(view for view in self.views if view.role in roles)
+
+    def path(self, relative: str) -> Path:
+        """A file of the session; refuses a path that leaves the folder."""
+        return inside(self.folder, relative)
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage's result (`04_rig`)."""
+        return self.folder / name
+
+    def save(self) -> None:
+        """Writes `session.json`."""
+        data = dataclasses.asdict(self)
+        del data["folder"]
+        write_json(self.folder / "session.json", {"schema": SCHEMA, **data})
+
+    @staticmethod
+    def load(folder: Path) -> Session:
+        """Reads `session.json`.
+
+        Raises:
+            InputError: if the folder or file is missing, of another schema, or has unknown or wrong fields.
+        """
+        if not folder.is_dir():
+            raise InputError(
+                str(folder), "there is no such session folder", "check the path, or make it with `motifs ingest`"
+            )
+        path = folder / "session.json"
+        if not path.is_file():
+            raise InputError(str(folder), "it holds no session.json", "make one with `motifs ingest`")
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise InputError(str(path), f"schema is {found!r}, not {SCHEMA!r}", "make it again with `motifs ingest`")
+        fields = {key: value for key, value in data.items() if key != "schema"}
+        try:
+            views = tuple(_view_from_json(view) for view in fields.pop("views"))
+            spans = {name: (float(a), float(b)) for name, (a, b) in fields.pop("spans_s", {}).items()}
+            return Session(folder=folder, views=views, spans_s=spans, **fields)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                str(path), f"a field is missing, unknown or of the wrong kind ({error})", "repair it"
+            ) from error
+
+
+def _view_from_json(data: Mapping[str, Any]) -> View:
+    fields = dict(data)
+    width, height = fields.pop("size_px")
+    scale, dx, dy = fields.pop("picture_from_px", (1.0, 0.0, 0.0))
+    view = View(size_px=(int(width), int(height)), picture_from_px=(float(scale), float(dx), float(dy)), **fields)
+    if view.role not in get_args(Role):
+        raise ValueError(f"role {view.role!r} of view {view.id!r}")
+    return view

@@ -1,0 +1,195 @@
+"""Files that are complete or absent: atomic writes, content hashes, JSON with errors that name the file.
+
+Every writer goes to a hidden sibling first and is renamed into place, so a reader never meets half a file, and the same
+content always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import InputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_path(path: Path, *, ignore: frozenset[str] = frozenset({"manifest.json"})) -> str:
+    """Hash of a file, or of a folder's relative names and contents.
+
+    Args:
+        ignore: file names left out of a folder's hash. Manifests hold times of day, which are not content.
+
+    Raises:
+        InputError: if there is nothing at `path`.
+    """
+    if path.is_file():
+        return sha256_of_file(path)
+    if not path.is_dir():
+        raise InputError(str(path), "there is no such file or folder", "check the path")
+    digest = hashlib.sha256()
+    for entry in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in ignore):
+        digest.update(entry.relative_to(path).as_posix().encode() + b"\0" + sha256_of_file(entry).encode() + b"\n")
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renamed onto it on success, removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; renamed to it on success (replacing what was there), else removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        publish_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_folder(finished: Path, path: Path) -> None:
+    """Moves a finished folder to its final name; an older folder there gives way only once the new one can stand."""
+    retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(retired)
+    finished.rename(path)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes a compressed `.npz` atomically; the same arrays give the same bytes."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Reads every array of an `.npz`, refusing pickled content.
+
+    Raises:
+        InputError: if the file is missing, damaged, or holds Python objects.
+    """
+    require_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
+        raise InputError(str(path), f"not a readable .npz of plain arrays ({error})", "write it again") from error
+
+
+def to_jsonable(value: Any) -> Any:
+    """Plain JSON types from dataclasses, arrays, paths, fractions and tuples; NaN becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [to_jsonable(item) for item in items]
+    if isinstance(value, np.ndarray):
+        return to_jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return to_jsonable(value.item())
+    if isinstance(value, (Path, Fraction)):
+        return str(value)
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def dump_json(value: Any) -> str:
+    """The one JSON text form of this project: indented, keys in the writer's order, a newline at the end."""
+    return json.dumps(to_jsonable(value), indent=2, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file atomically."""
+    write_text(path, dump_json(value))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: if the file is missing or is not JSON.
+    """
+    require_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(str(path), f"not a JSON file ({error})", "repair it or write it again") from error
+
+
+def require_file(path: Path) -> Path:
+    """Returns `path` if a file is there.
+
+    Raises:
+        InputError: if not.
+    """
+    if not path.is_file():
+        raise InputError(str(path), "there is no such file", "check the path")
+    return path
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Joins a path that comes from a data file to its folder, and refuses one that would leave it.
+
+    Raises:
+        InputError: if `relative` is absolute or climbs out of `root`.
+    """
+    joined = (root / relative).resolve()
+    if Path(relative).is_absolute() or not joined.is_relative_to(root.resolve()):
+        raise InputError(relative, f"the path leaves its folder {root}", "keep the files inside the folder")
+    return joined
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_npz` would write."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

@@ -1,0 +1,351 @@
+"""The stage runner: from declared inputs and a config to one complete folder, resumable item by item.
+
+A stage is a function that calls `run_stage`. While it works, its files live in a hidden folder beside the result, one
+record for each finished item; when every item is done and the health figures hold, the folder is renamed into place.
+What exists under the final name is therefore complete. Killed at any moment, the next run redoes only unfinished items.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import multiprocessing
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import GateError, InputError, MotifsError, StageError
+from core.files import dump_json, publish_folder, read_json, sha256_of_file, sha256_of_path, to_jsonable, write_json
+from core.progress import progress
+
+_RECORDS = ".items"
+_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "av", "torch", "h5py", "trimesh", "smplx")
+
+Process = Callable[[str, Path], Mapping[str, Any]]
+Finish = Callable[[Path, Mapping[str, Mapping[str, Any]]], "Summary"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """One figure of a stage's result against its threshold; past it, the result is refused.
+
+    Attributes:
+        name: what is measured, with its unit (`reprojection_px`).
+        value: what came out; NaN counts as past the threshold.
+        limit: the threshold.
+        kind: whether `limit` is the largest or the smallest value allowed.
+        item: what the figure is about, where it is not the whole stage (a camera, a frame).
+        action: what the user can do when it is refused.
+    """
+
+    name: str
+    value: float
+    limit: float
+    kind: Literal["max", "min"]
+    action: str
+    item: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the figure holds."""
+        return self.value <= self.limit if self.kind == "max" else self.value >= self.limit
+
+    def __str__(self) -> str:
+        sign = {("max", True): "<=", ("max", False): ">", ("min", True): ">=", ("min", False): "<"}[self.kind, self.ok]
+        return f"{self.name} {self.value:.4g} {sign} {self.limit:.4g}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stage says about its whole result.
+
+    Attributes:
+        metrics: figures for the manifest and the report.
+        health: the few figures that decide whether the result may be used.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    health: Sequence[Health] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage did, as `manifest.json` beside its result holds it."""
+
+    path: Path
+    data: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of stage version, config and input contents."""
+        return str(self.data["fingerprint"])
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The stage's figures."""
+        metrics: Mapping[str, Any] = self.data["metrics"]
+        return metrics
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run that completed the result."""
+        return float(self.data["timing"]["seconds"])
+
+    @staticmethod
+    def read(out: Path) -> Manifest:
+        """The manifest of a finished stage.
+
+        Raises:
+            InputError: if the stage has not been run or its manifest is damaged.
+        """
+        path = out / "manifest.json"
+        data = read_json(path)
+        if not isinstance(data, dict) or "fingerprint" not in data:
+            raise InputError(
+                str(path), "not a manifest of this project", f"run the stage that makes {out.name} with --redo"
+            )
+        return Manifest(path, data)
+
+
+def run_stage(
+    name: str,
+    version: int,
+    *,
+    inputs: Mapping[str, Path],
+    config: Any,
+    out: Path,
+    items: Sequence[str],
+    process: Process,
+    finish: Finish,
+    max_failed_fraction: float = 0.0,
+    workers: int = 1,
+    redo: bool = False,
+) -> Manifest:
+    """Runs one stage to a complete folder `out`, or returns at once if it is there already.
+
+    Args:
+        name: the command that runs this stage, for messages (`calibrate rig`).
+        version: raised whenever the same inputs and config would give another result.
+        inputs: every file and folder the stage reads, by a short name; their contents are hashed.
+        config: a frozen dataclass; part of the fingerprint.
+        out: folder to make.
+        items: independent pieces of work (views, clips), by unique names that are good file names.
+        process: does one item, writing its files into the folder it is given, and returns facts for `finish`. Called
+            in other processes when `workers` > 1, so it must be picklable then. A `MotifsError` marks the item failed.
+        finish: combines the items that succeeded; gets the folder that holds all their files.
+        max_failed_fraction: share of items that may fail before the stage does.
+        workers: processes; the result does not depend on it.
+        redo: replace a result made from other inputs or settings.
+
+    Raises:
+        StageError: if `out` was made otherwise and `redo` is off, or too many items failed.
+        GateError: if a health figure lies past its threshold; the result is kept as `<out>.refused` to look at.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    identity = {
+        "stage": name,
+        "version": version,
+        "config": to_jsonable(config),
+        "inputs": {key: sha256_of_path(path) for key, path in sorted(inputs.items())},
+    }
+    fingerprint = hashlib.sha256(dump_json(identity).encode()).hexdigest()
+    with _lock(out):
+        if (existing := _reusable(out, identity, fingerprint, redo)) is not None:
+            return existing
+        partial = _open_partial(out, fingerprint)
+        records = _process_items(name, partial, items, process, workers)
+        failed = {item: record["failed"] for item, record in records.items() if "failed" in record}
+        if len(failed) > max_failed_fraction * len(items):
+            _raise_failed(name, records, failed, len(items), max_failed_fraction)
+        summary = finish(partial, {item: records[item]["facts"] for item in items if item not in failed})
+        data = {
+            **identity,
+            "fingerprint": fingerprint,
+            "code_version": code_version(),
+            "libraries": library_versions(),
+            "counts": {"ok": len(items) - len(failed), "failed": len(failed)},
+            "failed": failed,
+            "metrics": summary.metrics,
+            "health": [{**to_jsonable(h), "ok": h.ok} for h in summary.health],
+            "outputs": _list_outputs(partial),
+            "timing": {"started": started.isoformat(), "seconds": round(time.perf_counter() - clock, 3)},
+        }
+        return _publish(out, partial, data, summary.health)
+
+
+def no_items(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
+    """A `finish` for stages whose items are the whole result."""
+    return Summary()
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Holds the stage's folder; the system releases it if the process dies."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(f".{out.name}.lock")
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(out.name, "another process is working on it", "wait for it to end, or stop it") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _reusable(out: Path, identity: Mapping[str, Any], fingerprint: str, redo: bool) -> Manifest | None:
+    """The finished result if it may stand; refuses one that was made otherwise unless `redo`."""
+    if not out.exists() or redo:
+        return None
+    manifest = Manifest.read(out)
+    if manifest.fingerprint != fingerprint:
+        changes = ", ".join(_differences(manifest.data, identity))
+        raise StageError(
+            str(out), f"was made otherwise: {changes}", f"run `motifs {identity['stage']}` with --redo to replace it"
+        )
+    missing = [f for f in manifest.data["outputs"] if not (out / f).is_file()]
+    if missing:
+        raise StageError(str(out), f"{missing[0]} is missing from it", f"run `motifs {identity['stage']}` with --redo")
+    return manifest
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two stage identities, in words."""
+    if old.get("stage") != new["stage"]:
+        return [f"by stage {old.get('stage')!r}"]
+    changes = (
+        [f"stage version {old.get('version')} -> {new['version']}"] if old.get("version") != new["version"] else []
+    )
+    for part, label in (("config", "setting"), ("inputs", "input")):
+        before, after = old.get(part) or {}, new[part] or {}
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                detail = f" {before.get(key)} -> {after.get(key)}" if part == "config" else " has changed"
+                changes.append(f"{label} {key}{detail}")
+    return changes or ["for reasons its manifest does not hold"]
+
+
+def _open_partial(out: Path, fingerprint: str) -> Path:
+    """The working folder; work begun under another fingerprint is discarded."""
+    partial = out.with_name(f".{out.name}.partial")
+    marker = partial / _RECORDS / "fingerprint"
+    if not marker.is_file() or marker.read_text() != fingerprint:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / _RECORDS).mkdir(parents=True)
+        marker.write_text(fingerprint)
+    # what a killed run left of files it was writing, and of a result it was replacing
+    for leftover in partial.rglob(".*.part*"):
+        leftover.unlink()
+    for leftover in out.parent.glob(f".{out.name}.*.old"):
+        shutil.rmtree(leftover)
+    return partial
+
+
+def _process_items(
+    name: str, partial: Path, items: Sequence[str], process: Process, workers: int
+) -> dict[str, Mapping[str, Any]]:
+    """Does every item that has no record yet; returns all records."""
+    if len(set(items)) != len(items):
+        raise StageError(name, f"items repeat: {sorted(items)}", "give every item its own name")
+    waiting = [item for item in items if not (partial / _RECORDS / f"{item}.json").is_file()]
+    with progress(name, len(items)) as advance:
+        advance(len(items) - len(waiting))
+        if workers > 1 and len(waiting) > 1:
+            # spawn, not fork: torch and OpenCV hold threads that do not survive a fork
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
+                for _ in pool.map(_do_item, [partial] * len(waiting), waiting, [process] * len(waiting)):
+                    advance()
+        else:
+            for item in waiting:
+                _do_item(partial, item, process)
+                advance()
+    return {item: read_json(partial / _RECORDS / f"{item}.json") for item in items}
+
+
+def _do_item(partial: Path, item: str, process: Process) -> None:
+    """Processes one item in a folder of its own, moves its files over, and only then records it."""
+    scratch = partial / f".{item}.scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        record: dict[str, Any] = {"facts": process(item, scratch)}
+    except MotifsError as error:
+        record = {"failed": {"item": error.item, "problem": error.problem, "action": error.action}}
+    else:
+        for path in sorted(p for p in scratch.rglob("*") if p.is_file()):
+            target = partial / path.relative_to(scratch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    shutil.rmtree(scratch)
+    write_json(partial / _RECORDS / f"{item}.json", record)
+
+
+def _raise_failed(
+    name: str, records: Mapping[str, Any], failed: Mapping[str, Mapping[str, str]], total: int, allowed: float
+) -> None:
+    first = next(iter(failed.values()))
+    if len(failed) == 1:
+        raise StageError(first["item"], first["problem"], first["action"])
+    raise StageError(
+        name,
+        f"{len(failed)} of {total} items failed, {allowed:.0%} allowed ({', '.join(failed)}); the first, "
+        f"{first['item']}: {first['problem']}",
+        first["action"],
+    )
+
+
+def _list_outputs(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _RECORDS not in p.parts)
+    return {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in files if p.name != "manifest.json"}
+
+
+def _publish(out: Path, partial: Path, data: Mapping[str, Any], health: Sequence[Health]) -> Manifest:
+    """Renames the working folder to its final name, or to `<out>.refused` if a health figure does not hold."""
+    refused_folder = out.with_name(f"{out.name}.refused")
+    shutil.rmtree(refused_folder, ignore_errors=True)
+    refused = [figure for figure in health if not figure.ok]
+    write_json(partial / "manifest.json", data)
+    if refused:
+        shutil.rmtree(partial / _RECORDS)
+        partial.rename(refused_folder)
+        worst = refused[0]
+        also = f" (also {'; '.join(f'{h.item} {h}'.strip() for h in refused[1:])})" if len(refused) > 1 else ""
+        raise GateError(worst.item or str(data["stage"]), f"{worst}{also}, see {refused_folder}", worst.action)
+    shutil.rmtree(partial / _RECORDS)
+    publish_folder(partial, out)
+    return Manifest.read(out)
+
+
+@cache
+def code_version() -> str:
+    """Commit of the checkout this code runs from, or the installed version."""
+    folder = Path(__file__).resolve().parent.parent
+    if (folder / ".git").exists():
+        call = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+        answer = subprocess.run(call, capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            return answer.stdout.strip()
+    return importlib.metadata.version("action-motifs")
+
+
+@cache
+def library_versions() -> Mapping[str, str]:
+    """Versions of the libraries whose numbers a result may depend on."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
