@@ -99,7 +99,8 @@ class Lens:
         w, h = self.size_px
         m = margin_px - 0.5
         with np.errstate(invalid="ignore"):
-            return (px[..., 0] >= m) & (px[..., 0] <= w - 1 - m) & (px[..., 1] >= m) & (px[..., 1] <= h - 1 - m)
+            inside = (px[..., 0] >= m) & (px[..., 0] <= w - 1 - m) & (px[..., 1] >= m) & (px[..., 1] <= h - 1 - m)
+        return np.asarray(inside)
 
     def project(self, points_in_cam: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
         """Pixels of points in the camera frame (metres); NaN where the lens cannot see them."""
@@ -183,7 +184,7 @@ def _distort(lens: Lens, points: np.ndarray, *, jacobians: bool) -> tuple[np.nda
 
 def _distort_perspective(lens: Lens, points: np.ndarray, jacobians: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     z = np.where(points[..., 2] > _NEAR, points[..., 2], np.nan)
-    x, y = points[..., 0] / z, points[..., 1] / z
+    x, y = np.asarray(points[..., 0] / z), np.asarray(points[..., 1] / z)
     x = np.where(x * x + y * y < _radial_limit(lens) ** 2, x, np.nan)
     distorted, by_xy, by_distortion = _perspective_polynomial(lens, x, y, jacobians)
     if not jacobians:

@@ -116,7 +116,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """
     require_file(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
         raise InputError(str(path), f"not a readable .npz of plain arrays ({error})", "write it again") from error

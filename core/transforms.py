@@ -77,7 +77,7 @@ def geodesic(Ra: Float[np.ndarray, "*batch 3 3"], Rb: Float[np.ndarray, "*batch 
         ),
         axis=-1,
     )
-    return np.arctan2(sine, np.trace(difference, axis1=-2, axis2=-1) - 1)
+    return np.asarray(np.arctan2(sine, np.trace(difference, axis1=-2, axis2=-1) - 1))
 
 
 def matrix_to_rot6d(R: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 6"]:

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import InputError
+from core.files import (
+    atomic_folder,
+    atomic_path,
+    inside,
+    npz_bytes,
+    publish_folder,
+    read_json,
+    read_npz,
+    sha256_of_path,
+    to_jsonable,
+    write_json,
+    write_npz,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_json(target, {"old": 1})
+    with pytest.raises(RuntimeError, match="power cut"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("power cut")
+    assert read_json(target) == {"old": 1}
+    assert os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out") as folder:
+        (folder / "x").write_text("1")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    for content in ("1", "2"):
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "x").write_text(content)
+    assert (tmp_path / "out" / "x").read_text() == "2"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_publishing_replaces_the_older_folder(tmp_path: Path) -> None:
+    for name in ("new", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    publish_folder(tmp_path / "new", tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_npz_bytes_depend_on_content_alone(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(5.0), "name": np.array("SMPL")}
+    write_npz(tmp_path / "one.npz", arrays)
+    assert (tmp_path / "one.npz").read_bytes() == npz_bytes(arrays)
+    again = read_npz(tmp_path / "one.npz")
+    np.testing.assert_array_equal(again["a"], arrays["a"])
+    assert str(again["name"]) == "SMPL"
+
+
+def test_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", a=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match=r"bad\.npz: not a readable \.npz"):
+        read_npz(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04half", b"\x93NUMPY"])
+def test_damaged_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(InputError):
+        read_npz(tmp_path / "bad.npz")
+
+
+def test_damaged_json_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"a": ')
+    with pytest.raises(InputError, match=r"bad\.json: not a JSON file"):
+        read_json(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_json_types() -> None:
+    value = {"f": Fraction(30000, 1001), "a": np.array([1.0, np.nan]), "p": Path("x/y"), "n": np.int64(3), "t": (1, 2)}
+    assert to_jsonable(value) == {"f": "30000/1001", "a": [1.0, None], "p": "x/y", "n": 3, "t": [1, 2]}
+
+
+@given(st.text(st.sampled_from("ab./"), min_size=1, max_size=12))
+def test_paths_from_files_never_leave_their_folder(tmp_path_factory: pytest.TempPathFactory, relative: str) -> None:
+    root = tmp_path_factory.getbasetemp()
+    try:
+        found = inside(root, relative)
+    except InputError:
+        return
+    assert found.is_relative_to(root.resolve())
+
+
+@pytest.mark.parametrize("relative", ["../x", "/etc/passwd", "a/../../x"])
+def test_climbing_paths_are_refused(tmp_path: Path, relative: str) -> None:
+    with pytest.raises(InputError, match="leaves its folder"):
+        inside(tmp_path, relative)
+
+
+def test_folder_hash_sees_names_and_content_but_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = sha256_of_path(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    assert sha256_of_path(tmp_path) == first
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert sha256_of_path(tmp_path) != first
+    with pytest.raises(InputError, match="no such file or folder"):
+        sha256_of_path(tmp_path / "absent")
