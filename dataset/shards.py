@@ -1,0 +1,239 @@
+"""Shards: HDF5 files that hold many clips each, chunked along time so that a random window reads only its own frames.
+
+The same clips give the same bytes: no times are stored, groups are written in order, the file format version is pinned.
+Every clip carries the SHA-256 of its content, every shard's hash stands in `meta/info.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from core.errors import InputError
+from core.files import read_json
+from dataset.features import LAYOUT, REFERENCE_LEG_M, FeatureStats
+from dataset.resample import Motion, motion_of
+from dataset.schema import (
+    CONVENTIONS,
+    FIELDS,
+    OPTIONAL_FIELDS,
+    SCHEMA,
+    Clip,
+    ClipInfo,
+    ClipLabels,
+    DatasetInfo,
+    clips_from_json,
+    require_schema,
+)
+
+Compression = Literal["gzip", "lzf", "none"]
+# About 8 s at 30 fps: a 30-s window reads at most one chunk more than it needs at either end.
+CHUNK_FRAMES = 256
+_LIBVER = ("v110", "v110")
+_LABEL_NAMES = ("rate", "subject", "session", "gender", "body_model", "body_model_sha256")
+_MOTION_FIELDS = ("poses", "joints_m", "contacts", "valid", "reasons", "joint_covariance")
+
+
+def content_sha256(clip: Clip) -> str:
+    """Hash of a clip's arrays and labels, independent of compression, chunking and HDF5's own version."""
+    digest = hashlib.sha256(json.dumps(_attributes(clip), sort_keys=True).encode())
+    for name, array in clip.arrays().items():
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _attributes(clip: Clip) -> dict[str, Any]:
+    """A clip's attributes in the shard: everything a reader needs that is not an array."""
+    labels = clip.labels
+    return {
+        **CONVENTIONS,
+        **{name: getattr(labels, name) for name in _LABEL_NAMES},
+        "start_s": float(labels.start_s),
+        "num_betas": len(clip.betas),
+        "action_names": json.dumps(list(labels.action_names)),
+        "provenance": json.dumps(dict(labels.provenance), sort_keys=True),
+    }
+
+
+@contextlib.contextmanager
+def new_shard(path: Path) -> Iterator[h5py.File]:
+    """Opens a new shard for writing; the same clips written to it in the same order give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", libver=_LIBVER) as file:
+        file.attrs["schema"] = SCHEMA
+        file.create_group("clips")
+        yield file
+
+
+def write_clip(file: h5py.File, clip: Clip, compression: Compression) -> str:
+    """Appends a clip to a shard; returns its content's SHA-256."""
+    group = file["clips"].create_group(clip.id)
+    for name, array in clip.arrays().items():
+        filters: dict[str, Any] = {}
+        if array.ndim > 1 or name == "reasons":
+            filters = {"chunks": (min(len(array), CHUNK_FRAMES), *array.shape[1:])}
+            if compression != "none":
+                filters |= {"compression": compression, "shuffle": array.dtype.itemsize > 1}
+        group.create_dataset(name, data=array, track_times=False, **filters)
+    for key, value in _attributes(clip).items():
+        group.attrs[key] = value
+    sha256 = content_sha256(clip)
+    group.attrs["sha256"] = sha256
+    return sha256
+
+
+def copy_clip(source: h5py.File, target: h5py.File, clip_id: str) -> None:
+    """Copies a clip from one shard to another without decompressing it."""
+    source.copy(source["clips"][clip_id], target["clips"], name=clip_id)
+
+
+def stored_bytes(file: h5py.File, clip_id: str) -> int:
+    """Size of a clip's arrays in the file, compressed."""
+    return sum(int(dataset.id.get_storage_size()) for dataset in file["clips"][clip_id].values())
+
+
+def read_clip(file: h5py.File, clip_id: str, start: int = 0, stop: int | None = None) -> Clip:
+    """Frames `start` to `stop` of a clip of an open shard."""
+    group = file["clips"][clip_id]
+    attributes = group.attrs
+    labels = ClipLabels(
+        **{name: str(attributes[name]) for name in _LABEL_NAMES},
+        start_s=float(attributes["start_s"]),
+        action_names=tuple(json.loads(attributes["action_names"])),
+        provenance=json.loads(attributes["provenance"]),
+    )
+    names = [name for name in FIELDS if name in group or name not in OPTIONAL_FIELDS]
+    return Clip(clip_id, labels, **_read_fields(group, names, start, stop))
+
+
+def _read_fields(group: h5py.Group, names: Collection[str], start: int, stop: int | None) -> dict[str, np.ndarray]:
+    return {name: group[name][()] if FIELDS[name][0][0] != "T" else group[name][start:stop] for name in names}
+
+
+class AmdDataset:
+    """A dataset folder, read lazily: opening it reads `meta/`, a shard is opened when its first clip is asked for.
+
+    Safe to hand to other processes: open files are neither pickled nor shared over a fork.
+
+    Args:
+        path: the dataset's folder.
+
+    Raises:
+        InputError: if it is no dataset, of another schema version, or a shard is missing or truncated.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "meta" / "info.json").is_file():
+            raise InputError(str(path), "it holds no meta/info.json", "make a dataset with `motifs build`")
+        info_path, clips_path = path / "meta" / "info.json", path / "meta" / "clips.json"
+        self.info: DatasetInfo = DatasetInfo.from_json(read_json(info_path), info_path)
+        self.clips: tuple[ClipInfo, ...] = clips_from_json(read_json(clips_path), clips_path)
+        self._by_id = {clip.id: clip for clip in self.clips}
+        self._files: dict[str, h5py.File] = {}
+        self._pid = os.getpid()
+        for shard in self.info.shards:
+            self._require_whole(shard.name, shard.num_bytes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}, "_pid": -1}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, clip_id: str) -> ClipInfo:
+        try:
+            return self._by_id[clip_id]
+        except KeyError as error:
+            raise InputError(clip_id, f"{self.path} has no such clip", "see meta/clips.json for its clips") from error
+
+    def of_split(self, split: str) -> tuple[ClipInfo, ...]:
+        """Clips of a split (`train`, `val`, `test`, or `all`)."""
+        return tuple(clip for clip in self.clips if split in ("all", clip.split))
+
+    def read(self, clip_id: str, start: int = 0, stop: int | None = None) -> Clip:
+        """Frames `start` to `stop` of a clip, every field.
+
+        Raises:
+            InputError: if there is no such clip or its shard is damaged.
+        """
+        info = self[clip_id]
+        with self._reading(info):
+            return read_clip(self._open(info.shard), clip_id, start, stop)
+
+    def read_fields(
+        self, clip_id: str, names: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Some arrays of a clip only."""
+        info = self[clip_id]
+        with self._reading(info):
+            return _read_fields(self._open(info.shard)["clips"][clip_id], names, start, stop)
+
+    def motion(self, clip_id: str, start: int = 0, stop: int | None = None) -> Motion:
+        """What features are made of, for frames `start` to `stop`, with the clip's own body normalisation."""
+        info = self[clip_id]
+        arrays = self.read_fields(clip_id, _MOTION_FIELDS, start, stop)
+        return motion_of(arrays, float(info.frame_rate), body_scale(info))
+
+    def stats(self) -> FeatureStats:
+        """Mean and standard deviation of the frame vectors of the training split (`meta/stats.json`)."""
+        path = self.path / "meta" / "stats.json"
+        data = read_json(path)
+        require_schema(data.get("schema") if isinstance(data, dict) else None, path)
+        mean, sd = np.array(data["mean"], float), np.array(data["sd"], float)
+        if mean.shape != (LAYOUT.size,) or sd.shape != (LAYOUT.size,):
+            raise InputError(str(path), f"statistics of {mean.shape} values, not {LAYOUT.size}", "run `motifs build`")
+        return FeatureStats(float(data["rate_hz"]), mean, sd, int(data["num_frames"]))
+
+    def close(self) -> None:
+        """Closes the shards; they open again when needed."""
+        for file in self._files.values():
+            file.close()
+        self._files = {}
+
+    def _require_whole(self, shard: str, num_bytes: int) -> None:
+        path = self.path / "data" / shard
+        if not path.is_file():
+            raise InputError(str(path), "this shard is missing", "copy it again, or run `motifs build` with --redo")
+        size = path.stat().st_size
+        if size != num_bytes:
+            raise InputError(
+                str(path),
+                f"truncated or changed: {size} bytes, {num_bytes} expected",
+                "copy it again, or run `motifs build` with --redo",
+            )
+
+    def _open(self, shard: str) -> h5py.File:
+        if self._pid != os.getpid():  # a forked worker must not share the parent's file positions
+            self._files, self._pid = {}, os.getpid()
+        if shard not in self._files:
+            file = h5py.File(self.path / "data" / shard, "r")
+            require_schema(file.attrs.get("schema"), self.path / "data" / shard)
+            self._files[shard] = file
+        return self._files[shard]
+
+    @contextlib.contextmanager
+    def _reading(self, info: ClipInfo) -> Iterator[None]:
+        """Names the clip in whatever HDF5 says about damaged bytes."""
+        try:
+            yield
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                f"clip {info.id} in {self.path / 'data' / info.shard}",
+                f"damaged ({error})",
+                "run `motifs verify`, then copy the shard again or run `motifs build` with --redo",
+            ) from error
+
+
+def body_scale(info: ClipInfo) -> float:
+    """The factor that normalises a clip's body; 1 where its legs were never seen whole."""
+    return REFERENCE_LEG_M / info.leg_m if info.leg_m > 0 else 1.0
