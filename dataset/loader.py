@@ -7,8 +7,9 @@ resumes in the middle of an epoch by asking for its next step, and ranks ask for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def window_refs(
     return tuple(refs)
 
 
-def collate(windows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def collate(windows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """A batch: each array stacked along a new first axis."""
     return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 
@@ -83,7 +84,7 @@ class WindowReader:
         self._budget = cache_mb << 20
         self._cache: OrderedDict[str, Motion] = OrderedDict()
 
-    def read(self, ref: WindowRef) -> dict[str, np.ndarray]:
+    def read(self, ref: WindowRef) -> dict[str, Any]:
         """One window, padded at its end with zeros that `valid` marks.
 
         Returns:

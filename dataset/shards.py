@@ -234,6 +234,11 @@ class AmdDataset:
             ) from error
 
 
+def motion_from_clip(clip: Clip, scale: float) -> Motion:
+    """What features are made of, for a clip in memory."""
+    return motion_of(clip.arrays(), float(clip.rate), scale)
+
+
 def body_scale(info: ClipInfo) -> float:
     """The factor that normalises a clip's body; 1 where its legs were never seen whole."""
     return REFERENCE_LEG_M / info.leg_m if info.leg_m > 0 else 1.0

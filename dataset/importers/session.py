@@ -1,0 +1,130 @@
+"""The project's own sessions: `07_smpl/smpl.npz` as the fit writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from core.clock import frame_times, parse_rate
+from core.errors import InputError
+from core.files import read_json, read_npz
+from dataset.schema import NUM_JOINTS, REASON_OK, Clip, ClipLabels
+
+STAGE = "07_smpl"
+# A frame that the fit calls invalid without saying why.
+REASON_UNSPECIFIED = -2
+# The instants are a grid by contract; a tenth of a frame is far above rounding and far below a lost frame.
+_MAX_GRID_ERROR_FRAMES = 0.1
+_SHAPES: dict[str, tuple[int | str, ...]] = {
+    "t_s": ("T",),
+    "poses": ("T", 72),
+    "trans": ("T", 3),
+    "joints_m": ("T", NUM_JOINTS, 3),
+    "joint_covariance": ("T", NUM_JOINTS, 3, 3),
+    "joint_valid": ("T", NUM_JOINTS),
+    "frame_valid": ("T",),
+    "reasons": ("T",),
+    "contacts": ("T", 4),
+}
+
+
+def require_fit(session_dir: Path) -> Path:
+    """The fit's result of a session.
+
+    Raises:
+        InputError: if the session has none, with the command that makes it.
+    """
+    if not (session_dir / "session.json").is_file():
+        raise InputError(str(session_dir), "it holds no session.json", "give a session folder or AMASS .npz files")
+    path = session_dir / STAGE / "smpl.npz"
+    if not path.is_file():
+        raise InputError(str(session_dir), f"it has no {STAGE}/smpl.npz", f"fit it first: `motifs fit {session_dir}`")
+    return path
+
+
+def session_names(session_dir: Path) -> tuple[str, str]:
+    """(session id, subject) from `session.json`."""
+    path = session_dir / "session.json"
+    data = read_json(path)
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("id", "subject")):
+        raise InputError(str(path), "it names no id and subject", "make it again with `motifs ingest`")
+    return data["id"], data["subject"]
+
+
+def read_session(session_dir: Path, item: str) -> Clip:
+    """The whole fitted sequence of a session, not yet cut; invalid frames carry their reason.
+
+    Args:
+        session_dir: session folder.
+        item: id for the sequence, unique in the dataset.
+
+    Raises:
+        InputError: if the fit is missing, damaged, or not on an even time grid.
+    """
+    path = require_fit(session_dir)
+    session, subject = session_names(session_dir)
+    data = read_npz(path)
+    _check(data, path)
+    manifest = path.with_name("manifest.json")
+    provenance = {"source": "session", "session": session}
+    if manifest.is_file():
+        provenance["fit_fingerprint"] = str(read_json(manifest).get("fingerprint", ""))
+    labels = ClipLabels(
+        rate=str(_rate(data, path)),
+        subject=subject,
+        session=session,
+        start_s=float(data["t_s"][0]),
+        gender=str(data.get("gender", "neutral")),
+        body_model=str(data.get("body_model", "")),
+        body_model_sha256=str(data.get("body_model_sha256", "")),
+        provenance=provenance,
+    )
+    reasons = data["reasons"].astype(np.int32)
+    reasons[~data["frame_valid"].astype(bool) & (reasons == REASON_OK)] = REASON_UNSPECIFIED
+    # a measured frame may carry a remark; only what the fit calls invalid is
+    reasons[data["frame_valid"].astype(bool)] = REASON_OK
+    upper = np.triu_indices(3)
+    return Clip(
+        item,
+        labels,
+        poses=data["poses"].reshape(-1, NUM_JOINTS, 3).astype(np.float32),
+        trans=data["trans"].astype(np.float32),
+        betas=data["betas"].astype(np.float32).reshape(-1),
+        joints_m=data["joints_m"].astype(np.float32),
+        joint_covariance=data["joint_covariance"][..., upper[0], upper[1]].astype(np.float32),
+        valid=data["joint_valid"].astype(bool),
+        reasons=reasons,
+        contacts=data["contacts"].astype(np.float32),
+    )
+
+
+def _rate(data: dict[str, np.ndarray], path: Path) -> str:
+    """The rational rate, checked against the times."""
+    found = data.get("rate", data.get("mocap_frame_rate"))
+    if found is None:
+        raise InputError(str(path), "it states no frame rate", "run `motifs fit` with --redo")
+    rate = parse_rate(found.item() if found.dtype.kind in "iuf" else str(found))
+    grid = frame_times(len(data["t_s"]), rate, float(data["t_s"][0]))
+    error = float(np.abs(data["t_s"] - grid).max() * float(rate))
+    if not error < _MAX_GRID_ERROR_FRAMES:
+        raise InputError(
+            str(path), f"its times leave the grid of {rate} Hz by {error:.2f} frames", "run `motifs fit` with --redo"
+        )
+    return f"{rate.numerator}/{rate.denominator}"
+
+
+def _check(data: dict[str, np.ndarray], path: Path) -> None:
+    """Refuses a file whose arrays are missing or do not fit together."""
+    problem = ""
+    num_frames = len(data["t_s"]) if "t_s" in data and data["t_s"].ndim else 0
+    for name, shape in _SHAPES.items():
+        expected = tuple(num_frames if size == "T" else size for size in shape)
+        if name not in data or "betas" not in data:
+            problem = f"it has no {name if name not in data else 'betas'}"
+        elif data[name].shape != expected:
+            problem = f"{name} is {data[name].shape}, not {expected}"
+        if problem:
+            raise InputError(str(path), problem, "run `motifs fit` with --redo")
+    if num_frames == 0:
+        raise InputError(str(path), "it has no frames", "run `motifs fit` with --redo")

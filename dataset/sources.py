@@ -1,0 +1,95 @@
+"""What `motifs build` is given, sorted out: session folders, AMASS files, and folders of either."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import InputError
+from dataset.importers.session import require_fit, session_names
+
+
+@dataclass(frozen=True)
+class Source:
+    """One sequence to bring in.
+
+    Attributes:
+        item: unique name, good as a file name; the clips' ids begin with it.
+        kind: which importer reads it.
+        path: session folder or `.npz` file.
+        subject: who moves, where the source itself does not say.
+        inputs: files that are read.
+    """
+
+    item: str
+    kind: Literal["session", "amass"]
+    path: Path
+    subject: str
+    inputs: tuple[Path, ...]
+
+
+def file_name(text: str) -> str:
+    """A text as a good file name: letters, digits, dot, dash and underscore, not hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "unnamed"
+
+
+def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
+    """The sequences under the given paths by item name, sorted, so that the order of the paths does not matter.
+
+    A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and for `.npz`
+    files (all the way down).
+
+    Raises:
+        InputError: if a path is missing or holds nothing, or a session has no fit yet.
+    """
+    found = {entry.resolve(): entry for path in paths for entry in _expand(path)}
+    if not found:
+        raise InputError("build", "no sources are given", "name session folders or AMASS .npz files")
+    ordered = sorted(found.values(), key=lambda path: path.resolve().as_posix())
+    names = _unique_names(ordered)
+    sources = [_source(path, name) for path, name in zip(ordered, names, strict=True)]
+    return {source.item: source for source in sorted(sources, key=lambda source: source.item)}
+
+
+def _expand(path: Path) -> Iterable[Path]:
+    if path.is_file() or (path / "session.json").is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(str(path), "there is no such file or folder", "check the path")
+    sessions = sorted(description.parent for description in path.glob("*/session.json"))
+    # shape.npz and the like lie beside AMASS motions and hold no motion
+    files = sorted(file for file in path.rglob("*.npz") if not file.name.endswith(("shape.npz", "stagei.npz")))
+    files = [file for file in files if not any(file.is_relative_to(session) for session in sessions)]
+    if not sessions and not files:
+        raise InputError(str(path), "it holds no session.json and no .npz files", "check the path")
+    return [*sessions, *files]
+
+
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    """Short names: the last part of the path, with as many parents before it as tell it from the others."""
+    parts = [path.resolve().with_suffix("").parts if path.is_file() else path.resolve().parts for path in paths]
+    depth = [1] * len(paths)
+    for _ in range(max(len(p) for p in parts)):
+        names = [file_name("-".join(p[-d:])) for p, d in zip(parts, depth, strict=True)]
+        counts = Counter(names)
+        if len(counts) == len(names):
+            break
+        depth = [d + (counts[name] > 1) for d, name in zip(depth, names, strict=True)]
+    if len(set(names)) < len(names):
+        raise InputError(names[0], "two sources get the same name", "rename one of them")
+    return names
+
+
+def _source(path: Path, item: str) -> Source:
+    if path.is_file():
+        parents = path.resolve().parent.parts[-2:]
+        if path.suffix != ".npz":
+            raise InputError(str(path), "not an .npz file", "give session folders or AMASS .npz files")
+        return Source(item, "amass", path, file_name("-".join(p for p in parents if p != "/")), (path,))
+    fit = require_fit(path)
+    _, subject = session_names(path)
+    return Source(item, "session", path, file_name(subject), (fit, path / "session.json"))
