@@ -1,0 +1,333 @@
+"""A4Mer: frames -> Action Atoms -> Action Motifs, learned by predicting hidden segments in latent space.
+
+"Action Motifs: Self-Supervised Hierarchical Representation of Human Body Movements", arXiv 2604.28173, sections 3.1-3.3
+and A.4. Two stages of one architecture: an Encoder that pools the tokens of each segment into a latent, and a
+LatentFormer over the latents. Stage 1 pools frames into Atoms, stage 2 Atoms into Motifs.
+
+Shape suffixes: B sequence, T frame, F feature, D width, K Atom, M Motif, S token pooled by a stage (frame or Atom).
+
+A segment index of -1 means that a token does not exist: padding, a missing frame, or one that is hidden. Hidden tokens
+are therefore removed rather than covered: their values are zeroed before the first layer and no attention reaches them.
+
+Choices where the paper is silent: pre-norm with a feed-forward on both streams of the Encoder; a closing LayerNorm (the
+spread of the tokens grows without bound otherwise); rotary positions are frame times, a latent's the mean of its own
+frames'; inputs are z-scored; both stages' losses weigh the same.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from core.arrays import Bool, Float, Int
+from model.blocks import Block, CrossAttention, FeedForward, Transformer, among, initialise, rotary, with_self
+from model.losses import Decomposition, jepa_loss, normalised_error
+from model.masking import mask_segments, spread_to_members
+
+
+@dataclass(frozen=True)
+class A4MerConfig:
+    """Size of the network and settings of its pretext task.
+
+    Attributes:
+        num_features: channels of a frame.
+        width: channels of every token.
+        heads: attention heads.
+        encoder_layers: layers of each stage's Encoder.
+        latent_layers: layers of each stage's LatentFormer.
+        predictor_layers: layers of each stage's predictor.
+        ffn_ratio: hidden channels of a feed-forward over `width`.
+        mask_ratio: share of segments that is hidden.
+        alpha: weight of the loss's global part relative to its local part.
+        beta: where Smooth-L1 turns from a parabola into a line.
+        ema_decay: how much of the teacher stays at each step.
+        decomposition: the paper's loss or one of its ablations.
+    """
+
+    num_features: int = 271
+    width: int = 256
+    heads: int = 4
+    encoder_layers: int = 4
+    latent_layers: int = 4
+    predictor_layers: int = 3
+    ffn_ratio: int = 4
+    mask_ratio: float = 0.5
+    alpha: float = 0.05
+    beta: float = 1.0
+    ema_decay: float = 0.996
+    decomposition: Decomposition = "local-global"
+
+
+@dataclass(frozen=True, eq=False)
+class MotionBatch:
+    """Sequences of frames with their segmentation, padded to one length.
+
+    Attributes:
+        x: frame features, not normalised; whatever stands in frames that do not exist is ignored.
+        atom: Atom of each frame, counted from 0 in each sequence; -1 where there is no valid frame.
+        motif: Motif of each Atom, likewise; None as long as Motifs have not been mined.
+    """
+
+    x: Float[torch.Tensor, "B T F"]
+    atom: Int[torch.Tensor, "B T"]
+    motif: Int[torch.Tensor, "B K"] | None = None
+
+    def to(self, device: torch.device) -> MotionBatch:
+        """The same batch on another device."""
+        motif_BK = None if self.motif is None else self.motif.to(device)
+        return MotionBatch(self.x.to(device), self.atom.to(device), motif_BK)
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Latents of the segments of a batch.
+
+    Attributes:
+        z: one token a segment; meaningless where none exists.
+        exists: whether the segment has any frame.
+        time: mean frame index of the segment.
+        length: number of its valid frames.
+    """
+
+    z: Float[torch.Tensor, "B K D"]
+    exists: Bool[torch.Tensor, "B K"]
+    time: Float[torch.Tensor, "B K"]
+    length: Float[torch.Tensor, "B K"]
+
+
+@dataclass(frozen=True, eq=False)
+class PretextLoss:
+    """What one pass of the pretext task yields.
+
+    Attributes:
+        total: the number to descend.
+        parts: each stage's loss.
+        errors: each stage's squared error over the variance of its targets (1 = no better than their mean).
+    """
+
+    total: Float[torch.Tensor, ""]
+    parts: dict[str, torch.Tensor]
+    errors: dict[str, torch.Tensor]
+
+
+class EncoderLayer(nn.Module):
+    """Tokens attend within their segment, then the segment's latent attends to them."""
+
+    def __init__(self, config: A4MerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.tokens = Block(width, config.heads, config.ffn_ratio)
+        self.norm_latents, self.norm_tokens, self.norm_ffn = (nn.LayerNorm(width) for _ in range(3))
+        self.cross = CrossAttention(width, config.heads)
+        self.ffn = FeedForward(width, config.ffn_ratio)
+
+    def forward(
+        self,
+        z_BKD: torch.Tensor,
+        x_BSD: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        same_BSS: torch.Tensor,
+        member_BKS: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        x_BSD = self.tokens(x_BSD, rotation, same_BSS)
+        z_BKD = z_BKD + self.cross(self.norm_latents(z_BKD), self.norm_tokens(x_BSD), member_BKS)
+        return z_BKD + self.ffn(self.norm_ffn(z_BKD)), x_BSD
+
+
+class Stage(nn.Module):
+    """Encoder and LatentFormer: one token for each segment of a sequence of tokens."""
+
+    def __init__(self, config: A4MerConfig) -> None:
+        super().__init__()
+        self.head_width = config.width // config.heads
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.latent_former = Transformer(config.width, config.heads, config.latent_layers, config.ffn_ratio)
+
+    def forward(
+        self,
+        x_BSD: Float[torch.Tensor, "B S D"],
+        segment_BS: Int[torch.Tensor, "B S"],
+        position_BS: Float[torch.Tensor, "B S"],
+        time_BK: Float[torch.Tensor, "B K"],
+    ) -> Float[torch.Tensor, "B K D"]:
+        member_BKS = segment_members(segment_BS, time_BK.shape[1])
+        exists_BK = member_BKS.any(dim=-1)
+        same_BSS = with_self((segment_BS[:, :, None] == segment_BS[:, None, :]) & (segment_BS >= 0)[:, None, :])
+        # a latent without tokens may ask anyone: nobody listens to its answer
+        asked_BKS = member_BKS | ~exists_BK[..., None]
+        rotation = rotary(position_BS, self.head_width)
+        z_BKD = max_pool(x_BSD, segment_BS, time_BK.shape[1])
+        for layer in self.encoder:
+            z_BKD, x_BSD = layer(z_BKD, x_BSD, rotation, same_BSS, asked_BKS)
+        return self.latent_former(z_BKD, time_BK, among(exists_BK))
+
+
+class Extractor(nn.Module):
+    """f_theta: both stages on top of the frame embedding."""
+
+    def __init__(self, config: A4MerConfig) -> None:
+        super().__init__()
+        self.embed = nn.Linear(config.num_features, config.width)
+        self.stage1, self.stage2 = Stage(config), Stage(config)
+
+    def atoms(self, x_BTF: torch.Tensor, atom_BT: torch.Tensor, time_BK: torch.Tensor) -> torch.Tensor:
+        """Atom tokens from the frames that exist."""
+        x_BTF = torch.where((atom_BT >= 0)[..., None], x_BTF, 0.0)
+        position_BT = torch.arange(atom_BT.shape[1], device=atom_BT.device).expand_as(atom_BT).float()
+        return self.stage1(self.embed(x_BTF), atom_BT, position_BT, time_BK)
+
+    def motifs(
+        self, z_BKD: torch.Tensor, motif_BK: torch.Tensor, atom_time_BK: torch.Tensor, time_BM: torch.Tensor
+    ) -> torch.Tensor:
+        """Motif tokens from the Atom tokens that exist."""
+        z_BKD = torch.where((motif_BK >= 0)[..., None], z_BKD, 0.0)
+        return self.stage2(z_BKD, motif_BK, atom_time_BK, time_BM)
+
+
+class Predictor(nn.Module):
+    """g_phi: tokens at the hidden positions from those at the visible ones."""
+
+    def __init__(self, config: A4MerConfig) -> None:
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
+        self.transformer = Transformer(config.width, config.heads, config.predictor_layers, config.ffn_ratio)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(
+        self,
+        z_BKD: Float[torch.Tensor, "B K D"],
+        masked_BK: Bool[torch.Tensor, "B K"],
+        exists_BK: Bool[torch.Tensor, "B K"],
+        time_BK: Float[torch.Tensor, "B K"],
+    ) -> Float[torch.Tensor, "B K D"]:
+        z_BKD = torch.where(masked_BK[..., None], self.mask_token, z_BKD)
+        return self.out(self.transformer(z_BKD, time_BK, among(exists_BK)))
+
+
+class A4Mer(nn.Module):
+    """The student that is trained, the teacher that follows it, and one predictor for each stage."""
+
+    feature_mean: torch.Tensor
+    feature_scale: torch.Tensor
+
+    def __init__(self, config: A4MerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(config.num_features))
+        self.register_buffer("feature_scale", torch.ones(config.num_features))
+        self.student = Extractor(config)
+        self.atom_predictor, self.motif_predictor = Predictor(config), Predictor(config)
+        self.apply(initialise)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    def set_statistics(self, mean_F: Float[torch.Tensor, "F"], scale_F: Float[torch.Tensor, "F"]) -> None:
+        """Sets the normalisation of the input; the weights' file carries it along."""
+        self.feature_mean.copy_(mean_F)
+        self.feature_scale.copy_(scale_F)
+
+    @torch.no_grad()
+    def update_teacher(self) -> None:
+        """theta_bar <- decay theta_bar + (1 - decay) theta."""
+        for old, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            old.lerp_(new, 1 - self.config.ema_decay)
+
+    @torch.no_grad()
+    def encode(self, batch: MotionBatch) -> tuple[Tokens, Tokens | None]:
+        """Atom tokens, and Motif tokens if the batch has Motifs, from everything that exists, by the teacher."""
+        atoms, motifs = self._layout(batch)
+        return self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
+
+    def loss(self, batch: MotionBatch, generator: torch.Generator) -> PretextLoss:
+        """Hides segments, predicts the teacher's tokens of them.
+
+        Before mining, Atoms are hidden and stage 1 alone is trained; afterwards whole Motifs are, with every Atom and
+        frame in them, and both stages are trained together.
+        """
+        atoms, motifs = self._layout(batch)
+        masks = self._draw_masks(batch, atoms, motifs, generator)
+        visible_BT = batch.atom.masked_fill(spread_to_members(masks["atom"], batch.atom), -1)
+        visible_BK = None if batch.motif is None else batch.motif.masked_fill(masks["atom"], -1)
+        seen = self._extract(self.student, batch, atoms, motifs, visible_BT, visible_BK)
+        with torch.no_grad():
+            targets = self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
+        parts, errors = {}, {}
+        for name, predictor, source, target in zip(
+            ("atom", "motif"), (self.atom_predictor, self.motif_predictor), seen, targets, strict=True
+        ):
+            if source is not None and target is not None:
+                predicted = predictor(source.z, masks[name], target.exists, target.time)
+                parts[name] = self._distance(predicted, target.z, masks[name])
+                errors[name] = normalised_error(predicted[masks[name]], target.z[masks[name]]).detach()
+        return PretextLoss(torch.stack(list(parts.values())).sum(), parts, errors)
+
+    def _distance(self, predicted: torch.Tensor, target: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        c = self.config
+        return jepa_loss(predicted, target, masked, alpha=c.alpha, beta=c.beta, decomposition=c.decomposition)
+
+    def _draw_masks(
+        self, batch: MotionBatch, atoms: Tokens, motifs: Tokens | None, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """What is hidden of each stage; hidden Motifs hide all their Atoms."""
+        if motifs is None or batch.motif is None:
+            return {"atom": mask_segments(atoms.exists, self.config.mask_ratio, generator)}
+        masked_BM = mask_segments(motifs.exists, self.config.mask_ratio, generator)
+        return {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
+
+    def _layout(self, batch: MotionBatch) -> tuple[Tokens, Tokens | None]:
+        """Where the segments of both stages lie; the tokens themselves are still empty."""
+        position_BT = torch.arange(batch.atom.shape[1], device=batch.atom.device).expand_as(batch.atom)
+        ones_BT = torch.ones_like(position_BT, dtype=torch.float32)
+        num_K = int(batch.atom.max()) + 1 if batch.motif is None else batch.motif.shape[1]
+        atoms = _place(batch.atom, position_BT.float(), ones_BT, num_K)
+        if batch.motif is None:
+            return atoms, None
+        # an Atom whose frames are all missing takes no part in its Motif
+        motif_BK = batch.motif.masked_fill(~atoms.exists, -1)
+        return atoms, _place(motif_BK, atoms.time, atoms.length, int(motif_BK.max()) + 1)
+
+    def _extract(
+        self,
+        extractor: Extractor,
+        batch: MotionBatch,
+        atoms: Tokens,
+        motifs: Tokens | None,
+        atom_BT: torch.Tensor,
+        motif_BK: torch.Tensor | None,
+    ) -> tuple[Tokens, Tokens | None]:
+        """Tokens of both stages from the frames and Atoms whose segment is not -1."""
+        x_BTF = (batch.x - self.feature_mean) / self.feature_scale
+        z_BKD = extractor.atoms(x_BTF, atom_BT, atoms.time)
+        exists_BK = segment_members(atom_BT, z_BKD.shape[1]).any(dim=-1)
+        atom_tokens = Tokens(z_BKD, exists_BK, atoms.time, atoms.length)
+        if motifs is None or motif_BK is None:
+            return atom_tokens, None
+        motif_BK = motif_BK.masked_fill(~exists_BK, -1)
+        z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
+        exists_BM = segment_members(motif_BK, z_BMD.shape[1]).any(dim=-1)
+        return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length)
+
+
+def segment_members(segment_BS: Int[torch.Tensor, "B S"], num_K: int) -> Bool[torch.Tensor, "B K S"]:
+    """Which tokens belong to which segment."""
+    return segment_BS[:, None, :] == torch.arange(num_K, device=segment_BS.device)[None, :, None]
+
+
+def max_pool(
+    x_BSD: Float[torch.Tensor, "B S D"], segment_BS: Int[torch.Tensor, "B S"], num_K: int
+) -> Float[torch.Tensor, "B K D"]:
+    """Maximum of each channel over a segment's tokens, the latent's first value; zero for a segment without any."""
+    # tokens that do not exist go to one more segment, which is dropped
+    slot_BSD = torch.where(segment_BS < 0, num_K, segment_BS)[..., None].expand_as(x_BSD)
+    pooled = x_BSD.new_zeros(x_BSD.shape[0], num_K + 1, x_BSD.shape[2])
+    return pooled.scatter_reduce(1, slot_BSD, x_BSD, "amax", include_self=False)[:, :num_K]
+
+
+def _place(segment_BS: torch.Tensor, time_BS: torch.Tensor, length_BS: torch.Tensor, num_K: int) -> Tokens:
+    """Times and lengths of segments from those of their tokens."""
+    weight_BKS = segment_members(segment_BS, num_K) * length_BS[:, None, :]
+    length_BK = weight_BKS.sum(dim=-1)
+    time_BK = (weight_BKS * time_BS[:, None, :]).sum(dim=-1) / length_BK.clamp(min=1)
+    return Tokens(time_BK.new_zeros(*time_BK.shape, 0), length_BK > 0, time_BK, length_BK)

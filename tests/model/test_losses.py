@@ -1,0 +1,67 @@
+"""The pretext loss against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.losses import jepa_loss, normalised_error
+
+# one sequence, three positions of which the first two are hidden, one channel
+PREDICTED = torch.tensor([[[1.0], [5.0], [100.0]]])
+TARGET = torch.tensor([[[0.5], [2.5], [-7.0]]])
+MASKED = torch.tensor([[True, True, False]])
+
+
+def test_by_hand() -> None:
+    # means 3 and 1.5; local parts -2, 2 against -1, 1: Smooth-L1 of 1 is 0.5 each; global: 1.5 -> 1.0
+    assert jepa_loss(PREDICTED, TARGET, MASKED).item() == pytest.approx(0.5 * 1.05)
+    assert jepa_loss(PREDICTED, TARGET, MASKED, decomposition="local").item() == pytest.approx(0.5)
+    assert jepa_loss(PREDICTED, TARGET, MASKED, decomposition="equal").item() == pytest.approx(1.5)
+    # plain: differences 0.5 -> 0.125 and 2.5 -> 2.0
+    assert jepa_loss(PREDICTED, TARGET, MASKED, decomposition="plain").item() == pytest.approx(1.0625)
+
+
+def test_gradient_by_hand() -> None:
+    predicted = PREDICTED.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(jepa_loss(predicted, TARGET, MASKED), predicted)
+    # local: d/dp1 of 0.5 [s(p1-m) + s(p2-m)] with slopes -1, +1 is -0.5, +0.5 (each moves half of the mean as well);
+    # global: alpha * lambda * slope / 2 = 0.05 * (0.5 / 1.0) * 1 / 2 for both
+    assert gradient[0, :, 0].tolist() == pytest.approx([-0.5 + 0.0125, 0.5 + 0.0125, 0.0])
+
+
+def test_global_term_is_five_percent_of_the_local() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predicted, target = torch.randn(2, 4, 9, 16, generator=generator)
+    masked = torch.rand(4, 9, generator=generator) < 0.6
+    whole = jepa_loss(predicted, target, masked)
+    local = jepa_loss(predicted, target, masked, decomposition="local")
+    assert whole.item() == pytest.approx(1.05 * local.item(), rel=1e-5)
+
+
+def test_single_hidden_token_keeps_its_distance_and_none_adds_nothing() -> None:
+    one = torch.tensor([[True, False, False]])
+    assert jepa_loss(PREDICTED, TARGET, one).item() == pytest.approx(0.125)
+    none = torch.zeros(1, 3, dtype=torch.bool)
+    assert jepa_loss(PREDICTED, TARGET, none).item() == 0.0
+    both = jepa_loss(PREDICTED.repeat(2, 1, 1), TARGET.repeat(2, 1, 1), torch.cat([one, none]))
+    assert both.item() == pytest.approx(0.125)
+
+
+def test_perfect_prediction_has_finite_gradient() -> None:
+    predicted = TARGET.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(jepa_loss(predicted, TARGET, MASKED), predicted)
+    assert torch.isfinite(gradient).all()
+
+
+def test_no_gradient_reaches_the_target() -> None:
+    target = TARGET.clone().requires_grad_()
+    predicted = PREDICTED.clone().requires_grad_()
+    jepa_loss(predicted, target, MASKED).backward()
+    assert target.grad is None and predicted.grad is not None
+
+
+def test_normalised_error_of_the_mean_is_one() -> None:
+    target = torch.tensor([[0.0], [2.0], [4.0]])
+    assert normalised_error(torch.full((3, 1), 2.0), target).item() == pytest.approx(1.0)
+    assert normalised_error(target, target).item() == 0.0

@@ -1,0 +1,42 @@
+"""What is hidden: counts, bounds, reproducibility, and the hierarchy."""
+
+from __future__ import annotations
+
+import torch
+
+from model.masking import mask_segments, spread_to_members
+
+
+def exists(*counts: int) -> torch.Tensor:
+    return torch.arange(max(counts))[None] < torch.tensor(counts)[:, None]
+
+
+def test_half_are_hidden_and_one_always_stays() -> None:
+    there = exists(1, 2, 3, 10, 11)
+    masked = mask_segments(there, 0.5, torch.Generator().manual_seed(0))
+    assert masked.sum(dim=1).tolist() == [0, 1, 2, 5, 6]
+    assert not (masked & ~there).any()
+    greedy = mask_segments(there, 0.99, torch.Generator().manual_seed(0))
+    assert greedy.sum(dim=1).tolist() == [0, 1, 2, 9, 10]
+
+
+def test_every_segment_is_hidden_about_half_of_the_time() -> None:
+    there = exists(*[8] * 4000)
+    share = mask_segments(there, 0.5, torch.Generator().manual_seed(1)).float().mean(dim=0)
+    # a share of 4,000 draws has a standard deviation of 0.008
+    assert (share - 0.5).abs().max() < 0.04
+
+
+def test_same_generator_same_mask() -> None:
+    there = exists(9, 7)
+    first, second = (mask_segments(there, 0.5, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_hidden_motifs_hide_all_their_atoms() -> None:
+    motif_of_atom = torch.tensor([[0, 0, 1, 2, 2, 2, -1], [0, 1, 1, -1, -1, -1, -1]])
+    masked = spread_to_members(torch.tensor([[True, False, True], [False, True, False]]), motif_of_atom)
+    assert masked.tolist() == [
+        [True, True, False, True, True, True, False],
+        [False, True, True, False, False, False, False],
+    ]
