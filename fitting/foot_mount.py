@@ -1,0 +1,157 @@
+"""The foot cameras in the fit: a camera rides on the shoe, so its measured pose is the ankle's up to a constant mount.
+
+With the ankle's frame (R, p) from the body and the mount X = ankle_from_cam, `world_from_cam = (R, p) X`. This one
+relation stands for AMD's E_R and E_t, and with a mount that is solved for, for the geometry that E_u, E_d and E_a only
+describe (camera above the dorsum, along the foot). It is weighted by the covariance of the camera's pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.arrays import Float
+from core.skeletons import SMPL_24
+from core.transforms import SE3, geodesic, hat, mean_rotation, right_jacobian_inverse, so3_log
+from fitting.landmarks import Landmarks
+from fitting.smpl import NUM_JOINTS, NUM_VERTICES, PARENTS, BodyModel, PosedBody
+from fitting.solver import ArrowSystem
+
+ANKLES = {"left_foot": SMPL_24.idx("left_ankle"), "right_foot": SMPL_24.idx("right_ankle")}
+# a shoe gives: no frame is believed better than this, however sharp the camera's pose (radians, metres)
+_SHOE_SIGMA = np.array([0.02] * 3 + [0.004] * 3)
+_MOUNT_SIGMA = np.array([3.0] * 3 + [0.3] * 3)  # nearly free; keeps an unobserved mount finite
+_SCALE = 4.0  # Geman-McClure scale in standard deviations
+MIN_FRAMES = 30
+
+
+@dataclass(frozen=True, eq=False)
+class FootObservation:
+    """What one foot camera measured at the instants of the fit.
+
+    Attributes:
+        ankle_idx: joint it rides on.
+        world_from_cam: its pose, (frames,).
+        information: inverse covariance of (rotation, translation) increments, (frames, 6, 6); 0 where not measured.
+    """
+
+    ankle_idx: int
+    world_from_cam: SE3
+    information: np.ndarray
+
+    @staticmethod
+    def of(
+        role: str,
+        world_from_cam: SE3,
+        covariance: Float[np.ndarray, "frames 6 6"],
+        valid: np.ndarray,
+    ) -> FootObservation:
+        """From an egomotion; frames that are not valid weigh nothing.
+
+        Args:
+            role: `left_foot` or `right_foot`.
+            world_from_cam: poses at the instants of the fit.
+            covariance: of (rotation, translation) increments.
+            valid: whether the pose was measured.
+        """
+        known = valid & np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(world_from_cam.t).all(axis=-1)
+        information = np.zeros((len(known), 6, 6))
+        information[known] = np.linalg.inv(covariance[known] + np.diag(_SHOE_SIGMA**2))
+        R = np.where(known[:, None, None], world_from_cam.R, np.eye(3))
+        return FootObservation(ANKLES[role], SE3(R, np.where(known[:, None], world_from_cam.t, 0.0)), information)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Frames that were measured, (frames,)."""
+        return self.information[:, 0, 0] > 0
+
+
+def initial_mount(posed: PosedBody, foot: FootObservation, trusted: np.ndarray) -> SE3 | None:
+    """The mount as the robust mean over frames in which the body is known without the foot camera.
+
+    Args:
+        posed: the fitted body.
+        foot: what the camera measured.
+        trusted: frames whose fit is good, (frames,).
+
+    Returns:
+        `ankle_from_cam`, or None if fewer than `MIN_FRAMES` frames have both.
+    """
+    use = np.flatnonzero(foot.known & trusted)
+    if len(use) < MIN_FRAMES:
+        return None
+    mount = posed.world_from_joint(foot.ankle_idx)[use].inverse() @ foot.world_from_cam[use]
+    weight = np.ones(len(use))
+    for _ in range(10):
+        R = mean_rotation(mount.R, weight)
+        angle = geodesic(R[None], mount.R)
+        weight = 1 / (1 + (angle / max(float(np.median(angle)), 1e-3)) ** 2) ** 2
+    return SE3(R, np.median(mount.t, axis=0))
+
+
+def foot_residual(
+    posed: PosedBody, mount: SE3, foot: FootObservation
+) -> tuple[Float[np.ndarray, "frames 6"], Float[np.ndarray, "frames 6 75"], Float[np.ndarray, "frames 6 6"]]:
+    """Predicted minus measured camera pose, with derivatives by the frame's unknowns and by the mount.
+
+    Returns:
+        Rotation vector (radians) and translation (metres); Jacobians by (translation, 24 rotation increments) and by
+        the mount's (rotation, translation) increment.
+    """
+    ankle = posed.world_from_joint(foot.ankle_idx)
+    camera = ankle @ mount
+    turn = so3_log(np.swapaxes(foot.world_from_cam.R, -1, -2) @ camera.R)
+    residual = np.concatenate([turn, camera.t - foot.world_from_cam.t], axis=-1)
+    Jr = right_jacobian_inverse(turn)
+    by_frame = np.zeros((len(turn), 6, 25, 3))
+    by_frame[:, 3:, 0] = np.eye(3)
+    joint = foot.ankle_idx
+    while joint >= 0:
+        world = posed.world_rotations[:, joint]
+        by_frame[:, :3, joint + 1] = Jr @ np.swapaxes(camera.R, -1, -2) @ world
+        by_frame[:, 3:, joint + 1] = -hat(camera.t - posed.joints[:, joint]) @ world
+        joint = int(PARENTS[joint])
+    by_mount = np.zeros((len(turn), 6, 6))
+    by_mount[:, :3, :3], by_mount[:, 3:, 3:] = Jr, ankle.R
+    return residual, by_frame.reshape(-1, 6, 75), by_mount
+
+
+def foot_term(
+    system: ArrowSystem, body: BodyModel, posed: PosedBody, mount: SE3, foot: FootObservation, column: int
+) -> float:
+    """Adds one foot camera to the normal equations, robustly, and returns its cost.
+
+    Args:
+        system: changed in place.
+        body: the model.
+        posed: the body at the state.
+        mount: `ankle_from_cam` at the state.
+        foot: what the camera measured.
+        column: first of the mount's six globals; the betas are the first globals.
+    """
+    residual, by_frame, by_mount = foot_residual(posed, mount, foot)
+    by_betas = np.zeros((len(residual), 6, posed.shaped.betas.shape[-1]))
+    by_betas[:, 3:] = _joint_landmark(body, foot.ankle_idx).linearise(posed).by_betas[:, 0]
+    error2 = np.einsum("ti,tij,tj->t", residual, foot.information, residual)
+    share = _SCALE**2 / (_SCALE**2 + error2)
+    W = foot.information * (share**2)[:, None, None]
+    J = np.concatenate([by_frame, by_betas, by_mount], axis=-1)
+    JtW = np.swapaxes(J, -1, -2) @ W
+    H, g = JtW @ J, np.einsum("tpi,ti->tp", JtW, residual)
+    D = by_frame.shape[-1]
+    globals_idx = np.concatenate([np.arange(by_betas.shape[-1]), column + np.arange(6)])
+    system.diagonal[:] += H[:, :D, :D]
+    system.border[:, :, globals_idx] += H[:, :D, D:]
+    system.corner[np.ix_(globals_idx, globals_idx)] += H[:, D:, D:].sum(axis=0)
+    system.gradient[:] += g[:, :D]
+    system.gradient_global[globals_idx] += g[:, D:].sum(axis=0)
+    axis = column + np.arange(6)
+    system.corner[axis, axis] += 1 / _MOUNT_SIGMA**2
+    return 0.5 * float((error2 * share).sum())
+
+
+def _joint_landmark(body: BodyModel, joint: int) -> Landmarks:
+    by_joint = np.zeros((1, NUM_JOINTS))
+    by_joint[0, joint] = 1.0
+    return Landmarks.from_regressors(body, (SMPL_24.joints[joint],), by_joint, np.zeros((1, NUM_VERTICES)))

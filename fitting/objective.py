@@ -1,0 +1,225 @@
+"""The fitting objective of one sequence: all terms of `residuals` pulled back to SMPL's parameters as one arrow system.
+
+Unknowns of a frame, in slots of three: translation, then right-multiplied rotation increments of the 24 joints. Globals:
+the betas, then six numbers for each foot camera's mount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fitting.foot_mount import FootObservation, foot_term
+from fitting.landmarks import Landmarks
+from fitting.prior import acceleration_sigma, pose_prior
+from fitting.rays import Rays
+from fitting.residuals import (
+    JointTerm,
+    PointTerm,
+    TimeTerm,
+    acceleration_term,
+    floor_term,
+    limit_term,
+    point_term,
+    reprojection_term,
+    rest_term,
+    velocity_term,
+)
+from fitting.smpl import BodyModel, PosedBody, rodrigues
+from fitting.solver import ArrowSystem
+from core.transforms import SE3
+
+NUM_UNKNOWNS = 75
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each term is believed.
+
+    Attributes:
+        keypoint_sigma_px: noise of a good keypoint's coordinate.
+        keypoint_scale_px: error at which a keypoint has lost three quarters of its pull.
+        point_sigma_m: noise of a triangulated point, for the first stage.
+        point_scale_m: error at which a triangulated point has lost three quarters of its pull.
+        floor_sigma_m: how far soles may sink below the floor.
+        rest_scale: the spread of joints about rest, times the table's.
+        limit_sigma_rad: how far a joint may leave its range.
+        acceleration_scale: the spread of accelerations, times the table's.
+        velocity_scale: spread of velocities: so many times the distance that the acceleration spread covers in a frame.
+            Small terms that keep what nothing else determines from drifting.
+        betas_sigma: spread of the betas.
+    """
+
+    keypoint_sigma_px: float = 3.0
+    keypoint_scale_px: float = 12.0
+    point_sigma_m: float = 0.01
+    point_scale_m: float = 0.1
+    floor_sigma_m: float = 0.005
+    rest_scale: float = 1.5
+    limit_sigma_rad: float = 0.05
+    acceleration_scale: float = 1.0
+    velocity_scale: float = 20.0
+    betas_sigma: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FitState:
+    """What is solved for.
+
+    Attributes:
+        R: parent_from_joint, the root's in the world, (frames, 24, 3, 3).
+        transl: SMPL's translation, (frames, 3).
+        betas: (betas,).
+        mounts: `ankle_from_cam` by foot view.
+    """
+
+    R: np.ndarray
+    transl: np.ndarray
+    betas: np.ndarray
+    mounts: Mapping[str, SE3] = dataclasses.field(default_factory=dict)
+
+    def posed(self, body: BodyModel) -> PosedBody:
+        """The body in this state."""
+        return body.with_shape(self.betas).with_rotations(self.R, self.transl)
+
+    def retract(self, step: np.ndarray, step_global: np.ndarray) -> FitState:
+        """Moves by (frames, 75) and (globals,)."""
+        num_betas = len(self.betas)
+        steps = step_global[num_betas:].reshape(-1, 6)
+        mounts = {view: X.retract(d) for (view, X), d in zip(self.mounts.items(), steps, strict=True)}
+        turn = rodrigues(step[:, 3:].reshape(-1, 24, 3))
+        return FitState(self.R @ turn, self.transl + step[:, :3], self.betas + step_global[:num_betas], mounts)
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Everything measured, and how much it is believed.
+
+    Attributes:
+        body: the model.
+        landmarks: keypoints' places on it, first; then points of the soles that may be in no skeleton.
+        num_keypoints: how many landmarks are keypoints.
+        sole_idx: landmarks kept above the floor.
+        step_s: time between frames.
+        weights: of the terms.
+        rays: keypoints; None leaves them out.
+        points_m: triangulated points (frames, keypoints, 3); None leaves them out.
+        feet: what the foot cameras measured, by view.
+        floor: whether the world has a floor at z = 0.
+        fixed_betas: whether the shape is known and kept.
+    """
+
+    body: BodyModel
+    landmarks: Landmarks
+    num_keypoints: int
+    sole_idx: np.ndarray
+    step_s: float
+    weights: Weights
+    rays: Rays | None = None
+    points_m: np.ndarray | None = None
+    feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
+    floor: bool = True
+    fixed_betas: bool = False
+
+    def linearise(self, state: FitState) -> ArrowSystem:
+        """Cost and normal equations at a state."""
+        num_betas = len(state.betas)
+        posed = state.posed(self.body)
+        linear = self.landmarks.linearise(posed)
+        term = self._on_points(linear.positions)
+        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_betas + 6 * len(state.mounts))
+        _add_points(system, term, linear.by_pose, linear.by_betas)
+        cost = term.cost + _add_joints(system, self._on_joints(state))
+        for time_term in self._on_time(state):
+            cost += _add_time(system, time_term)
+        for i, (view, mount) in enumerate(state.mounts.items()):
+            cost += foot_term(system, self.body, posed, mount, self.feet[view], num_betas + 6 * i)
+        # a shape that is known is held by a prior a million times narrower
+        precision = (1e6 if self.fixed_betas else 1.0) / self.weights.betas_sigma**2
+        axis = np.arange(num_betas)
+        system.corner[axis, axis] += precision
+        if not self.fixed_betas:
+            system.gradient_global[:num_betas] += precision * state.betas
+            cost += 0.5 * precision * float(state.betas @ state.betas)
+        return dataclasses.replace(system, cost=cost)
+
+    def _on_points(self, positions: np.ndarray) -> PointTerm:
+        T, L, _ = positions.shape
+        w, K = self.weights, self.num_keypoints
+        gradient, hessian, cost = np.zeros((T, L, 3)), np.zeros((T, L, 3, 3)), 0.0
+        parts: list[tuple[slice | np.ndarray, PointTerm]] = []
+        if self.rays is not None:
+            term = reprojection_term(self.rays, positions[:, :K], w.keypoint_sigma_px, w.keypoint_scale_px)
+            parts.append((slice(0, K), term))
+        if self.points_m is not None:
+            term = point_term(positions[:, :K], self.points_m, w.point_sigma_m, w.point_scale_m)
+            parts.append((slice(0, K), term))
+        if self.floor:
+            parts.append((self.sole_idx, floor_term(positions[:, self.sole_idx], w.floor_sigma_m)))
+        for where, term in parts:
+            cost += term.cost
+            gradient[:, where] += term.gradient
+            hessian[:, where] += term.hessian
+        return PointTerm(cost, gradient, hessian)
+
+    def _on_joints(self, state: FitState) -> JointTerm:
+        prior = pose_prior()
+        spread = prior.sigma[1:] * self.weights.rest_scale
+        limits = limit_term(state.R[:, 1:], prior.low[1:], prior.high[1:], self.weights.limit_sigma_rad)
+        return rest_term(state.R[:, 1:], np.zeros((23, 3)), spread) + limits
+
+    def _on_time(self, state: FitState) -> list[TimeTerm]:
+        sigma = acceleration_sigma(self.step_s) * self.weights.acceleration_scale
+        terms = []
+        if len(state.R) >= 2:
+            terms.append(velocity_term(state.R, state.transl, sigma * self.weights.velocity_scale))
+        if len(state.R) >= 3:
+            terms.append(acceleration_term(state.R, state.transl, sigma))
+        return terms
+
+
+def _add_points(system: ArrowSystem, term: PointTerm, by_pose: np.ndarray, by_betas: np.ndarray) -> None:
+    """Pulls a term on landmarks back to poses, translation and betas."""
+    T, L = term.gradient.shape[:2]
+    num_betas = by_betas.shape[-1]
+    identity = np.broadcast_to(np.eye(3), (T, L, 3, 3))
+    J = np.concatenate([identity, by_pose, by_betas], axis=-1)
+    HJ = (term.hessian @ J).reshape(T, 3 * L, -1)
+    J = J.reshape(T, 3 * L, -1)
+    H = np.swapaxes(J, 1, 2) @ HJ
+    g = np.einsum("tkp,tk->tp", J, term.gradient.reshape(T, -1))
+    D = NUM_UNKNOWNS
+    system.diagonal[:] += H[:, :D, :D]
+    system.border[:, :, :num_betas] += H[:, :D, D:]
+    system.corner[:num_betas, :num_betas] += H[:, D:, D:].sum(axis=0)
+    system.gradient[:] += g[:, :D]
+    system.gradient_global[:num_betas] += g[:, D:].sum(axis=0)
+
+
+def _slots(blocks: np.ndarray) -> np.ndarray:
+    """The (frames, 25, 3, 25, 3) view of (frames, 75, 75) blocks."""
+    return blocks.reshape(len(blocks), 25, 3, 25, 3)
+
+
+def _add_joints(system: ArrowSystem, term: JointTerm) -> float:
+    joints = np.arange(2, 25)
+    # advanced indices lead: (joints, frames, 3, 3)
+    _slots(system.diagonal)[:, joints, :, joints] += term.hessian.transpose(1, 0, 2, 3)
+    system.gradient.reshape(-1, 25, 3)[:, joints] += term.gradient
+    return term.cost
+
+
+def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
+    slots = np.arange(25)
+    n, reach = term.jacobian.shape[:2]
+    gradient = system.gradient.reshape(-1, 25, 3)
+    for a in range(reach):
+        Jt = np.swapaxes(term.jacobian[:, a], -1, -2)
+        gradient[a : a + n] += np.einsum("nsij,nsj->nsi", Jt, term.residual)
+        for b in range(a + 1):
+            block = (system.diagonal, system.back1, system.back2)[a - b]
+            _slots(block)[a : a + n][:, slots, :, slots] += (Jt @ term.jacobian[:, b]).transpose(1, 0, 2, 3)
+    return term.cost
