@@ -138,7 +138,8 @@ def _array(record: _Record) -> Any:
     described = _dtype(dtype)
     if described is None:
         return record
-    return np.frombuffer(_bytes(raw), dtype=described).reshape(shape, order=order).copy()
+    flat = np.frombuffer(_bytes(raw), dtype=described)
+    return flat.reshape(shape, order="F" if order == "F" else "C").copy()
 
 
 def _dtype(record: Any) -> np.dtype[Any] | None:
@@ -188,6 +189,6 @@ def _chumpy_value(record: _Record) -> Any:
     source, chosen = _resolve(state.get("a")), _resolve(state.get("idxs"))
     if isinstance(source, np.ndarray) and isinstance(chosen, np.ndarray):
         # chumpy.reordering.Select: what slicing a chumpy array leaves behind
-        shape = state.get("preferred_shape", chosen.shape)
-        return source.ravel()[chosen].reshape([int(_resolve(n)) for n in np.atleast_1d(shape)])
+        shape = _resolve(state.get("preferred_shape", chosen.shape))
+        return source.ravel()[chosen].reshape(tuple(int(_resolve(n)) for n in shape))
     return record
