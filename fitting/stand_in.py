@@ -102,7 +102,8 @@ def _both_sides() -> Float[np.ndarray, "24 3"]:
 
 def _vertex_order(vertices: np.ndarray, mirror: np.ndarray) -> Int[np.ndarray, "v"]:
     """The permutation that puts the named vertices at SMPL's numbers: `new = old[order]`."""
-    order, taken = np.arange(len(vertices)), set()
+    order = np.arange(len(vertices))
+    taken: set[int] = set()
     for left_id, right_id, place in _NAMED_VERTICES:
         distance = np.linalg.norm(vertices - place, axis=1)
         distance[list(taken)] = np.inf
