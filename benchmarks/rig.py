@@ -18,7 +18,7 @@ import numpy as np
 
 from calibration.align import rig_errors
 from calibration.boards import solve_boards
-from calibration.lens import lenses_from_boards
+from calibration.lens_solver import lenses_from_boards
 from core.cameras import Camera, Lens, Rig
 from core.files import read_npz
 from core.transforms import SE3

@@ -1,4 +1,4 @@
-"""A rig from one rigid target moved in front of fixed cameras, as plain arrays: the mathematics behind the rig stage."""
+"""A rig from one rigid target moved in front of fixed cameras, as plain arrays: mathematics for the rig stage."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def bundle_registered(
     used = start.image_known[observations.image_idx] & start.target_known[observations.target_idx]
     image, target = _filled(start.world_from_cam), _filled(start.world_from_target)
     held_images = None if held_targets is not None else np.flatnonzero(start.image_known)[:1]
-    scene = Scene.fixed_lenses(
-        lenses, lens_idx, image, target, held_images=held_images, held_targets=held_targets
-    )
+    scene = Scene.fixed_lenses(lenses, lens_idx, image, target, held_images=held_images, held_targets=held_targets)
     seen_images, seen_targets = np.zeros(len(image), bool), np.zeros(len(target), bool)
     seen_images[observations.image_idx[used]] = True
     seen_targets[observations.target_idx[used]] = True

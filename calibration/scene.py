@@ -115,7 +115,7 @@ def num_params(lenses: tuple[Lens, ...]) -> int:
 
 
 def scene_step(scene: Scene, image_step: np.ndarray, target_step: np.ndarray, lens_step: np.ndarray) -> Scene | None:
-    """The scene moved by (images, 6), (targets, 6) and (lenses, p or 0); None if a focal length would not stay positive."""
+    """The scene moved by (images, 6), (targets, 6), (lenses, p or 0); None if a focal length would turn negative."""
     lenses = []
     moved = lens_step if lens_step.shape[1] else np.zeros(scene.lens_free.shape)
     for lens, step in zip(scene.lenses, moved, strict=True):
