@@ -52,7 +52,7 @@ class BuildConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     feature_rate_hz: float = 5.0
     compression: Compression = "gzip"
-    shard_mb: int = 256
+    shard_mb: float = 256.0
     body_model: str = "stand-in"
     max_failed_fraction: float = 0.0
 
@@ -154,7 +154,7 @@ def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str
     # info.json is written last: with it, all else is there, and a killed run may already have removed parts
     if not (meta / "info.json").is_file():
         clips, notes = _divided(facts, config.split)
-        clips, shards = _write_shards(folder, clips, facts, config.shard_mb << 20)
+        clips, shards = _write_shards(folder, clips, facts, round(config.shard_mb * 2**20))
         write_json(meta / "clips.json", {"schema": SCHEMA, "clips": clips})
         write_json(meta / "stats.json", _statistics(clips, facts, config.feature_rate_hz))
         write_json(meta / "info.json", _describe(clips, shards, notes, facts, config).to_json())
@@ -172,7 +172,7 @@ def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str
         "notes": info.notes,
     }
     action = "see the health of the fits (`motifs status`), or lower --cut.min-clip-s"
-    return Summary(metrics, [Health("clips", info.num_clips, 1, "min", action)])
+    return Summary(metrics, [Health("clips", float(info.num_clips), 1.0, "min", action)])
 
 
 def _entries(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ClipInfo, Mapping[str, Any]]]:
@@ -253,7 +253,7 @@ def _describe(
     return DatasetInfo(
         num_clips=len(clips),
         num_frames=sum(clip.num_frames for clip in clips),
-        duration_s=sum(clip.duration_s for clip in clips),
+        duration_s=float(sum(clip.duration_s for clip in clips)),
         subjects=tuple(sorted({clip.subject for clip in clips})),
         split_by=config.split.by,
         split_clips={str(split): counts[split] for split in SPLITS},

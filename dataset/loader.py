@@ -82,6 +82,7 @@ class WindowReader:
         if self.num_frames < 2:
             raise InputError("window", f"{window_s} s at {rate_hz} Hz is less than two frames", "make it longer")
         self._budget = cache_mb << 20
+        self._largest = self._budget // 8
         self._cache: OrderedDict[str, Motion] = OrderedDict()
 
     def read(self, ref: WindowRef) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class WindowReader:
         if info.id in self._cache:
             self._cache.move_to_end(info.id)
             return self._cache[info.id]
-        if _motion_bytes(info) > self._budget // 8:
+        if _motion_bytes(info) > self._largest:
             return None
         motion = self._cache[info.id] = self.dataset.motion(info.id)
         while sum(_motion_bytes(self.dataset[clip_id]) for clip_id in self._cache) > self._budget:

@@ -47,7 +47,8 @@ def read_amass(path: Path, item: str, subject: str, body: BodyModel) -> Clip:
     if layout != "smplx" and "betas" in data:
         given = data["betas"].astype(float).reshape(-1)[:_NUM_BETAS]
         betas[: len(given)] = given
-    trans = data["trans"].astype(np.float64)
+    # the joints of the stored float32 numbers, so that exporting and importing again changes nothing
+    poses, trans, betas = (array.astype(np.float32).astype(np.float64) for array in (poses, data["trans"], betas))
     joints = body.with_shape(betas[: body.num_betas]).with_pose(poses, trans).joints
     frames = len(poses)
     labels = ClipLabels(

@@ -1,0 +1,125 @@
+"""Windows: the frames they should hold, and the same ones whenever and wherever they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import InputError
+from dataset.build import build
+from dataset.features import LAYOUT
+from dataset.loader import WindowReader, WindowRef, WindowSampler, local_joints_at, window_refs
+from dataset.resample import resample
+from dataset.shards import AmdDataset
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k], equal_nan=True) for k in a)
+
+
+def test_a_window_holds_its_own_frames(dataset: AmdDataset) -> None:
+    clip = dataset.clips[2]
+    whole = resample(dataset.motion(clip.id), 5.0).features()
+    window = WindowReader(dataset, 4.0, 5.0).read(WindowRef(clip.id, 2, 3.0))
+    assert window["features"].shape == (20, LAYOUT.size) and window["features"].dtype == np.float32
+    np.testing.assert_allclose(window["features"], whole[15:35], atol=1e-4)
+    assert window["valid"].all() and window["joint_valid"].shape == (20, 22)
+    np.testing.assert_allclose(window["joint_sigma_m"], np.sqrt((1e-4 + 4e-4 + 9e-4) / 3), rtol=1e-5)
+
+
+def test_short_clips_are_padded_and_the_mask_says_so(dataset: AmdDataset) -> None:
+    clip = dataset.clips[0]  # 10 s
+    window = WindowReader(dataset, 30.0, 5.0).read(WindowRef(clip.id, 0, 0.0))
+    np.testing.assert_array_equal(window["valid"], np.arange(150) < 50)
+    assert not window["features"][50:].any() and not window["joint_valid"][50:].any()
+
+
+def test_memory_changes_no_value(dataset: AmdDataset) -> None:
+    refs = window_refs(dataset, "all", 3.0, 1.7)
+    with_cache, without = WindowReader(dataset, 3.0, 5.0), WindowReader(dataset, 3.0, 5.0, cache_mb=0)
+    assert all(same(with_cache.read(ref), without.read(ref)) for ref in refs)
+
+
+def test_memory_is_bounded(dataset: AmdDataset) -> None:
+    reader = WindowReader(dataset, 3.0, 5.0, cache_mb=8)
+    reader._budget = 700_000  # room for two of the five clips
+    reader._largest = 700_000
+    for ref in window_refs(dataset, "all", 3.0):
+        reader.read(ref)
+    assert len(reader._cache) <= 2
+
+
+def test_steps_resume_in_the_middle_of_an_epoch(dataset: AmdDataset) -> None:
+    first = WindowSampler(dataset, "train", 2.0, 5.0, seed=3, batch_size=4)
+    steps = 2 * first.steps_per_epoch + 1
+    seen = [first.batch(step) for step in range(steps)]
+    again = WindowSampler(dataset, "train", 2.0, 5.0, seed=3, batch_size=4)
+    assert same(again.batch(steps - 1), seen[-1]) and same(again.batch(1), seen[1])
+    other = WindowSampler(dataset, "train", 2.0, 5.0, seed=4, batch_size=4)
+    assert not same(other.batch(1), seen[1])
+
+
+def test_an_epoch_covers_every_clip_by_its_length(dataset: AmdDataset) -> None:
+    sampler = WindowSampler(dataset, "all", 2.0, 5.0, seed=0, batch_size=1)
+    refs = [ref for step in range(sampler.steps_per_epoch) for ref in sampler.refs(step)]
+    assert len(refs) == sum(round(clip.duration_s / 2.0) for clip in dataset.clips)
+    for idx, clip in enumerate(dataset.clips):
+        starts = sorted(ref.start_s for ref in refs if ref.clip_idx == idx)
+        assert len(starts) == round(clip.duration_s / 2.0)
+        assert starts[0] >= 0 and starts[-1] <= clip.duration_s - 2.0
+        # one in each equal part: two neighbours are at most two parts apart
+        assert np.diff(starts).max() <= 2 * (clip.duration_s - 2.0) / len(starts) + 1 / 30
+    next_epoch = [ref for step in range(len(refs), 2 * len(refs)) for ref in sampler.refs(step)]
+    assert next_epoch != refs
+
+
+def test_ranks_share_one_batch(dataset: AmdDataset) -> None:
+    whole = WindowSampler(dataset, "train", 2.0, 5.0, seed=1, batch_size=6)
+    ranks = [
+        WindowSampler(dataset, "train", 2.0, 5.0, seed=1, batch_size=6, rank=r, num_ranks=2).refs(1) for r in (0, 1)
+    ]
+    assert sorted(map(str, ranks[0] + ranks[1])) == sorted(map(str, whole.refs(1)))
+    assert ranks[0] == whole.refs(1)[::2]
+
+
+def test_a_batch_larger_than_the_data_is_filled(dataset: AmdDataset) -> None:
+    sampler = WindowSampler(dataset, "val", 30.0, 5.0, seed=0, batch_size=16)
+    assert sampler.steps_per_epoch >= 1 and sampler.batch(0)["features"].shape == (16, 150, LAYOUT.size)
+
+
+def test_windows_in_order_cover_each_clip_once(dataset: AmdDataset) -> None:
+    refs = window_refs(dataset, "all", 4.0)
+    covered = {clip.id: np.zeros(clip.num_frames, int) for clip in dataset.clips}
+    for ref in refs:
+        first = round(ref.start_s * 30)
+        covered[ref.clip_id][first : first + 120] += 1
+    assert all((count == 1).all() for count in covered.values())
+
+
+def test_atoms_get_the_whole_clip_at_30_fps(dataset: AmdDataset) -> None:
+    clip = dataset.clips[1]
+    joints = local_joints_at(dataset, clip.id)
+    assert joints.shape == (clip.num_frames, 22, 3) and joints.dtype == np.float32
+    np.testing.assert_allclose(joints[:, 0, :2], 0.0, atol=1e-6)
+
+
+def test_invalid_frames_are_masked_not_used(make_session, walker, tmp_path: Path) -> None:
+    joints = walker(300, 30.0)["joints_m"]
+    joints[60] = np.nan
+    build([make_session("nan", joints_m=joints)], tmp_path / "amd")
+    dataset = AmdDataset(tmp_path / "amd")
+    window = WindowReader(dataset, 10.0, 5.0).read(WindowRef("nan-000", 0, 0.0))
+    # frame 60 is instant 10; the velocity of instant 9 looks at it
+    np.testing.assert_array_equal(np.flatnonzero(~window["valid"]), [9, 10])
+    assert np.isfinite(window["features"]).all()
+    assert np.isnan(local_joints_at(dataset, "nan-000")[60]).all()
+
+
+def test_an_empty_split_is_an_error_with_a_cure(make_session, tmp_path: Path) -> None:
+    build([make_session("only")], tmp_path / "amd")
+    with pytest.raises(InputError, match=r"split val.*--split\.by session"):
+        WindowSampler(AmdDataset(tmp_path / "amd"), "val", 2.0, 5.0, seed=0)
+    with pytest.raises(InputError, match="less than two frames"):
+        WindowReader(AmdDataset(tmp_path / "amd"), 0.1, 5.0)
