@@ -16,7 +16,7 @@ from core.cameras import Camera, Lens, Rig
 from core.files import read_npz
 from core.skeletons import HALPE_26
 from core.transforms import SE3
-from fitting.triangulate import Points3d, triangulate_points
+from fitting.points import Points3d, triangulate_points
 
 
 def rig_of(arrays: dict[str, np.ndarray]) -> Rig:

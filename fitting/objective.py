@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.transforms import SE3
 from fitting.foot_mount import FootObservation, foot_term
 from fitting.landmarks import Landmarks
 from fitting.prior import acceleration_sigma, pose_prior
@@ -30,7 +31,6 @@ from fitting.residuals import (
 )
 from fitting.smpl import BodyModel, PosedBody, rodrigues
 from fitting.solver import ArrowSystem
-from core.transforms import SE3
 
 NUM_UNKNOWNS = 75
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.arrays import Float
 from core.cameras import Rig
 
 
@@ -40,7 +41,10 @@ UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 """Row and column of the six numbers that stand for a symmetric 3 x 3 matrix."""
 
 
-def rays_of(rig: Rig, xy_px: np.ndarray, score: np.ndarray, min_score: float) -> Rays:
+def rays_of(
+    rig: Rig, xy_px: Float[np.ndarray, "views n 2"], score: Float[np.ndarray, "views n"], min_score: float
+) -> Rays:
+    """Undistorts keypoints; those below `min_score`, missing, or outside what the lens can see are not seen."""
     seen = np.isfinite(xy_px).all(axis=-1) & (score >= min_score)
     xy, scale = np.zeros((2, *seen.shape)), np.ones((2, *seen.shape))
     for v, camera in enumerate(rig):
@@ -58,7 +62,7 @@ def rays_of(rig: Rig, xy_px: np.ndarray, score: np.ndarray, min_score: float) ->
 
 
 def ray_equations(rays: Rays) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations of the point nearest to the rays: matrices as (6, V, N) upper triangles, right sides (3, V, N)."""
+    """Normal equations of the point nearest to the rays: (6, V, N) upper triangles and right sides (3, V, N)."""
     direction = np.einsum("vji,jvn->ivn", rays.R, np.concatenate([rays.xy, np.ones_like(rays.xy[:1])]))
     direction /= np.linalg.norm(direction, axis=0)
     centre = -np.einsum("vji,vj->iv", rays.R, rays.t)[..., None]

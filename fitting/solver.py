@@ -1,7 +1,7 @@
 """Damped Gauss-Newton for whole sequences: block-banded normal equations in time, bordered by a few global unknowns.
 
-The unknowns are one block of D numbers for each frame and G numbers shared by all frames (shape, mounts). Temporal terms
-reach at most two frames back, so the normal equations are an arrow: block-pentadiagonal with a border. Frames are taken
+The unknowns are one block of D numbers for each frame and G numbers shared by all frames (shape, mounts). Temporal
+terms reach at most two frames back, so the normal equations are an arrow: block-pentadiagonal with a border. Frames are taken
 in pairs, which makes the band block-tridiagonal; it is factored by block Cholesky in time linear in the number of
 frames, the border by its Schur complement. The same factor gives marginal covariances without the dense inverse
 (Takahashi, Fagan and Chin 1973; the backward pass of a Rauch-Tung-Striebel smoother).
@@ -68,7 +68,10 @@ class ArrowSystem:
         """A system to which terms are added in place."""
         T, D, G = num_frames, num_unknowns, num_globals
         blocks = (np.zeros((T, D, D)) for _ in range(3))
-        return ArrowSystem(0.0, *blocks, np.zeros((T, D, G)), np.zeros((G, G)), np.zeros((T, D)), np.zeros(G))
+        diagonal, back1, back2 = blocks
+        return ArrowSystem(
+            0.0, diagonal, back1, back2, np.zeros((T, D, G)), np.zeros((G, G)), np.zeros((T, D)), np.zeros(G)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +101,10 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
             blocks[i] -= coupling[i] @ coupling[i].T
         lower, info = dpotrf(blocks[i], lower=1)
         if info:
+            frame, unknown = divmod(info - 1, size // 2)
             raise InputError(
-                "fit", f"unknown {(info - 1) % (size // 2)} of frame {2 * i} is not determined", "widen no prior to infinity"
-            )  # fmt: skip
+                "fit", f"unknown {unknown} of frame {2 * i + frame} is not determined", "give every unknown a prior"
+            )
         blocks[i] = lower
     half = _pair_rows(system.border, size)
     schur = system.corner + np.diag(damping * np.diagonal(system.corner))
@@ -122,8 +126,10 @@ def solve(system: ArrowSystem, factor: ArrowFactor) -> tuple[Float[np.ndarray, "
     return step.reshape(-1, size // 2)[: factor.num_frames], step_global
 
 
-def marginals(factor: ArrowFactor) -> tuple[Float[np.ndarray, "frames D D"], Float[np.ndarray, "G G"]]:
-    """Covariance of each frame's unknowns and of the globals, everything else marginalised out."""
+def marginals(
+    factor: ArrowFactor,
+) -> tuple[Float[np.ndarray, "frames D D"], Float[np.ndarray, "frames D G"], Float[np.ndarray, "G G"]]:
+    """Covariances of each frame's unknowns, of them with the globals, and of the globals; all else marginalised out."""
     n, size, _ = factor.diagonal.shape
     G = len(factor.schur)
     blocks = np.empty((n, size, size))
@@ -135,12 +141,14 @@ def marginals(factor: ArrowFactor) -> tuple[Float[np.ndarray, "frames D D"], Flo
             gain = inverse.T @ factor.below[i + 1].T
             blocks[i] += gain @ blocks[i + 1] @ gain.T
     cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))
+    cross = np.zeros((n, size, G))
     if G:
         reach = _backward(factor.diagonal, factor.below, factor.half_border)
-        blocks += reach @ cov_global @ np.swapaxes(reach, -1, -2)
-    D = size // 2
-    frames = np.stack([blocks[:, :D, :D], blocks[:, D:, D:]], axis=1).reshape(-1, D, D)
-    return frames[: factor.num_frames], cov_global
+        cross = -reach @ cov_global
+        blocks -= cross @ np.swapaxes(reach, -1, -2)
+    D, T = size // 2, factor.num_frames
+    frames = np.stack([blocks[:, :D, :D], blocks[:, D:, D:]], axis=1).reshape(2 * n, D, D)
+    return frames[:T], cross.reshape(2 * n, D, G)[:T], cov_global
 
 
 def minimise(
@@ -160,7 +168,7 @@ def minimise(
     system, damping, used = linearise(state), config.damping, 0
     costs = [system.cost]
     converged = False
-    for used in range(1, config.iterations + 1):
+    for used in range(1, config.iterations + 1):  # noqa: B007
         trial = retract(state, *solve(system, factorise(system, damping)))
         trial_system = linearise(trial)
         if not trial_system.cost < system.cost:

@@ -41,10 +41,11 @@ def test_step_and_marginals_equal_the_dense_ones(rng: np.random.Generator, T: in
     dense = -np.linalg.solve(H, np.concatenate([system.gradient.ravel(), system.gradient_global]))
     tolerance = 1e-12 * np.linalg.cond(H) * np.abs(dense).max()
     np.testing.assert_allclose(np.concatenate([step.ravel(), step_global]), dense, atol=tolerance)
-    blocks, block_global = marginals(factor)
+    blocks, cross, block_global = marginals(factor)
     covariance = np.linalg.inv(H)
     for t in range(T):
         np.testing.assert_allclose(blocks[t], covariance[t * D : (t + 1) * D, t * D : (t + 1) * D], atol=1e-9)
+    np.testing.assert_allclose(cross.reshape(T * D, G), covariance[: T * D, T * D :], atol=1e-9)
     np.testing.assert_allclose(block_global, covariance[T * D :, T * D :], atol=1e-9)
 
 

@@ -1,0 +1,216 @@
+"""`motifs fit`: everything measured of a session -> `07_smpl`, SMPL parameters with covariance and validity."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from calibration.egomotion import load_egomotion
+from calibration.rig import load_rig
+
+from capture.session import Session
+from core.errors import InputError
+from core.files import write_json
+from core.stage import Manifest, Summary, run_stage
+from core.transforms import SE3, interpolate, so3_log
+from fitting.contacts import ContactConfig, foot_contacts
+from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
+from fitting.foot_mount import FootObservation
+from fitting.landmarks import VERTEX_IDS, Landmarks
+from fitting.observations import load_observations
+from fitting.overlay import write_overlays
+from fitting.points import TriangulationConfig, reprojection_px
+from fitting.quality import QualityConfig, figures, frame_reasons, health_of
+from fitting.sequence import Reason, SmplSequence, load_smpl
+from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
+from fitting.stand_in import stand_in_body
+from fitting.triangulate import OUT as POINTS_OUT
+from fitting.triangulate import stage_inputs, subject_points
+
+__all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
+
+STAGE_VERSION = 1
+OUT = "07_smpl"
+STAND_IN = "stand-in"
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of `motifs fit`.
+
+    Attributes:
+        body_model: SMPL model file (.npz or .pkl), or "stand-in" for the project's own body.
+        gender: of the body model, noted in the result.
+        feet: whether foot cameras are used where they were tracked.
+        estimate: weights and iterations.
+        contacts: when a sole rests on the floor.
+        quality: thresholds of validity and refusal.
+        num_overlays: pictures drawn for each view that has a video; 0 draws none.
+    """
+
+    body_model: str = STAND_IN
+    gender: str = "neutral"
+    feet: bool = True
+    estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
+    contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
+    quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
+    num_overlays: int = 3
+
+
+def load_body(body_model: str) -> BodyModel:
+    """The stand-in or a model file.
+
+    Raises:
+        InputError: if the file is missing or no SMPL model.
+    """
+    return stand_in_body() if body_model == STAND_IN else BodyModel.load(Path(body_model))
+
+
+def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:
+    """Fits SMPL to the subject of a session.
+
+    Raises:
+        InputError: if an earlier stage is missing or the body model is none.
+        GateError: if the fit is not believable.
+        StageError: if it was run before with other settings.
+    """
+    config = config or FitConfig()
+    session = Session.load(session_dir)
+    body = load_body(config.body_model)
+    subject_points(session)  # tells which stage is missing before anything is hashed
+
+    def process(item: str, folder: Path) -> Mapping[str, Any]:
+        return _fit_session(session, body, config, folder)
+
+    def finish(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
+        found = facts["subject"]
+        return Summary(found, health_of(found, config.quality, config.estimate.floor))
+
+    return run_stage(
+        "fit", STAGE_VERSION, inputs=_inputs(session, config), config=_portable(config), out=session.stage(OUT),
+        items=["subject"], process=process, finish=finish, workers=workers, redo=redo,
+    )  # fmt: skip
+
+
+def _portable(config: FitConfig) -> FitConfig:
+    """The config without the model file's folder: its content is hashed as an input."""
+    return dataclasses.replace(config, body_model=Path(config.body_model).name)
+
+
+def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
+    inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
+    if config.body_model != STAND_IN:
+        inputs["body model"] = Path(config.body_model)
+    if config.feet and session.stage("05_egomotion").is_dir():
+        inputs["egomotion"] = session.stage("05_egomotion")
+    return inputs
+
+
+def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: Path) -> dict[str, Any]:
+    points = subject_points(session)
+    rig = load_rig(session.folder)
+    seen = load_observations(session, rig, TriangulationConfig())
+    if seen.score.shape[1:] != points.valid.shape:
+        raise InputError(session.id, "its points were triangulated at other instants", "run `motifs triangulate` again")
+    seen, rig = seen.swapped(points.swapped), rig.subset(seen.view_ids)
+    step_s = 1 / float(seen.timeline.rate)
+    feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
+    landmarks = Landmarks.of(body, seen.skeleton)
+    measured = Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet)
+    found = estimate_body(body, landmarks, measured, config.estimate)
+    posed = found.state.posed(body)
+    used = seen.score >= config.estimate.min_score
+    error_px = np.where(used, reprojection_px(rig, landmarks.positions(posed), seen.xy_px), np.nan)
+    soles = _soles(body).positions(posed)
+    bridged = np.zeros(len(points.t_s), dtype=bool)
+    for view in found.state.mounts:
+        bridged |= feet[view].known
+    sequence = _sequence(body, found, points.t_s, seen.timeline.rate, error_px, soles, bridged, config)
+    sequence.save(folder / "smpl.npz")
+    write_json(folder / "feet.json", _mounts(found))
+    if config.num_overlays:
+        write_overlays(session, rig, sequence, posed, seen, error_px, folder / "overlays", config.num_overlays)
+    facts = figures(
+        body, found.state.betas, error_px, seen.view_ids, sequence.joints_m[:, 0], soles, sequence.contacts,
+        sequence.frame_valid, step_s,
+    )  # fmt: skip
+    reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
+    return {
+        **facts,
+        "reasons": reasons,
+        "feet": _mounts(found),
+        "num_steps": found.num_steps,
+        "converged": found.converged,
+    }
+
+
+def _soles(body: BodyModel) -> Landmarks:
+    """Points of both soles, those of the contacts first."""
+    by_vertex = np.zeros((len(SOLES), NUM_VERTICES))
+    by_vertex[np.arange(len(SOLES)), [VERTEX_IDS[name] for name in SOLES]] = 1.0
+    return Landmarks.from_regressors(body, SOLES, np.zeros((len(SOLES), NUM_JOINTS)), by_vertex)
+
+
+def _foot_observations(session: Session, t_s: np.ndarray) -> dict[str, FootObservation]:
+    """Poses of the tracked foot cameras at the instants of the fit; filled gaps are no measurements."""
+    feet = {}
+    for view in session.of_role("left_foot", "right_foot"):
+        if not (session.stage("05_egomotion") / f"{view.id}.npz").is_file():
+            continue
+        track = load_egomotion(session.folder, view.id)
+        measured = track.valid & ~track.filled
+        if measured.sum() < 2:
+            continue
+        times = track.t_s[measured]
+        poses = SE3(track.world_from_cam_R[measured], track.world_from_cam_t_m[measured])
+        right = np.clip(np.searchsorted(times, t_s), 1, len(times) - 1)
+        near = np.where(t_s - times[right - 1] < times[right] - t_s, right - 1, right)
+        gap = times[right] - times[right - 1]
+        inside = (t_s >= times[0]) & (t_s <= times[-1]) & (gap <= 1.5 / float(view.rate))
+        covariance = track.covariance[measured][near]
+        feet[view.id] = FootObservation.of(view.role, interpolate(poses, times, t_s), covariance, inside)
+    return feet
+
+
+def _sequence(
+    body: BodyModel, found: Estimate, t_s: np.ndarray, rate: object, error_px: np.ndarray, soles: np.ndarray,
+    bridged: np.ndarray, config: FitConfig,
+) -> SmplSequence:  # fmt: skip
+    state = found.state
+    posed = state.posed(body)
+    sigma = np.sqrt(np.maximum(np.linalg.eigvalsh(found.joint_covariance)[..., -1], 0.0))
+    reasons = frame_reasons(error_px, sigma, soles, bridged, config.quality)
+    step_s = float(np.diff(t_s).mean()) if len(t_s) > 1 else 1.0
+    return SmplSequence(
+        t_s=t_s,
+        rate=f"{rate.numerator}/{rate.denominator}",  # type: ignore[attr-defined]
+        poses=so3_log(state.R).reshape(len(t_s), 3 * NUM_JOINTS),
+        trans=state.transl,
+        betas=state.betas,
+        gender=config.gender,
+        body_model=body.name,
+        body_sha256=body.sha256,
+        joints_m=posed.joints,
+        joint_covariance=found.joint_covariance,
+        joint_valid=sigma <= config.quality.max_joint_sigma_m,
+        frame_valid=reasons == 0,
+        reasons=reasons,
+        contacts=foot_contacts(soles[:, :4], step_s, config.contacts),
+    )
+
+
+def _mounts(found: Estimate) -> dict[str, Any]:
+    """What was found about each foot camera's mount, and which were left out and why."""
+    mounts: dict[str, Any] = {
+        view: {
+            "ankle_from_cam": {"rotvec": mount.rotvec, "t_m": mount.t},
+            "sigma_rad": found.mount_sigma[view][:3],
+            "sigma_m": found.mount_sigma[view][3:],
+        }
+        for view, mount in found.state.mounts.items()
+    }
+    return {"mounts": mounts, "refused": dict(found.refused)}
