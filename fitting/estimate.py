@@ -27,6 +27,7 @@ from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
 
 SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
+_FIRST_FOOT_SCALE = 100.0
 _MAX_MOUNT_SIGMA = (np.deg2rad(4.0), 0.02)  # a mount less certain than this helps no frame
 
 
@@ -179,7 +180,10 @@ def _with_feet(
     while mounts:
         with_feet = dataclasses.replace(objective, feet={view: feet[view] for view in mounts})
         state = dataclasses.replace(fine.state, mounts=dict(mounts))
-        result = minimise(state, with_feet.linearise, FitState.retract, solver)
+        # a hidden foot may be guessed half a metre from its camera, far outside the robust loss: pull it in first
+        reach = dataclasses.replace(with_feet, foot_scale=_FIRST_FOOT_SCALE)
+        near = minimise(state, reach.linearise, FitState.retract, dataclasses.replace(solver, tolerance=1e-2))
+        result = minimise(near.state, with_feet.linearise, FitState.retract, solver)
         covariance = marginals(factorise(result.system))[2][len(fine.state.betas) :, len(fine.state.betas) :]
         spread = np.sqrt(np.diagonal(covariance)).reshape(-1, 6)
         sigma = dict(zip(mounts, spread, strict=True))

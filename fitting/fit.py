@@ -139,13 +139,8 @@ def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: P
         sequence.frame_valid, step_s,
     )  # fmt: skip
     reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
-    return {
-        **facts,
-        "reasons": reasons,
-        "feet": _mounts(found),
-        "num_steps": found.num_steps,
-        "converged": found.converged,
-    }
+    ended = {"num_steps": found.num_steps, "converged": found.converged}
+    return {**facts, "reasons": reasons, "feet": _mounts(found), **ended}
 
 
 def _soles(body: BodyModel) -> Landmarks:

@@ -22,7 +22,8 @@ ANKLES = {"left_foot": SMPL_24.idx("left_ankle"), "right_foot": SMPL_24.idx("rig
 # a shoe gives: no frame is believed better than this, however sharp the camera's pose (radians, metres)
 _SHOE_SIGMA = np.array([0.02] * 3 + [0.004] * 3)
 _MOUNT_SIGMA = np.array([3.0] * 3 + [0.3] * 3)  # nearly free; keeps an unobserved mount finite
-_SCALE = 4.0  # Geman-McClure scale in standard deviations
+FOOT_SCALE = 4.0
+"""Geman-McClure scale in standard deviations of a camera's pose."""
 MIN_FRAMES = 30
 
 
@@ -118,7 +119,7 @@ def foot_residual(
 
 
 def foot_term(
-    system: ArrowSystem, body: BodyModel, posed: PosedBody, mount: SE3, foot: FootObservation, column: int
+    system: ArrowSystem, body: BodyModel, posed: PosedBody, mount: SE3, foot: FootObservation, column: int, scale: float
 ) -> float:
     """Adds one foot camera to the normal equations, robustly, and returns its cost.
 
@@ -129,12 +130,13 @@ def foot_term(
         mount: `ankle_from_cam` at the state.
         foot: what the camera measured.
         column: first of the mount's six globals; the betas are the first globals.
+        scale: of the robust loss, in standard deviations.
     """
     residual, by_frame, by_mount = foot_residual(posed, mount, foot)
     by_betas = np.zeros((len(residual), 6, posed.shaped.betas.shape[-1]))
     by_betas[:, 3:] = _joint_landmark(body, foot.ankle_idx).linearise(posed).by_betas[:, 0]
     error2 = np.einsum("ti,tij,tj->t", residual, foot.information, residual)
-    share = _SCALE**2 / (_SCALE**2 + error2)
+    share = scale**2 / (scale**2 + error2)
     W = foot.information * (share**2)[:, None, None]
     J = np.concatenate([by_frame, by_betas, by_mount], axis=-1)
     JtW = np.swapaxes(J, -1, -2) @ W

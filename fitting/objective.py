@@ -1,7 +1,7 @@
-"""The fitting objective of one sequence: all terms of `residuals` pulled back to SMPL's parameters as one arrow system.
+"""The fitting objective of a sequence: the terms of `residuals` pulled back to SMPL's parameters as one arrow system.
 
-Unknowns of a frame, in slots of three: translation, then right-multiplied rotation increments of the 24 joints. Globals:
-the betas, then six numbers for each foot camera's mount.
+Unknowns of a frame, in slots of three: translation, then right-multiplied rotation increments of the 24 joints.
+Globals: the betas, then six numbers for each foot camera's mount.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.transforms import SE3
-from fitting.foot_mount import FootObservation, foot_term
+from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
 from fitting.landmarks import Landmarks
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
@@ -108,6 +108,7 @@ class Objective:
         rays: keypoints; None leaves them out.
         points_m: triangulated points (frames, keypoints, 3); None leaves them out.
         feet: what the foot cameras measured, by view.
+        foot_scale: scale of their robust loss, in standard deviations.
         floor: whether the world has a floor at z = 0.
         fixed_betas: whether the shape is known and kept.
     """
@@ -121,6 +122,7 @@ class Objective:
     rays: Rays | None = None
     points_m: np.ndarray | None = None
     feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
+    foot_scale: float = FOOT_SCALE
     floor: bool = True
     fixed_betas: bool = False
 
@@ -136,7 +138,7 @@ class Objective:
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
-            cost += foot_term(system, self.body, posed, mount, self.feet[view], num_betas + 6 * i)
+            cost += foot_term(system, self.body, posed, mount, self.feet[view], num_betas + 6 * i, self.foot_scale)
         # a shape that is known is held by a prior a million times narrower
         precision = (1e6 if self.fixed_betas else 1.0) / self.weights.betas_sigma**2
         axis = np.arange(num_betas)

@@ -2,8 +2,8 @@
 
 Terms on points (landmarks in the world) return a `PointTerm`: cost, gradient and Gauss-Newton Hessian by each point, to
 be pulled back through the body's Jacobian once for all of them. Terms on joint rotations and terms in time return
-residuals and Jacobians by right-multiplied rotation increments, `R exp(hat(d))`, joint by joint. All costs are half sums
-of squares in units of standard deviations.
+residuals and Jacobians by right-multiplied rotation increments, `R exp(hat(d))`, joint by joint. All costs are half
+sums of squares in units of standard deviations.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def floor_term(points_m: Float[np.ndarray, "frames points 3"], sigma_m: float) -
 
 @dataclass(frozen=True, eq=False)
 class JointTerm:
-    """A cost of rotation vectors, joint by joint: value, gradient (frames, joints, 3), Hessian (frames, joints, 3, 3)."""
+    """A cost of joint rotations: value, gradient (frames, joints, 3) and Hessian (frames, joints, 3, 3)."""
 
     cost: float
     gradient: np.ndarray
@@ -170,7 +170,7 @@ def acceleration_term(
 
 
 def _steps(R: np.ndarray, transl: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log(R_t^T R_t+1) and differences of translation (T-1, slots, 3), with derivatives by the old and the new frame."""
+    """log(R_t^T R_t+1) and differences of translation (T-1, slots, 3); derivatives by the old and the new frame."""
     turn = so3_log(np.swapaxes(R[:-1], -1, -2) @ R[1:])
     by_new = right_jacobian_inverse(turn)
     identity = np.broadcast_to(np.eye(3), (len(turn), 1, 3, 3))

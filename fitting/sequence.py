@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,8 @@ def load_smpl(path: Path) -> SmplSequence:
     names = {f.name for f in dataclasses.fields(SmplSequence)}
     if missing := names - arrays.keys():
         raise InputError(str(path), f"it lacks {', '.join(sorted(missing))}", "run `motifs fit` again")
-    sequence = SmplSequence(**{name: str(arrays[name]) if name in _TEXT else arrays[name] for name in names})
+    values: dict[str, Any] = {name: str(arrays[name]) if name in _TEXT else arrays[name] for name in names}
+    sequence = SmplSequence(**values)
     per_frame = names - {*_TEXT, "betas"}
     lengths = {name: len(arrays[name]) for name in per_frame}
     if len(set(lengths.values())) > 1:

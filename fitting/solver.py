@@ -1,9 +1,9 @@
 """Damped Gauss-Newton for whole sequences: block-banded normal equations in time, bordered by a few global unknowns.
 
 The unknowns are one block of D numbers for each frame and G numbers shared by all frames (shape, mounts). Temporal
-terms reach at most two frames back, so the normal equations are an arrow: block-pentadiagonal with a border. Frames are taken
-in pairs, which makes the band block-tridiagonal; it is factored by block Cholesky in time linear in the number of
-frames, the border by its Schur complement. The same factor gives marginal covariances without the dense inverse
+terms reach at most two frames back, so the normal equations are an arrow: block-pentadiagonal with a border. Frames
+are taken in pairs, which makes the band block-tridiagonal; it is factored by block Cholesky in time linear in the
+number of frames, the border by its Schur complement. The same factor gives marginal covariances without the inverse
 (Takahashi, Fagan and Chin 1973; the backward pass of a Rauch-Tung-Striebel smoother).
 """
 
