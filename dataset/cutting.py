@@ -35,7 +35,7 @@ def mark_non_finite(clip: Clip) -> Clip:
     finite = np.isfinite(clip.trans).all(axis=1)
     for array in (clip.poses, clip.joints_m):
         finite &= np.isfinite(array).all(axis=(1, 2))
-    reasons = np.where(~finite & (clip.reasons == REASON_OK), REASON_NON_FINITE, clip.reasons)
+    reasons = clip.reasons | np.where(finite, REASON_OK, REASON_NON_FINITE).astype(clip.reasons.dtype)
     return dataclasses.replace(clip, reasons=reasons, valid=clip.valid & finite[:, None])
 
 

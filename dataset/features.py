@@ -180,9 +180,9 @@ def frame_features(
         contacts,
         _forward_rate(yaw[:, None], rate_hz),
         velocities[:, 0, :2],
-        _into_heading(yaw, joints - _ground(joints)).reshape(len(joints), -1),
-        velocities.reshape(len(joints), -1),
-        sixd_from_matrix(rotations).reshape(len(joints), -1),
+        _into_heading(yaw, joints - _ground(joints)).reshape(-1, 3 * NUM_FEATURE_JOINTS),
+        velocities.reshape(-1, 3 * NUM_FEATURE_JOINTS),
+        sixd_from_matrix(rotations).reshape(-1, 6 * NUM_FEATURE_JOINTS),
     ]
     return np.concatenate(parts, axis=1).astype(np.float32)
 

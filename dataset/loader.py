@@ -55,9 +55,10 @@ def window_refs(
     refs = []
     for idx, clip in enumerate(dataset.clips):
         if split in ("all", clip.split):
-            last = max(clip.duration_s - (window_s if stride < window_s else 0.0), 0.0)
-            count = max(int(np.ceil(last / stride - 1e-9)), 1)
-            refs += [WindowRef(clip.id, idx, k * stride) for k in range(count)]
+            # as many as it takes to reach the end, none of them beginning after the last frame
+            count = int(np.ceil(max(clip.duration_s - window_s, 0.0) / stride - 1e-9)) + 1
+            last_s = (clip.num_frames - 1) / float(clip.frame_rate)
+            refs += [WindowRef(clip.id, idx, k * stride) for k in range(count) if k * stride <= last_s]
     return tuple(refs)
 
 

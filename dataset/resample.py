@@ -92,7 +92,7 @@ def resample(motion: Motion, rate_hz: float, start: float = 0.0, count: int | No
         count: number of instants; None for as many as there are. Instants past the last frame are left out.
     """
     step = motion.rate_hz / rate_hz
-    available = int((len(motion) - 1 - start) / step + _ON_FRAME) + 1
+    available = max(int(np.floor((len(motion) - 1 - start) / step + _ON_FRAME)) + 1, 0)
     place = start + step * np.arange(available if count is None else min(count, available))
     nearest = np.rint(place)
     place = np.where(np.abs(place - nearest) < _ON_FRAME, nearest, place)

@@ -33,9 +33,18 @@ JOINT_ORDER = SMPL_24.joints
 CONTACTS = ("left_heel", "left_toe", "right_heel", "right_toe")
 COVARIANCE_ORDER = ("xx", "xy", "xz", "yy", "yz", "zz")
 
-# Why a frame is invalid. Non-negative values are the fit's own reasons; these are the dataset's.
+# Why a frame is invalid: bits that add up. The low ones are `fitting.sequence.Reason`, the high ones the dataset's own.
 REASON_OK = 0
-REASON_NON_FINITE = -1
+REASON_NON_FINITE = 1 << 16
+REASON_UNSPECIFIED = 1 << 17
+REASONS: Mapping[str, int] = {
+    "no_keypoints": 1,
+    "uncertain": 2,
+    "misfit": 4,
+    "below_floor": 8,
+    "non_finite": REASON_NON_FINITE,
+    "unspecified": REASON_UNSPECIFIED,
+}
 
 # field: (shape, "T" being the clip's frames; dtype on disk; unit)
 FIELDS: Mapping[str, tuple[tuple[str | int, ...], str, str]] = {
@@ -59,6 +68,7 @@ CONVENTIONS: Mapping[str, str] = {
     "joint_order": " ".join(JOINT_ORDER),
     "contact_order": " ".join(CONTACTS),
     "covariance_order": " ".join(COVARIANCE_ORDER),
+    "reason_bits": " ".join(f"{name}={bit}" for name, bit in REASONS.items()),
 }
 
 
@@ -143,7 +153,7 @@ class Clip:
         joints_m: (T, 24, 3) joints in the world, metres.
         joint_covariance: (T, 24, 6) upper triangle xx xy xz yy yz zz, m^2; NaN where the source has none.
         valid: (T, 24) whether a joint was measured.
-        reasons: (T,) 0, or why the frame is invalid.
+        reasons: (T,) 0, or why the frame is invalid: bits of `REASONS`.
         contacts: (T, 4) left heel, left toe, right heel, right toe, 0 to 1.
         actions: (T, A) labels, columns named in `labels.action_names`.
     """

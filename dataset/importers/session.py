@@ -9,11 +9,9 @@ import numpy as np
 from core.clock import frame_times, parse_rate
 from core.errors import InputError
 from core.files import read_json, read_npz
-from dataset.schema import NUM_JOINTS, REASON_OK, Clip, ClipLabels
+from dataset.schema import NUM_JOINTS, REASON_OK, REASON_UNSPECIFIED, Clip, ClipLabels
 
 STAGE = "07_smpl"
-# A frame that the fit calls invalid without saying why.
-REASON_UNSPECIFIED = -2
 # The instants are a grid by contract; a tenth of a frame is far above rounding and far below a lost frame.
 _MAX_GRID_ERROR_FRAMES = 0.1
 _SHAPES: dict[str, tuple[int | str, ...]] = {
@@ -77,7 +75,7 @@ def read_session(session_dir: Path, item: str) -> Clip:
         start_s=float(data["t_s"][0]),
         gender=str(data.get("gender", "neutral")),
         body_model=str(data.get("body_model", "")),
-        body_model_sha256=str(data.get("body_model_sha256", "")),
+        body_model_sha256=str(data.get("body_sha256", "")),
         provenance=provenance,
     )
     reasons = data["reasons"].astype(np.int32)

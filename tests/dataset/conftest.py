@@ -83,6 +83,7 @@ def session_maker(root: Path) -> MakeSession:
             "betas": np.linspace(-1, 1, 10),
             "gender": np.array("neutral"),
             "body_model": np.array("sticks"),
+            "body_sha256": np.array("5713"),
             "joints_m": motion["joints_m"],
             "joint_covariance": covariance,
             "joint_valid": np.ones((num_frames, 24), bool),

@@ -15,10 +15,11 @@ from core.files import read_json, write_json, write_npz
 from dataset.build import BuildConfig, build
 from dataset.cutting import CutConfig
 from dataset.features import LAYOUT, SD_FLOORS
-from dataset.schema import CONVENTIONS, SCHEMA, SPLITS
+from dataset.schema import CONVENTIONS, REASON_NON_FINITE, REASONS, SCHEMA, SPLITS
 from dataset.shards import AmdDataset, content_sha256
 from dataset.sources import find_sources
 from dataset.splits import SplitConfig
+from fitting.sequence import Reason, load_smpl
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -47,6 +48,17 @@ def test_a_session_comes_back_whole(make_session, walker, tmp_path: Path) -> Non
         stored = dict(file["clips"][info.id].attrs)
         assert file["clips"][info.id]["poses"].chunks == (256, 24, 3)
     assert {key: stored[key] for key in CONVENTIONS} == CONVENTIONS
+
+
+def test_the_fit_and_the_dataset_speak_of_the_same_reasons_and_arrays(make_session, tmp_path: Path) -> None:
+    fit = {reason.name.lower(): int(reason) for reason in Reason if reason.name}
+    assert {name: bit for name, bit in REASONS.items() if bit < 1 << 16} == fit
+    session = make_session("fit")
+    sequence = load_smpl(session / "07_smpl" / "smpl.npz")
+    sequence.save(session / "07_smpl" / "smpl.npz")
+    build([session], tmp_path / "amd")
+    labels = AmdDataset(tmp_path / "amd").read("fit-000").labels
+    assert (labels.rate, labels.body_model, labels.body_model_sha256) == ("30/1", "sticks", "5713")
 
 
 def test_the_same_sources_give_the_same_bytes(make_session, tmp_path: Path) -> None:
@@ -101,7 +113,7 @@ def test_frames_that_are_not_numbers_never_look_measured(make_session, walker, t
     build([make_session("nan", poses=poses)], tmp_path / "amd")
     clip = AmdDataset(tmp_path / "amd").read("nan-000")
     assert np.flatnonzero(~clip.frame_valid).tolist() == [150]
-    assert clip.reasons[150] == -1 and not clip.valid[150].any() and clip.valid[149].all()
+    assert clip.reasons[150] == REASON_NON_FINITE and not clip.valid[150].any() and clip.valid[149].all()
 
 
 def test_one_subject_is_all_for_training_and_that_is_said(make_session, tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ def test_windows_in_order_cover_each_clip_once(dataset: AmdDataset) -> None:
     assert all((count == 1).all() for count in covered.values())
 
 
+@pytest.mark.parametrize(("window_s", "stride_s"), [(4.0, 2.0), (4.0, 1.3), (30.0, 15.0), (2.0, 7.0)])
+def test_overlapping_windows_reach_the_end(dataset: AmdDataset, window_s: float, stride_s: float) -> None:
+    for idx, clip in enumerate(dataset.clips):
+        starts = [ref.start_s for ref in window_refs(dataset, "all", window_s, stride_s) if ref.clip_idx == idx]
+        np.testing.assert_allclose(np.diff(starts), stride_s)
+        assert starts[0] == 0.0 and starts[-1] < clip.duration_s
+        assert starts[-1] + max(window_s, stride_s) >= clip.duration_s - 1e-9
+        assert len(starts) == 1 or starts[-2] + window_s < clip.duration_s
+
+
+def test_a_window_after_the_last_frame_is_empty(dataset: AmdDataset) -> None:
+    window = WindowReader(dataset, 2.0, 5.0).read(WindowRef(dataset.clips[0].id, 0, 9.99))
+    assert not window["valid"].any() and not window["features"].any()
+
+
 def test_atoms_get_the_whole_clip_at_30_fps(dataset: AmdDataset) -> None:
     clip = dataset.clips[1]
     joints = local_joints_at(dataset, clip.id)
