@@ -1,0 +1,112 @@
+"""The `motifs` command.
+
+Each subcommand is one function of `motifs.commands`, whose signature makes its options. A subcommand imports only what
+it needs, so `motifs --help` answers at once. Exit status: 0 done, 1 the work failed (the reason and the next action on
+standard error), 2 the call was wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from core.errors import MotifsError
+
+# In running order; the order of `motifs --help`.
+COMMANDS: dict[str, str] = {
+    "demo": "simulate a session, take it all the way to a trained A4Mer, and compare with the truth",
+    "simulate": "render a synthetic session with exact truth",
+    "ingest": "make a session from videos, pictures or keypoint files",
+    "sync": "put every camera on one clock",
+    "detect": "find keypoints, boards and markers in the videos",
+    "calibrate lens": "solve each camera's lens from pictures of a board",
+    "calibrate rig": "place the room cameras and the markers",
+    "calibrate feet": "follow the foot cameras through the room",
+    "triangulate": "lift the keypoints to 3D",
+    "fit": "fit SMPL to the whole sequence",
+    "run": "all annotation stages of a session, from sync to fit",
+    "build": "make AMD shards from fitted sessions",
+    "verify": "check every clip of a dataset against its checksum",
+    "export": "write a dataset's clips in AMASS format",
+    "train": "train A4Mer on a dataset",
+    "evaluate": "measure a trained model beside simple references",
+    "discover": "find the atoms and motifs of a dataset",
+    "report": "one HTML page with the pictures and figures of a session",
+    "status": "where a session stands, and what to do next",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `motifs` command; ends the process with the exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(table_of_contents())
+        return 0
+    if arguments[0] == "--version":
+        from core.stage import code_version
+
+        print(f"action-motifs {code_version()}")
+        return 0
+    command = next((c for n in (2, 1) if (c := " ".join(arguments[:n])) in COMMANDS), None)
+    if command is None:
+        print(_unknown(arguments), file=sys.stderr)
+        return 2
+    return _call(command, arguments[len(command.split()) :])
+
+
+def table_of_contents() -> str:
+    """The commands in running order."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: motifs COMMAND [options]",
+            "",
+            "From raw multi-view recordings to a trained model of human movement.",
+            "",
+            *rows,
+            "",
+            "`motifs COMMAND --help` lists a command's options; `motifs status SESSION` tells what to do next.",
+        ]
+    )
+
+
+def _unknown(arguments: list[str]) -> str:
+    """What to say about a command that does not exist."""
+    asked = arguments[0]
+    group = [name for name in COMMANDS if name.startswith(f"{asked} ")]
+    if group:
+        return f"motifs: `{asked}` takes one of: {', '.join(name.split()[1] for name in group)}"
+    near = difflib.get_close_matches(asked, [*COMMANDS, *(name.split()[0] for name in COMMANDS)], n=1, cutoff=0.5)
+    hint = f"did you mean `motifs {near[0]}`?" if near else "`motifs --help` lists the commands."
+    return f"motifs: there is no command `{asked}`; {hint}"
+
+
+def _call(command: str, arguments: list[str]) -> int:
+    """Parses a subcommand's options and runs it."""
+    import tyro
+
+    function = getattr(importlib.import_module("motifs.commands"), command.replace(" ", "_"))
+    markers = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    if command == "run":  # its settings keep their stage's name: --rig.method, --fit.body-model
+        markers = (tyro.conf.FlagCreatePairsOff,)
+    try:
+        tyro.cli(function, prog=f"motifs {command}", args=arguments, config=markers)
+    except MotifsError as error:
+        print(f"motifs {command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a read-only folder: the user's to mend, no defect of the program
+        print(f"motifs {command}: {error}. Next: check the disk and the folder's permissions", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"motifs {command}: stopped; run it again to go on where it was", file=sys.stderr)
+        return 130
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 2
+    return 0

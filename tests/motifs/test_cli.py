@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motifs import cli, commands
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_table_of_contents_lists_every_command_in_running_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 0
+    printed = capsys.readouterr().out
+    places = [printed.index(f"  {name} ") for name in cli.COMMANDS]
+    assert places == sorted(places)
+
+
+def test_help_needs_no_heavy_library() -> None:
+    program = (
+        "import sys\n"
+        "for name in ('numpy', 'torch', 'cv2', 'av', 'scipy'): sys.modules[name] = None\n"
+        "from motifs.cli import run\nraise SystemExit(run(['--help']))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    assert "calibrate rig" in answer.stdout
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*command.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"usage: motifs {command}" in printed
+    function = getattr(commands, command.replace(" ", "_"))
+    assert function.__doc__.splitlines()[0][:30] in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean `motifs train`?"),
+        (["calibrate"], "takes one of: lens, rig, feet"),
+        (["xyzzy"], "`motifs --help` lists the commands"),
+    ],
+)
+def test_an_unknown_command_points_at_the_near_one(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["sync", "somewhere", "--methodd", "qr"]) == 2
+    assert "--method" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sync", "detect", "calibrate lens", "triangulate", "fit", "run", "status", "report"])
+def test_a_session_that_does_not_exist_is_one_line_and_status_1(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*command.split(), str(tmp_path / "nowhere")]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "there is no such session folder" in error
+    assert "Next:" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "nowhere").exists()
