@@ -1,0 +1,175 @@
+"""Recipes: functions that return everything a training run depends on; a run is named after its function.
+
+`paper` is the full schedule of the paper (A.5). The others are smaller nets and shorter schedules for less hardware;
+they are not expected to reach its figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from core.errors import InputError
+from model.a4mer import A4MerConfig
+from model.atoms import AtomConfig
+from model.mining import MiningConfig
+from model.windows import DataConfig
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule, the same for both phases.
+
+    Attributes:
+        lr: learning rate after the warm-up.
+        lr_end: learning rate at the end of the cosine.
+        weight_decay: on matrices; norms, biases and the mask token are free of it.
+        warmup_steps: linear rise from zero.
+    """
+
+    lr: float = 1e-3
+    lr_end: float = 1e-6
+    weight_decay: float = 0.1
+    warmup_steps: int = 2000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        name: of the function that made it.
+        model: network and pretext task.
+        data: windows.
+        atoms: Atom rule.
+        mining: codes and patterns.
+        optim: optimiser.
+        batch_size: windows in a step.
+        stage1_steps: steps on Atoms alone.
+        joint_steps: steps on both stages together, after mining.
+        seed: of weights, windows, masks and codes.
+        checkpoint_every: steps between checkpoints.
+        eval_every: steps between evaluations of the pretext task.
+        eval_windows: largest number of windows in such an evaluation.
+        threads: of the CPU; part of the recipe because sums are ordered by it.
+    """
+
+    name: str
+    model: A4MerConfig = field(default_factory=A4MerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    atoms: AtomConfig = field(default_factory=AtomConfig)
+    mining: MiningConfig = field(default_factory=MiningConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch_size: int = 64
+    stage1_steps: int = 100_000
+    joint_steps: int = 100_000
+    seed: int = 0
+    checkpoint_every: int = 1000
+    eval_every: int = 1000
+    eval_windows: int = 256
+    threads: int = 2
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of both phases."""
+        return self.stage1_steps + self.joint_steps
+
+
+def paper() -> Recipe:
+    """The paper's run: 30-s windows, 256 channels, 100,000 steps a phase."""
+    return Recipe("paper")
+
+
+def gpu_10min() -> Recipe:
+    """The paper's net on a schedule that a current GPU ends in some ten minutes."""
+    return Recipe(
+        "gpu_10min",
+        optim=OptimConfig(warmup_steps=300),
+        stage1_steps=4000,
+        joint_steps=4000,
+        checkpoint_every=500,
+        eval_every=500,
+    )
+
+
+def cpu_10min() -> Recipe:
+    """Half the width, two layers and 12-s windows: what a laptop trains in some ten minutes."""
+    return Recipe(
+        "cpu_10min",
+        model=A4MerConfig(width=128, encoder_layers=2, latent_layers=2, predictor_layers=2),
+        data=DataConfig(window_s=12.0),
+        optim=OptimConfig(warmup_steps=150),
+        batch_size=16,
+        stage1_steps=1600,
+        joint_steps=1600,
+        checkpoint_every=200,
+        eval_every=400,
+        eval_windows=64,
+    )
+
+
+def debug_cpu() -> Recipe:
+    """A tiny net on 6-s windows, to see every part work in seconds; its representation is worth nothing."""
+    return Recipe(
+        "debug_cpu",
+        model=A4MerConfig(width=64, encoder_layers=2, latent_layers=2, predictor_layers=2, ffn_ratio=2, ema_decay=0.98),
+        data=DataConfig(window_s=6.0),
+        # a clip of ten seconds has some twenty Atoms: nothing occurs fifteen times in it
+        mining=MiningConfig(atoms_per_code=4, count_short=2.0, count_long=1.0),
+        optim=OptimConfig(warmup_steps=20),
+        batch_size=8,
+        stage1_steps=160,
+        joint_steps=120,
+        checkpoint_every=40,
+        eval_every=80,
+        eval_windows=16,
+        threads=1,
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {f.__name__: f for f in (paper, gpu_10min, cpu_10min, debug_cpu)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe {name}", "there is none of this name", f"use one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def config_from_json(kind: type[C], data: Any, source: str) -> C:
+    """A config dataclass from plain types; an unknown or a missing key is an error.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(source, f"{kind.__name__} is not a table of settings", "train again with this version")
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if odd := sorted(names ^ set(data)):
+        raise InputError(
+            source,
+            f"setting {odd[0]!r} of {kind.__name__} is unknown or missing",
+            "use the version of the code that made it",
+        )
+    values = {name: _value(hints[name], value, source) for name, value in data.items()}
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, source: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return config_from_json(hint, value, source)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not None:
+        return value
+    return hint(value)
