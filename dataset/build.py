@@ -171,7 +171,7 @@ def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str
         "skipped": len(info.skipped),
         "notes": info.notes,
     }
-    action = "see the health of the fits (`motifs status`), or lower --cut.min-clip-s"
+    action = "see the health of the fits (`motifs status`), or lower --min-clip-s"
     return Summary(metrics, [Health("clips", float(info.num_clips), 1.0, "min", action)])
 
 
@@ -187,11 +187,11 @@ def _divided(
 ) -> tuple[tuple[ClipInfo, ...], tuple[str, ...]]:
     """Index entries with their splits, and what must be said about the division."""
     clips = [clip for _, clip, _ in _entries(facts)]
-    groups = {group_of(clip, config.by) for clip in clips}
+    groups = {group_of(clip, config.split_by) for clip in clips}
     splits = divide(groups, config)
-    divided = tuple(dataclasses.replace(clip, split=splits[group_of(clip, config.by)]) for clip in clips)
+    divided = tuple(dataclasses.replace(clip, split=splits[group_of(clip, config.split_by)]) for clip in clips)
     counts = Counter(str(clip.split) for clip in divided)
-    return divided, notes_on(counts, len(groups), config.by) if divided else ()
+    return divided, notes_on(counts, len(groups), config.split_by) if divided else ()
 
 
 def _write_shards(
@@ -255,7 +255,7 @@ def _describe(
         num_frames=sum(clip.num_frames for clip in clips),
         duration_s=float(sum(clip.duration_s for clip in clips)),
         subjects=tuple(sorted({clip.subject for clip in clips})),
-        split_by=config.split.by,
+        split_by=config.split.split_by,
         split_clips={str(split): counts[split] for split in SPLITS},
         notes=notes,
         action_names=(),

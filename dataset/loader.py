@@ -184,7 +184,7 @@ class WindowSampler:
             raise InputError(
                 f"split {split} of {dataset.path}",
                 f"has no clips ({dict(dataset.info.split_clips)})",
-                "add sessions of other subjects, or divide by session or clip: `motifs build --split.by session`",
+                "add sessions of other subjects, or divide by session or clip: `motifs build --split-by session`",
             )
         durations = np.array([dataset.clips[i].duration_s for i in self._idx])
         self._draws = np.maximum(np.rint(durations / window_s).astype(int), 1)

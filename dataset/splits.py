@@ -23,24 +23,24 @@ class SplitConfig:
     """How clips are divided.
 
     Attributes:
-        by: what stays together. `session` and `clip` let one subject appear in several splits.
-        val: share of the groups for validation.
-        test: share of the groups for testing.
-        salt: another word gives another division.
-        pinned: groups whose split is given by name; the rest is divided by the shares.
+        split_by: what stays together. `session` and `clip` let one subject appear in several splits.
+        val_share: share of the groups for validation.
+        test_share: share of the groups for testing.
+        split_salt: another word gives another division.
+        pinned_splits: groups whose split is given by name; the rest is divided by the shares.
     """
 
-    by: SplitBy = "subject"
-    val: float = 0.1
-    test: float = 0.1
-    salt: str = "action-motifs"
-    pinned: dict[str, Split] = field(default_factory=dict)
+    split_by: SplitBy = "subject"
+    val_share: float = 0.1
+    test_share: float = 0.1
+    split_salt: str = "action-motifs"
+    pinned_splits: dict[str, Split] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+        if not (self.val_share >= 0 and self.test_share >= 0 and self.val_share + self.test_share < 1):
             raise InputError(
                 "split",
-                f"shares val {self.val} and test {self.test} leave nothing to train on",
+                f"shares val {self.val_share} and test {self.test_share} leave nothing to train on",
                 "give shares that add up to less than 1",
             )
 
@@ -62,13 +62,15 @@ def divide(groups: Iterable[str], config: SplitConfig) -> dict[str, Split]:
         InputError: if a pinned name is no group.
     """
     names = sorted(set(groups))
-    if unknown := sorted(set(config.pinned) - set(names)):
+    if unknown := sorted(set(config.pinned_splits) - set(names)):
         raise InputError(
-            unknown[0], f"a split is given for it, but there is no such {config.by}", f"use one of {', '.join(names)}"
+            unknown[0],
+            f"a split is given for it, but there is no such {config.split_by}",
+            f"use one of {', '.join(names)}",
         )
-    free = sorted((n for n in names if n not in config.pinned), key=lambda name: _hash(name, config.salt))
-    num_test, num_val = (_share(config.test, len(free), 2), _share(config.val, len(free), 3))
-    splits: dict[str, Split] = {name: config.pinned.get(name, "train") for name in names}
+    free = sorted((n for n in names if n not in config.pinned_splits), key=lambda name: _hash(name, config.split_salt))
+    num_test, num_val = (_share(config.test_share, len(free), 2), _share(config.val_share, len(free), 3))
+    splits: dict[str, Split] = {name: config.pinned_splits.get(name, "train") for name in names}
     splits |= dict.fromkeys(free[:num_test], "test")
     splits |= dict.fromkeys(free[num_test : num_test + num_val], "val")
     return splits

@@ -134,7 +134,7 @@ def test_invalid_frames_are_masked_not_used(make_session, walker, tmp_path: Path
 
 def test_an_empty_split_is_an_error_with_a_cure(make_session, tmp_path: Path) -> None:
     build([make_session("only")], tmp_path / "amd")
-    with pytest.raises(InputError, match=r"split val.*--split\.by session"):
+    with pytest.raises(InputError, match=r"split val.*--split-by session"):
         WindowSampler(AmdDataset(tmp_path / "amd"), "val", 2.0, 5.0, seed=0)
     with pytest.raises(InputError, match="less than two frames"):
         WindowReader(AmdDataset(tmp_path / "amd"), 0.1, 5.0)

@@ -23,11 +23,11 @@ def clips(subjects: int, each: int = 3) -> list[ClipInfo]:
 
 @given(st.sets(st.text(min_size=1, max_size=5), min_size=3, max_size=60), st.sampled_from(["a", "b"]))
 def test_every_split_gets_its_share(names: set[str], salt: str) -> None:
-    found = divide(names, SplitConfig(salt=salt))
+    found = divide(names, SplitConfig(split_salt=salt))
     assert set(found) == names
     counts = {split: list(found.values()).count(split) for split in SPLITS}
     assert counts["val"] == counts["test"] == max(1, round(0.1 * len(names)))
-    assert found == divide(sorted(names, reverse=True), SplitConfig(salt=salt))
+    assert found == divide(sorted(names, reverse=True), SplitConfig(split_salt=salt))
 
 
 def test_fifty_subjects_as_in_the_paper() -> None:
@@ -63,6 +63,6 @@ def test_notes_tell_of_empty_splits_and_shared_subjects() -> None:
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(InputError, match="nothing to train on"):
-        SplitConfig(val=0.5, test=0.5)
+        SplitConfig(val_share=0.5, test_share=0.5)
     with pytest.raises(InputError, match="there is no such subject"):
-        divide(["a", "b"], SplitConfig(pinned={"c": "test"}))
+        divide(["a", "b"], SplitConfig(pinned_splits={"c": "test"}))
