@@ -132,7 +132,8 @@ def _classic_corners(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray | N
     step = np.linalg.norm(np.diff(corners.reshape(-1, 2)[: grid[0]], axis=0), axis=-1).min()
     half = int(np.clip(step / 3, 2, 8))
     term = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 40, 0.005)
-    refined = cv2.cornerSubPix(image, corners.astype(np.float32), (half, half), (-1, -1), term)
+    start = np.ascontiguousarray(corners.reshape(-1, 1, 2), dtype=np.float32)
+    refined = cv2.cornerSubPix(image, start, (half, half), (-1, -1), term)
     return np.asarray(refined.reshape(-1, 2), np.float32)
 
 
