@@ -63,11 +63,8 @@ def divide(groups: Iterable[str], config: SplitConfig) -> dict[str, Split]:
     """
     names = sorted(set(groups))
     if unknown := sorted(set(config.pinned_splits) - set(names)):
-        raise InputError(
-            unknown[0],
-            f"a split is given for it, but there is no such {config.split_by}",
-            f"use one of {', '.join(names)}",
-        )
+        problem = f"a split is given for it, but there is no such {config.split_by}"
+        raise InputError(unknown[0], problem, f"use one of {', '.join(names)}")
     free = sorted((n for n in names if n not in config.pinned_splits), key=lambda name: _hash(name, config.split_salt))
     num_test, num_val = (_share(config.test_share, len(free), 2), _share(config.val_share, len(free), 3))
     splits: dict[str, Split] = {name: config.pinned_splits.get(name, "train") for name in names}

@@ -253,9 +253,6 @@ def test_index_and_description_agree(dataset: AmdDataset, read_meta) -> None:
 
 def test_pinned_subjects_stay_where_they_are_put(make_session, tmp_path: Path) -> None:
     sessions = [make_session(f"rec{i}", f"s{i}", 60, seed=i) for i in range(4)]
-    build(
-        sessions,
-        tmp_path / "amd",
-        BuildConfig(split=SplitConfig(pinned_splits={"s2": "test"}, test_share=0.0, val_share=0.0)),
-    )
+    split = SplitConfig(pinned_splits={"s2": "test"}, test_share=0.0, val_share=0.0)
+    build(sessions, tmp_path / "amd", BuildConfig(split=split))
     assert [clip.split for clip in AmdDataset(tmp_path / "amd").clips] == ["train", "train", "test", "train"]
