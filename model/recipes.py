@@ -124,10 +124,10 @@ def debug_cpu() -> Recipe:
         mining=MiningConfig(atoms_per_code=4, count_short=2.0, count_long=1.0),
         optim=OptimConfig(warmup_steps=20),
         batch_size=8,
-        stage1_steps=160,
-        joint_steps=120,
+        stage1_steps=120,
+        joint_steps=80,
         checkpoint_every=40,
-        eval_every=80,
+        eval_every=60,
         eval_windows=16,
         threads=1,
     )

@@ -24,14 +24,14 @@ import torch
 
 from core.errors import StageError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json, write_text
-from dataset.loader import WindowSampler, window_refs
+from dataset.loader import WindowSampler
 from dataset.shards import AmdDataset
 from model.a4mer import A4Mer, Tokens
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.lexicon import Lexicon, apply_lexicon, mine
 from model.metrics import effective_rank, perplexity, token_spread
 from model.recipes import OptimConfig, Recipe
-from model.windows import Segmentation, find_atoms, iterate_windows, make_batch
+from model.windows import Segmentation, find_atoms, iterate_windows, make_batch, whole_windows
 
 CHECKPOINT, LOSSES, METRICS, CONFIG = "checkpoint.pt", "losses.jsonl", "metrics.jsonl", "config.json"
 MINING, RESULT = "mining.json", "result.json"
@@ -285,7 +285,7 @@ class _Run:
         """The pretext task on held-out windows with fixed masks, and whether the tokens have collapsed."""
         recipe, held_out = self.recipe, bool(self.dataset.of_split("val"))
         split = "val" if held_out else "train"
-        refs = window_refs(self.dataset, split, recipe.data.window_s, recipe.data.window_s / 2)
+        refs = whole_windows(self.dataset, split, recipe.data.window_s)
         chosen = [refs[i] for i in np.unique(np.linspace(0, len(refs) - 1, recipe.eval_windows).astype(int))]
         self.model.eval()
         sums: dict[str, list[float]] = {}

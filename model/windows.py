@@ -123,6 +123,13 @@ def iterate_windows(
         yield part, batch, first
 
 
+def whole_windows(dataset: AmdDataset, split: str, window_s: float) -> list[WindowRef]:
+    """Half-overlapping windows of a split that no clip's end cuts short, as in training; one of a shorter clip."""
+    refs = window_refs(dataset, split, window_s, window_s / 2)
+    ends_s = [dataset.clips[r.clip_idx].duration_s + 1e-6 for r in refs]
+    return [r for r, end_s in zip(refs, ends_s, strict=True) if r.start_s == 0 or r.start_s + window_s <= end_s]
+
+
 def encode_clips(
     model: A4Mer,
     dataset: AmdDataset,
