@@ -17,8 +17,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core.files import read_json, sha256_of_file, write_json
+from core.files import read_json, sha256_of_file, write_json, write_text
 from core.stage import Health, Manifest, Summary, run_stage
+from dataset.card import card
 from dataset.cutting import CutConfig, cut
 from dataset.features import LAYOUT, FeatureStats, leg_length
 from dataset.importers.amass import read_amass
@@ -157,7 +158,9 @@ def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str
         clips, shards = _write_shards(folder, clips, facts, round(config.shard_mb * 2**20))
         write_json(meta / "clips.json", {"schema": SCHEMA, "clips": clips})
         write_json(meta / "stats.json", _statistics(clips, facts, config.feature_rate_hz))
-        write_json(meta / "info.json", _describe(clips, shards, notes, facts, config).to_json())
+        described = _describe(clips, shards, notes, facts, config)
+        write_text(folder / "README.md", card(described, clips))
+        write_json(meta / "info.json", described.to_json())
     for part in sorted(parts.glob("*.h5")):
         part.unlink()
     if parts.is_dir():

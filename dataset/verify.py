@@ -88,7 +88,7 @@ def _check_files(path: Path) -> list[Problem]:
     outputs = read_json(path / "manifest.json").get("outputs", {})
     problems = []
     for name, sha256 in outputs.items():
-        if name.startswith("meta/"):
+        if not name.startswith("data/"):
             if not (path / name).is_file():
                 problems.append(Problem(name, "is missing"))
             elif sha256_of_file(path / name) != sha256:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 from pathlib import Path
@@ -16,7 +17,7 @@ from dataset.build import BuildConfig, build
 from dataset.cutting import CutConfig
 from dataset.features import LAYOUT, SD_FLOORS
 from dataset.schema import CONVENTIONS, REASON_NON_FINITE, REASONS, SCHEMA, SPLITS
-from dataset.shards import AmdDataset, content_sha256
+from dataset.shards import AmdDataset, content_sha256, new_shard, read_clip, write_clip
 from dataset.sources import find_sources
 from dataset.splits import SplitConfig
 from fitting.sequence import Reason, load_smpl
@@ -249,6 +250,29 @@ def test_index_and_description_agree(dataset: AmdDataset, read_meta) -> None:
     assert info["schema"] == SCHEMA and sum(info["split_clips"].values()) == info["num_clips"] == 5
     assert set(info["split_clips"]) == set(SPLITS) and min(info["split_clips"].values()) == 1
     assert info["num_frames"] == sum(clip.num_frames for clip in dataset.clips)
+
+
+def test_the_card_says_what_is_in_it(dataset: AmdDataset) -> None:
+    text = (dataset.path / "README.md").read_text()
+    assert f"5 clips, {dataset.info.num_frames} frames" in text and "of 5 people" in text
+    for clip in dataset.clips:
+        frames = sum(c.num_frames for c in dataset.of_split(clip.split))
+        assert f"| {clip.split} | {len(dataset.of_split(clip.split))} | {frames} |" in text
+    assert "| `joint_covariance` | T x 24 x 6 | float32 | m^2 |" in text and "100.0% of the joints" in text
+
+
+def test_actions_travel_where_there_are_any(dataset: AmdDataset, tmp_path: Path) -> None:
+    clip = dataset.read(dataset.clips[0].id)
+    assert clip.actions is None
+    labels = dataclasses.replace(clip.labels, action_names=("walk", "wave"))
+    given = dataclasses.replace(clip, labels=labels, actions=np.eye(2, dtype=np.uint8)[np.arange(len(clip)) % 2])
+    with new_shard(tmp_path / "shard.h5") as file:
+        sha256 = write_clip(file, given, "lzf")
+    with h5py.File(tmp_path / "shard.h5") as file:
+        found = read_clip(file, clip.id)
+    assert found.actions is not None and found.labels.action_names == ("walk", "wave")
+    np.testing.assert_array_equal(found.actions, given.actions)
+    assert content_sha256(found) == sha256 != content_sha256(clip)
 
 
 def test_pinned_subjects_stay_where_they_are_put(make_session, tmp_path: Path) -> None:
