@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from capture.sync import load_times
 
 from calibration.lens import load_lenses
 from calibration.pictures import draw_track
@@ -23,6 +22,7 @@ from calibration.rig import load_marker_map
 from calibration.tracking import Track, TrackConfig, track_camera
 from capture.markers import MarkerPoints, load_markers
 from capture.session import Session
+from capture.sync import load_times
 from capture.targets import Target, load_targets
 from core.arrays import Bool, Float, Int
 from core.errors import InputError
@@ -159,9 +159,12 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
 
 
 def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
+    """The smoothed way, NaN where it is neither measured nor filled."""
     way = track.way
-    filled = way.valid & ~way.used
-    return Egomotion(t_s, way.world_from_cam, way.covariance, way.valid, filled, track.num_points)
+    nan = np.where(way.valid, 1.0, np.nan)
+    pose = SE3(way.world_from_cam.R * nan[:, None, None], way.world_from_cam.t * nan[:, None])
+    covariance = np.where(way.valid[:, None, None], way.covariance, np.nan)
+    return Egomotion(t_s, pose, covariance, way.valid, way.valid & ~way.used, track.num_points)
 
 
 def _facts(track: Track, ego: Egomotion) -> dict[str, Any]:

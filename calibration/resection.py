@@ -13,7 +13,7 @@ import numpy as np
 from calibration.robust import Loss, robust_cost, robust_weight
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
-from core.transforms import SE3, hat
+from core.transforms import SE3, hat, so3_exp
 
 _MAX_ANGLE_RAD = np.radians(80.0)  # from the axis: beyond it, coordinates on the plane z = 1 amplify noise too much
 _FLAT = 1e-4  # thickness over width below which points count as planar
@@ -48,6 +48,7 @@ class Resection:
         chi2: (m,) robust cost over whitened residuals.
         residual_px: (n, 2) predicted minus seen.
         weight: (n,) robust weights.
+        motion: (m, 6) angular velocity in the camera's frame and velocity in the world; 0 where not solved for.
     """
 
     world_from_cam: SE3
@@ -56,6 +57,7 @@ class Resection:
     chi2: Float[np.ndarray, "m"]
     residual_px: Float[np.ndarray, "n 2"]
     weight: Float[np.ndarray, "n"]
+    motion: Float[np.ndarray, "m 6"]
 
 
 def pose_candidates(points_m: Float[np.ndarray, "n 3"], rays: Float[np.ndarray, "n 3"]) -> list[SE3]:
@@ -94,6 +96,31 @@ def ray_errors(points_in_cam: Float[np.ndarray, "*n 3"], rays: Float[np.ndarray,
     return np.asarray(np.linalg.norm(points_in_cam / np.maximum(norm, 1e-12) - rays, axis=-1))
 
 
+@dataclass(frozen=True, eq=False)
+class RollingShutter:
+    """How moving cameras get from row to row.
+
+    Attributes:
+        delay_s: (n,) time at which a point's row is exposed, after the time of its pose; best centred on zero, where
+            errors of the velocity do not reach the pose.
+        motion: (m, 6) expected angular velocity in the camera's frame (rad/s) and velocity in the world (m/s).
+        motion_sigma: (m, 6) standard deviations of that expectation. The rows themselves tell the velocity of a camera
+            that sees many points; where it sees few, the expectation holds it.
+        acceleration: (m, 6) change of the motion, a second; taken as known.
+    """
+
+    delay_s: Float[np.ndarray, "n"]
+    motion: Float[np.ndarray, "m 6"]
+    motion_sigma: Float[np.ndarray, "m 6"]
+    acceleration: Float[np.ndarray, "m 6"]
+
+    def subset(self, poses: Int[np.ndarray, "k"], rows: Int[np.ndarray, "r"]) -> RollingShutter:
+        """The same for some poses and their rows."""
+        return RollingShutter(
+            self.delay_s[rows], self.motion[poses], self.motion_sigma[poses], self.acceleration[poses]
+        )
+
+
 def refine_poses(
     lens: Lens,
     world_from_cam: SE3,
@@ -102,8 +129,7 @@ def refine_poses(
     loss: Loss = "cauchy",
     loss_sigmas: float = 3.0,
     iterations: int = 25,
-    camera_motion: Float[np.ndarray, "m 6"] | None = None,
-    delay_s: Float[np.ndarray, "n"] | None = None,
+    shutter: RollingShutter | None = None,
 ) -> Resection:
     """Levenberg-Marquardt on every pose at once, each with its own damping.
 
@@ -114,28 +140,37 @@ def refine_poses(
         loss: robust loss of a residual.
         loss_sigmas: residual, in standard deviations, at which it begins to bend.
         iterations: steps at most.
-        camera_motion: (m, 6) angular velocity in the camera's frame (rad/s) and velocity in the world (m/s): with
-            `delay_s` it places every point's camera at the time its own row was exposed (rolling shutter).
-        delay_s: (n,) time of a point's row after the time of the pose.
+        shutter: solve for the velocities too, and place every point's camera at the time of its own row.
     """
-    system = _Poses(lens, data, len(world_from_cam), loss, loss_sigmas, camera_motion, delay_s)
-    pose, damping = world_from_cam, np.full(len(world_from_cam), 1e-3)
-    cost = system.cost(pose)
+    system = _Poses(lens, data, len(world_from_cam), loss, loss_sigmas, shutter)
+    motion = np.zeros((len(world_from_cam), 6)) if shutter is None else shutter.motion.copy()
+    R, t = world_from_cam.R.copy(), world_from_cam.t.copy()
+    cost = system.cost(SE3(R, t), motion)
+    damping, active = np.full(len(R), 1e-3), np.flatnonzero(system.counts > 0)
     for _ in range(iterations):
-        H, g = system.normal(pose)[:2]
-        diagonal = np.maximum(np.einsum("mii->mi", H), 1e-12)
-        damped = H + (damping[:, None] * diagonal)[..., None] * np.eye(6)
-        step = -np.linalg.solve(damped, g[..., None])[..., 0]
-        trial = pose.retract(step)
-        trial_cost = system.cost(trial)
-        better = trial_cost <= cost
-        pose = SE3(np.where(better[:, None, None], trial.R, pose.R), np.where(better[:, None], trial.t, pose.t))
-        settled = ~better | (cost - trial_cost < 1e-8 * np.maximum(cost, 1e-9))
-        cost = np.where(better, trial_cost, cost)
-        damping = np.where(better, np.maximum(damping / 8, 1e-9), np.minimum(damping * 8, 1e9))
-        if (settled & better | (damping > 1e8)).all():
+        if len(active) == 0:
             break
-    return system.result(pose, cost)
+        part = system.subset(active)
+        pose = SE3(R[active], t[active])
+        H, g = part.normal(pose, motion[active])[:2]
+        diagonal = np.maximum(np.einsum("mii->mi", H), 1e-12)
+        step = -np.linalg.solve(H + (damping[active, None] * diagonal)[..., None] * np.eye(H.shape[-1]), g[..., None])
+        trial, trial_motion = pose.retract(step[:, :6, 0]), motion[active]
+        if shutter is not None:
+            trial_motion = trial_motion + step[:, 6:, 0]
+        trial_cost = part.cost(trial, trial_motion)
+        better = trial_cost <= cost[active]
+        settled = better & (cost[active] - trial_cost < 1e-7 * np.maximum(cost[active], 1e-9))
+        taken = active[better]
+        R[taken], t[taken], motion[taken], cost[taken] = (
+            trial.R[better],
+            trial.t[better],
+            trial_motion[better],
+            trial_cost[better],
+        )
+        damping[active] *= np.where(better, 1 / 8, 8)
+        active = active[~settled & (damping[active] < 1e8)]
+    return system.result(SE3(R, t), motion, cost)
 
 
 class _Poses:
@@ -148,70 +183,95 @@ class _Poses:
         num_poses: int,
         loss: Loss,
         loss_sigmas: float,
-        camera_motion: np.ndarray | None,
-        delay_s: np.ndarray | None,
+        shutter: RollingShutter | None,
     ) -> None:
         self.lens, self.data, self.num_poses = lens, data, num_poses
-        self.loss, self.loss_sigmas = loss, loss_sigmas
-        self.starts = np.searchsorted(data.pose_idx, np.arange(num_poses))
-        self.counts = np.bincount(data.pose_idx, minlength=num_poses)
-        if camera_motion is None or delay_s is None:
-            self.row_move = None
-        else:
-            self.row_move = camera_motion[data.pose_idx] * delay_s[:, None]
+        self.loss, self.loss_sigmas, self.shutter = loss, loss_sigmas, shutter
+        self.edges = np.searchsorted(data.pose_idx, np.arange(num_poses + 1))
+        self.counts = np.diff(self.edges)
+
+    def subset(self, poses: Int[np.ndarray, "k"]) -> _Poses:
+        """The same problem for some of the poses, renumbered."""
+        if len(poses) == self.num_poses:
+            return self
+        place = np.full(self.num_poses, -1)
+        place[poses] = np.arange(len(poses))
+        d, rows = self.data, np.flatnonzero(place[self.data.pose_idx] >= 0)
+        data = PointRays(place[d.pose_idx[rows]], d.points_m[rows], d.xy_px[rows], d.sigma_px[rows])
+        shutter = None if self.shutter is None else self.shutter.subset(poses, rows)
+        return _Poses(self.lens, data, len(poses), self.loss, self.loss_sigmas, shutter)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sums of rows (n, ...) by pose (m, ...)."""
-        if len(values) == 0:
-            return np.zeros((self.num_poses, *values.shape[1:]))
-        total = np.add.reduceat(values, np.minimum(self.starts, len(values) - 1), axis=0)
-        total[self.counts == 0] = 0
-        return total
+        """Sums of (n,) by pose (m,)."""
+        return np.bincount(self.data.pose_idx, values, minlength=self.num_poses)
 
-    def in_camera(self, pose: SE3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def in_camera(self, pose: SE3, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Points in the camera at their row's time (n, 3), that camera's rotation, and the row's own turn (n, 3, 3)."""
-        row_pose = pose[self.data.pose_idx]
-        turn = np.broadcast_to(np.eye(3), row_pose.R.shape)
-        if self.row_move is not None:
-            moved = row_pose.retract(self.row_move)
-            turn, row_pose = np.swapaxes(row_pose.R, -1, -2) @ moved.R, moved
-        points = np.einsum("nji,nj->ni", row_pose.R, self.data.points_m - row_pose.t)
-        return points, row_pose.R, turn
+        index = self.data.pose_idx
+        R, t, turn = pose.R[index], pose.t[index], None
+        if self.shutter is not None:
+            late = self.shutter.delay_s[:, None]
+            move = motion[index] * late + self.shutter.acceleration[index] * (late**2 / 2)
+            turn = so3_exp(move[:, :3])
+            R, t = R @ turn, t + move[:, 3:]
+        points = (np.swapaxes(R, -1, -2) @ (self.data.points_m - t)[..., None])[..., 0]
+        return points, R, turn
 
-    def cost(self, pose: SE3) -> np.ndarray:
-        residual = (self.lens.project(self.in_camera(pose)[0]) - self.data.xy_px) / self.data.sigma_px[:, None]
+    def cost(self, pose: SE3, motion: np.ndarray) -> np.ndarray:
+        """Robust cost of every pose, with what its velocity is expected to be."""
+        residual = (self.lens.project(self.in_camera(pose, motion)[0]) - self.data.xy_px) / self.data.sigma_px[:, None]
         squared = np.where(np.isfinite(residual[:, 0]), (residual**2).sum(axis=-1), 1e4)
-        return self.sums(robust_cost(squared, self.loss, self.loss_sigmas))
+        cost = self.sums(robust_cost(squared, self.loss, self.loss_sigmas))
+        if self.shutter is not None:
+            cost = cost + (((motion - self.shutter.motion) / self.shutter.motion_sigma) ** 2).sum(axis=-1)
+        return cost
 
-    def normal(self, pose: SE3) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """J^T W J, J^T W r by pose; residuals in pixels and weights by point."""
-        points, R, turn = self.in_camera(pose)
+    def normal(self, pose: SE3, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """J^T W J (m, d, d) and J^T W r (m, d), d = 6, or 12 with velocities; residuals in pixels and weights."""
+        points, R, turn = self.in_camera(pose, motion)
         px, by_point, _ = self.lens.project_with_jacobian(points)
         residual = px - self.data.xy_px
         whitened = residual / self.data.sigma_px[:, None]
         seen = np.isfinite(whitened[:, 0])
         squared = np.where(seen, (whitened**2).sum(axis=-1), 0.0)
         weight = np.where(seen, robust_weight(squared, self.loss, self.loss_sigmas), 0.0)
-        # the row's pose is R exp(w) turn: its own small rotation is turn^T w
-        by_rotation = by_point @ hat(points) @ np.swapaxes(turn, -1, -2)
-        J = np.concatenate([by_rotation, -by_point @ np.swapaxes(R, -1, -2)], axis=-1)
-        J = np.where(seen[:, None, None], J, 0.0) / self.data.sigma_px[:, None, None]
-        Jt = np.swapaxes(J, -1, -2) * weight[:, None, None]
-        g = (Jt @ np.where(seen[:, None], whitened, 0.0)[..., None])[..., 0]
-        return self.sums(Jt @ J), self.sums(g), residual, weight
+        scale = np.sqrt(weight)[:, None]
+        by_rotation, by_place = by_point @ hat(points), -by_point @ np.swapaxes(R, -1, -2)
+        if turn is None or self.shutter is None:
+            J = np.concatenate([by_rotation, by_place], axis=-1)
+        else:
+            # the row's rotation is R exp(w) turn: its own small rotation is turn^T w
+            parts = [by_rotation @ np.swapaxes(turn, -1, -2), by_place]
+            late = self.shutter.delay_s[:, None, None]
+            J = np.concatenate([*parts, late * by_rotation, late * by_place], axis=-1)
+        J = np.where(seen[:, None, None], J, 0.0) * (scale / self.data.sigma_px[:, None])[..., None]
+        H, g = self._products(J, np.where(seen[:, None], whitened, 0.0) * scale)
+        if self.shutter is not None:
+            information = 1 / self.shutter.motion_sigma**2
+            H[:, np.arange(6, 12), np.arange(6, 12)] += information
+            g[:, 6:] += information * (motion - self.shutter.motion)
+        return H, g, residual, weight
 
-    def result(self, pose: SE3, cost: np.ndarray) -> Resection:
-        H, _, residual, weight = self.normal(pose)
-        determined = self.determined(H)
-        covariance = np.full_like(H, np.inf)
-        covariance[determined] = np.linalg.inv(H[determined])
+    def _products(self, J: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """J^T J and J^T r by pose. One matrix product a pose: hundreds of points each, which BLAS does fastest."""
+        width = J.shape[-1]
+        H, g = np.zeros((self.num_poses, width, width)), np.zeros((self.num_poses, width))
+        for k in np.flatnonzero(self.counts):
+            A = J[self.edges[k] : self.edges[k + 1]].reshape(-1, width)
+            H[k], g[k] = A.T @ A, residual[self.edges[k] : self.edges[k + 1]].reshape(-1) @ A
+        return H, g
+
+    def result(self, pose: SE3, motion: np.ndarray, cost: np.ndarray) -> Resection:
+        H, _, residual, weight = self.normal(pose, motion)
+        determined = _determined(H)
+        covariance = np.full((len(H), 6, 6), np.inf)
+        covariance[determined] = np.linalg.inv(H[determined])[:, :6, :6]
         squared = np.where(np.isfinite(residual[:, 0]), (residual**2).sum(axis=-1), 0.0) * weight
         rms = np.sqrt(self.sums(squared) / np.maximum(2 * self.sums(weight), 1e-12))
-        return Resection(pose, covariance, np.where(self.counts > 0, rms, np.nan), cost, residual, weight)
+        return Resection(pose, covariance, np.where(self.counts > 0, rms, np.nan), cost, residual, weight, motion)
 
-    @staticmethod
-    def determined(H: np.ndarray) -> Bool[np.ndarray, "m"]:
-        """Whether normal equations can be inverted: their scaled condition number leaves digits to spare."""
-        scale = np.sqrt(np.maximum(np.einsum("mii->mi", H), 1e-300))
-        scaled = H / (scale[:, :, None] * scale[:, None, :])
-        return np.asarray(np.linalg.eigvalsh(scaled)[:, 0] > 1e-10)
+
+def _determined(H: Float[np.ndarray, "m d d"]) -> Bool[np.ndarray, "m"]:
+    """Whether normal equations can be inverted: their scaled condition number leaves digits to spare."""
+    scale = np.sqrt(np.maximum(np.einsum("mii->mi", H), 1e-300))
+    return np.asarray(np.linalg.eigvalsh(H / (scale[:, :, None] * scale[:, None, :]))[:, 0] > 1e-10)

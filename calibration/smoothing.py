@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.arrays import Bool, Float
+from core.arrays import Bool, Float, Int
 from core.transforms import SE3, interpolate, right_jacobian, so3_log
 
 _PASSES = 3  # the nominal way has converged after two on real gaits
@@ -45,20 +45,25 @@ class SmoothedWay:
     """A smoothed way at every instant.
 
     Attributes:
-        world_from_cam: (n,) poses; NaN where not valid.
-        covariance: (n, 6, 6) in (rotation, translation) order; NaN where not valid.
-        spin_radps: (n, 3) angular velocity in the camera's frame.
-        velocity_mps: (n, 3) velocity in the world.
+        world_from_cam: (n,) poses, where not valid too.
+        covariance: (n, 6, 6) in (rotation, translation) order; it grows without bound where not valid.
+        motion: (n, 6) angular velocity in the camera's frame (rad/s) and velocity in the world (m/s).
+        motion_sigma: (n, 6) their standard deviations.
         used: (n,) measurements that were kept.
         valid: (n,) used, or filled from both sides of a gap that is short enough.
     """
 
     world_from_cam: SE3
     covariance: Float[np.ndarray, "n 6 6"]
-    spin_radps: Float[np.ndarray, "n 3"]
-    velocity_mps: Float[np.ndarray, "n 3"]
+    motion: Float[np.ndarray, "n 6"]
+    motion_sigma: Float[np.ndarray, "n 6"]
     used: Bool[np.ndarray, "n"]
     valid: Bool[np.ndarray, "n"]
+
+    def __getitem__(self, rows: Int[np.ndarray, "m"]) -> SmoothedWay:
+        """The way at some of its instants."""
+        columns = (self.covariance, self.motion, self.motion_sigma, self.used, self.valid)
+        return SmoothedWay(self.world_from_cam[rows], *(column[rows] for column in columns))
 
 
 def smooth_way(
@@ -89,24 +94,22 @@ def smooth_way(
         if keep.sum() < 2 or (keep == used).all():
             break
         used = keep
-    pose, state_covariance, spin, velocity = way
-    valid = used | _bridged(t_s, used, config.max_gap_s)
-    nan = np.where(valid, 1.0, np.nan)
+    pose, state_covariance, motion = way
     return SmoothedWay(
-        world_from_cam=SE3(pose.R * nan[:, None, None], pose.t * nan[:, None]),
-        covariance=state_covariance[:, :6, :6] * nan[:, None, None],
-        spin_radps=spin,
-        velocity_mps=velocity,
+        world_from_cam=pose,
+        covariance=state_covariance[:, :6, :6],
+        motion=motion,
+        motion_sigma=np.sqrt(np.einsum("nii->ni", state_covariance)[:, 6:]),
         used=used,
-        valid=valid,
+        valid=used | bridged(t_s, used, config.max_gap_s),
     )
 
 
-_Way = tuple[SE3, np.ndarray, np.ndarray, np.ndarray]
+_Way = tuple[SE3, np.ndarray, np.ndarray]
 
 
 def _smooth(t_s: np.ndarray, measured: SE3, covariance: np.ndarray, used: np.ndarray, config: SmoothingConfig) -> _Way:
-    """Poses, state covariances (n, 12, 12), angular and linear velocities from the measurements used."""
+    """Poses, state covariances (n, 12, 12) and velocities (n, 6) from the measurements used."""
     nominal = interpolate(measured[used], t_s[used], t_s)
     for _ in range(_PASSES):
         F, offset, spin0 = _transitions(nominal, t_s)
@@ -116,7 +119,7 @@ def _smooth(t_s: np.ndarray, measured: SE3, covariance: np.ndarray, used: np.nda
         nominal = SE3(
             nominal.retract(np.concatenate([x[:, _ROTATION], np.zeros((len(x), 3))], axis=-1)).R, x[:, _POSITION]
         )
-    return nominal, P, x[:, _SPIN] + spin0, x[:, _VELOCITY]
+    return nominal, P, np.concatenate([x[:, _SPIN] + spin0, x[:, _VELOCITY]], axis=-1)
 
 
 def _transitions(nominal: SE3, t_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,7 +207,7 @@ def _distance(way: _Way, measured: SE3, covariance: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(squared / 6))
 
 
-def _bridged(t_s: np.ndarray, used: np.ndarray, max_gap_s: float) -> np.ndarray:
+def bridged(t_s: np.ndarray, used: np.ndarray, max_gap_s: float) -> np.ndarray:
     """Instants without a measurement that lie between two used ones not further apart than `max_gap_s`."""
     index = np.arange(len(t_s))
     before = np.maximum.accumulate(np.where(used, index, -1))
@@ -216,6 +219,6 @@ def _bridged(t_s: np.ndarray, used: np.ndarray, max_gap_s: float) -> np.ndarray:
 
 def _nothing(n: int, used: np.ndarray) -> SmoothedWay:
     """Too few measurements for a way."""
-    nan = np.full((n, 3), np.nan)
-    pose = SE3(np.full((n, 3, 3), np.nan), nan)
-    return SmoothedWay(pose, np.full((n, 6, 6), np.nan), nan, nan.copy(), np.zeros_like(used), np.zeros_like(used))
+    infinite = np.broadcast_to(np.diag(np.full(6, np.inf)), (n, 6, 6))
+    none = np.zeros_like(used)
+    return SmoothedWay(SE3.identity(n), infinite, np.zeros((n, 6)), np.full((n, 6), np.inf), none, none)

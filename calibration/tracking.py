@@ -2,8 +2,8 @@
 
 Every frame's candidates come in closed form, are refined on pixels with the true lens, and one way through them is
 chosen (planar targets have two poses each). With the velocities of the smoothed way, every point's camera is then
-placed at the time its own row was exposed, and the poses are solved again. A pose belongs to the frame's own time, that
-is, to row 0.
+placed at the time its own row was exposed, and pose and velocity are solved again. That pose belongs to the mean time
+of the points seen, where it does not depend on the velocity; the smoother carries it to the frame's time, row 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.resection import PointRays, Resection, pose_candidates, refine_poses
+from calibration.resection import PointRays, Resection, RollingShutter, pose_candidates, refine_poses
 from calibration.robust import variance_factor
 from calibration.smoothing import SmoothedWay, SmoothingConfig, smooth_way
 from core.arrays import Bool, Float, Int
@@ -22,7 +22,9 @@ from core.transforms import SE3, geodesic
 
 _SPEED_MPS = 6.0  # scales how far the camera may move between frames; a foot in fast swing
 _SPIN_RADPS = 25.0
-_SHUTTER_PASSES = 3
+_PASSES = 2
+# how far a smoothed velocity may be off in a swing: rad/s and m/s
+_MOTION_SIGMA = np.array([5.0, 5.0, 5.0, 1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Track:
     Attributes:
         way: the smoothed way.
         measured: (frames,) poses solved from the frame alone; NaN where there are none.
+        measured_t_s: (frames,) the time each of them belongs to.
         known: (frames,) frames with a measurement.
         num_points: (frames,) points seen.
         rms_px: (frames,) reprojection error; NaN where there is none.
@@ -60,6 +63,7 @@ class Track:
 
     way: SmoothedWay
     measured: SE3
+    measured_t_s: Float[np.ndarray, "frames"]
     known: Bool[np.ndarray, "frames"]
     num_points: Int[np.ndarray, "frames"]
     rms_px: Float[np.ndarray, "frames"]
@@ -89,17 +93,48 @@ def track_camera(
     enough = np.bincount(points.pose_idx, minlength=frames) >= config.min_points
     solved, has_pose = _first_poses(lens, points, enough, t_s)
     delay = points.xy_px[:, 1] * row_time_s
-    for _ in range(_SHUTTER_PASSES):
-        covariance, known = _measurements(solved, has_pose, points, config)
-        way = smooth_way(t_s, solved.world_from_cam, covariance, known, config.smoothing)
-        start, has_pose = _restart(solved.world_from_cam, way, has_pose, enough)
-        motion = np.concatenate([way.spin_radps, way.velocity_mps], axis=-1)
-        solved = refine_poses(lens, start, points, camera_motion=np.nan_to_num(motion), delay_s=delay)
+    middle = _middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
     covariance, known = _measurements(solved, has_pose, points, config)
-    way = smooth_way(t_s, solved.world_from_cam, covariance, known, config.smoothing)
+    for _ in range(_PASSES if row_time_s > 0 else 1):
+        way = smooth_way(t_s + middle, solved.world_from_cam, covariance, known, config.smoothing)
+        start, has_pose = _restart(solved.world_from_cam, way, has_pose, enough)
+        shutter = None
+        if row_time_s > 0:
+            late = delay - middle[points.pose_idx]
+            acceleration = np.gradient(way.motion, t_s + middle, axis=0)
+            shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration)
+        solved = refine_poses(lens, start, points, shutter=shutter)
+        covariance, known = _measurements(solved, has_pose, points, config)
+    way = _smooth_at_frames(t_s, middle, solved.world_from_cam, covariance, known, config.smoothing)
     nan = np.where(known, 1.0, np.nan)
     measured = SE3(solved.world_from_cam.R * nan[:, None, None], solved.world_from_cam.t * nan[:, None])
-    return Track(way, measured, known, np.bincount(points.pose_idx, minlength=frames), solved.rms_px * nan)
+    num_points = np.bincount(points.pose_idx, minlength=frames)
+    return Track(way, measured, t_s + middle, known, num_points, solved.rms_px * nan)
+
+
+def _middle_delay(points: PointRays, delay_s: np.ndarray, frames: int, default_s: float) -> np.ndarray:
+    """Mean delay of the points of every frame (frames,); of the middle row where there are none."""
+    count = np.bincount(points.pose_idx, minlength=frames)
+    total = np.bincount(points.pose_idx, delay_s, minlength=frames)
+    return np.where(count > 0, total / np.maximum(count, 1), default_s)
+
+
+def _smooth_at_frames(
+    t_s: np.ndarray, middle_s: np.ndarray, pose: SE3, covariance: np.ndarray, known: np.ndarray, config: SmoothingConfig
+) -> SmoothedWay:
+    """The smoothed way at the frames' own times, from measurements that lie `middle_s` after them."""
+    frames = len(t_s)
+    if middle_s.max(initial=0) <= 0:
+        return smooth_way(t_s, pose, covariance, known, config)
+    times = np.concatenate([t_s, t_s + np.maximum(middle_s, 1e-6)])
+    order = np.argsort(times, kind="stable")
+    both = np.tile(np.arange(frames), 2)[order]
+    measured = order >= frames
+    way = smooth_way(times[order], pose[both], covariance[both], known[both] & measured, config)
+    place = np.argsort(order)
+    at_frames, at_middle = way[place[:frames]], way[place[frames:]]
+    # a frame is as valid as its own measurement, which comes later than it
+    return dataclasses.replace(at_frames, used=at_middle.used, valid=at_middle.valid)
 
 
 def _first_poses(lens: Lens, points: PointRays, enough: np.ndarray, t_s: np.ndarray) -> tuple[Resection, np.ndarray]:
@@ -165,6 +200,6 @@ def _measurements(
 def _restart(pose: SE3, way: SmoothedWay, has_pose: np.ndarray, enough: np.ndarray) -> tuple[SE3, np.ndarray]:
     """Start poses for the next pass: frames that were dropped, or had no pose, start again on the smoothed way."""
     again = enough & way.valid & ~way.used
-    R = np.where(again[:, None, None], np.nan_to_num(way.world_from_cam.R), pose.R)
-    t = np.where(again[:, None], np.nan_to_num(way.world_from_cam.t), pose.t)
+    R = np.where(again[:, None, None], way.world_from_cam.R, pose.R)
+    t = np.where(again[:, None], way.world_from_cam.t, pose.t)
     return SE3(R, t), has_pose | again
