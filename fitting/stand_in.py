@@ -44,6 +44,8 @@ _NAMED_VERTICES: tuple[tuple[int, int | None, tuple[float, float, float]], ...] 
 
 _SKIN_STEPS, _SHAPE_STEPS = 14, 60  # diffusion of the skinning and of the shape directions over the mesh
 
+_LEAST_WEIGHT = 0.004  # smaller skinning weights are dropped
+
 # Ten shape directions. Each stretches bones along themselves ("long") and across ("wide"), as a fraction for beta = 1.
 # The order follows SMPL's: stature first, then mass, then proportions.
 _LEGS, _ARMS = ("hip", "knee"), ("shoulder", "elbow", "wrist", "hand")
@@ -74,10 +76,10 @@ def stand_in_body() -> BodyModel:
     joints = _both_sides()
     spread = _diffusion(faces)
     labels = _bone_of_vertex(vertices, joints)
-    weights = _skinning(labels, spread, _SKIN_STEPS, most=4)
+    weights = _skinning(labels, spread, mirror, _SKIN_STEPS, most=4)
     return BodyModel(
         v_template=vertices,
-        shapedirs=_shape_directions(vertices, joints, _skinning(labels, spread, _SHAPE_STEPS, most=NUM_JOINTS)),
+        shapedirs=_shape_directions(vertices, joints, _skinning(labels, spread, mirror, _SHAPE_STEPS, most=NUM_JOINTS)),
         posedirs=_pose_blend_shapes(vertices, faces, joints, weights),
         weights=weights,
         J_regressor=_joint_regressor(vertices, mirror, joints),
@@ -155,13 +157,18 @@ def _bone_of_vertex(vertices: np.ndarray, joints: np.ndarray) -> Int[np.ndarray,
     return np.where(vertices[:, 0] < 0, SMPL_24.swap_idx[left], left)
 
 
-def _skinning(labels: np.ndarray, spread: csr_array, steps: int, most: int) -> Float[np.ndarray, "v 24"]:
+def _skinning(
+    labels: np.ndarray, spread: csr_array, mirror: np.ndarray, steps: int, most: int
+) -> Float[np.ndarray, "v 24"]:
     """Bone weights: the labels, blurred along the skin; at most `most` bones a vertex, as in SMPL."""
     weights = np.eye(NUM_JOINTS)[labels]
+    weights = (weights + weights[mirror][:, SMPL_24.swap_idx]) / 2  # the middle line belongs to both sides
     for _ in range(steps):
         weights = spread @ weights
-    weights[weights < np.sort(weights, axis=1)[:, [-most]]] = 0.0
-    weights[weights < 0.004] = 0.0
+    if most < NUM_JOINTS:
+        # equal weights of a left and a right bone go together, so that the body stays symmetric
+        weights[weights <= np.sort(weights, axis=1)[:, [-most - 1]] + 1e-12] = 0.0
+        weights[weights < _LEAST_WEIGHT] = 0.0
     return weights / weights.sum(axis=1, keepdims=True)
 
 

@@ -29,6 +29,7 @@ _SEATED_M = 0.165  # pelvis joint over the seat: half a thigh and the hip's dept
 _FEET_BEFORE_SEAT_M = 0.40
 _BESIDE_SEAT_M = 0.60  # from where the last step to the chair is taken
 _TURN_PERIOD = 0.80  # of a walking step's time: steps on the spot are quicker
+_WALK_OFF = 1.2  # radians that the first steps of a walk can still turn; beyond that one turns first
 _EDGE_M = 0.05  # sampling of a path when it is checked for obstacles
 
 
@@ -132,7 +133,7 @@ class Composer:
         """Along a path, turning first if it begins aside."""
         away = corners[0] - [self.stance.x, self.stance.y]
         heading = float(np.arctan2(away[1], away[0]))
-        if abs(wrap(heading - self.stance.heading)) > 0.8:
+        if abs(wrap(heading - self.stance.heading)) > _WALK_OFF:
             self._turn_to(heading)
         self._label("walk")
         gait = dataclasses.replace(self.gait, period_s=self.gait.period_s * self.pace)
@@ -294,8 +295,8 @@ class Composer:
             count = len(x)
             c = {name: np.repeat(value, count) for name, value in score_now.items()}
             c |= dict(zip((*names[:3], *(f"{side}_{n}" for n in names[3:])), x.T, strict=True))
-            rotations = body_rotations(c, np.repeat(pelvis, count, axis=0), self.body)
-            posed = self.shaped.with_rotations(rotations, self.shaped.transl_from_root(pelvis))
+            root = np.repeat(pelvis, count, axis=0)
+            posed = self.shaped.with_rotations(body_rotations(c, root, self.body), self.shaped.transl_from_root(root))
             # 1 cm off counts as much as half a radian away from the usual angle
             return np.concatenate([(posed.joints[:, joint] - wrist_m) / 0.01, (x - usual) / 0.5], axis=1)
 

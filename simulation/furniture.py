@@ -45,7 +45,7 @@ class Furniture:
         free &= np.linalg.norm(np.maximum(to_table, 0), axis=-1) > _TABLE_M
         if not ignore_chair:
             free &= np.linalg.norm(points - self.chair_xy, axis=-1) > _CHAIR_M
-        return free
+        return np.asarray(free)
 
 
 _WALL_M = 0.45  # an arm's swing and a foot's length

@@ -17,7 +17,7 @@ from core.skeletons import SMPL_24
 from fitting.smpl import ShapedBody, rodrigues
 from simulation.trajectories import SIDES, SIGN
 
-MAX_REACH = 0.985  # share of a leg's length that a standing person uses; the knee stays a little bent
+MAX_REACH = 0.990  # share of a leg's length that a standing person uses; the knee stays a little bent
 _HEEL_BACK, _BALL_FRONT = -0.048, 0.112  # pivots under the mean foot, metres in front of the ankle
 _X, _Y, _Z = np.eye(3)
 WORLD_FROM_SMPL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # at heading 0: z forward becomes x

@@ -167,7 +167,7 @@ def simulate_motion(
 def _random_gait(rng: np.random.Generator, leg_m: float) -> Gait:
     """A walk that suits the legs: slow to brisk indoor walking, 0.75 to 1.1 m/s."""
     return Gait(
-        step_m=float(rng.uniform(0.60, 0.70) * leg_m),
+        step_m=float(rng.uniform(0.56, 0.66) * leg_m),
         period_s=float(rng.uniform(0.52, 0.60)),
         width_m=float(rng.uniform(0.17, 0.21)),
         toe_out=float(rng.uniform(0.04, 0.14)),

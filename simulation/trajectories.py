@@ -213,7 +213,7 @@ def _swing(score: Score, side: str, start: np.ndarray, target: np.ndarray, begin
     score.move(leave, land, **{f"{side}_{axis}": v for axis, v in zip(("x", "y", "yaw"), target, strict=True)})
     score.move(leave, middle, **{f"{side}_lift": gait.lift_m * (0.4 + 0.6 * effort)})
     score.move(middle, land, **{f"{side}_lift": 0.0})
-    score.move(leave - 0.24 * gait.period_s, leave, **{f"{side}_pitch": -gait.toe_off * effort})
+    score.move(leave - 0.40 * gait.period_s, leave, **{f"{side}_pitch": -gait.toe_off * effort})
     score.move(leave, middle, **{f"{side}_pitch": 0.0})
     score.move(middle, land, **{f"{side}_pitch": gait.heel_strike * effort})
     score.move(land, land + 0.20 * gait.period_s, **{f"{side}_pitch": 0.0})
