@@ -98,8 +98,8 @@ def clean(
 ) -> Keypoints2d:
     """Joints as a detector wrote them, made uniform: one way to be missing, scores between 0 and 1.
 
-    A joint is missing if a number of it is not finite or far outside any picture, its score is not positive, or it lies at the very (0, 0) that
-    detectors write for none. Scores above 1 (heat map peaks) count as 1.
+    A joint is missing if a number of it is not finite or far outside any picture, its score is not positive, or it lies
+    at the very (0, 0) that detectors write for none. Scores above 1 (heat map peaks) count as 1.
     """
     score = np.clip(np.nan_to_num(score, posinf=0.0), 0.0, 1.0).astype(np.float32)
     near = (np.abs(np.nan_to_num(xy_px, nan=np.inf)) < _MAX_PX).all(axis=-1)

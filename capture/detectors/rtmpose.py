@@ -42,6 +42,7 @@ class RtmPose:
         require_file(model)
         try:
             import onnxruntime
+            from onnxruntime.capi import onnxruntime_pybind11_state as failures
         except ImportError as error:
             raise InputError(
                 "RTMPose", "onnxruntime is not installed", "pip install 'action-motifs[detect]'"
@@ -52,7 +53,7 @@ class RtmPose:
             self._session = onnxruntime.InferenceSession(
                 model.read_bytes(), options, providers=["CPUExecutionProvider"]
             )
-        except (RuntimeError, ValueError) as error:
+        except (failures.Fail, failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument) as error:
             raise InputError(str(model), f"it cannot be loaded ({error})", "give an RTMPose file in ONNX") from error
         self._skeleton, self._item = skeleton, str(model)
         self._input, self._size_px = self._check_network()

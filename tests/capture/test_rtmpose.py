@@ -52,7 +52,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spot(x: int, y: int) -> np.ndarray:
     image = np.zeros((240, 320, 3), np.uint8)
-    image[y - 2 : y + 3, x - 2 : x + 3] = 255
+    image[y - 10 : y + 11, x - 10 : x + 11] = 255
     return image
 
 
@@ -61,8 +61,8 @@ def test_a_spot_is_found_in_picture_coordinates(network: Path, box: list[float] 
     joints = RtmPose(network, COCO_17).detect(spot(140, 110), None if box is None else np.array(box))
     width, height = (320, 240) if box is None else (box[2] - box[0], box[3] - box[1])
     cell_px = 1.25 * max(width / WIDTH, height / HEIGHT)  # picture pixels of one pixel of the network's input
-    # the spot is 5 px wide and its brightest cell is anywhere on it
-    assert np.abs(joints[:, :2] - [140, 110]).max() <= 2.5 + cell_px
+    # the spot is 21 px wide and its brightest cell is anywhere on it
+    assert np.abs(joints[:, :2] - [140, 110]).max() <= 10.5 + cell_px
     assert (joints[:, 2] > 1).all()
 
 
