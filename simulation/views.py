@@ -1,0 +1,191 @@
+"""Films each view of the world: room videos with keypoints and sound, foot videos, photographs, lens boards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from capture.video_writer import VideoWriter
+from core.arrays import Bool, Float, UInt8
+from core.cameras import Camera, Lens
+from core.skeletons import skeleton_named
+from core.transforms import SE3, interpolate
+from fitting.landmarks import landmarks_of
+from simulation import sound
+from simulation.cameras import lens_board_poses
+from simulation.detector import detect
+from simulation.picture import Canvas, Grain, develop
+from simulation.render import MeshScene, Quads, QuadScene, lens_samples, quads_block, window_of
+from simulation.textures import Atlas
+from simulation.time_code import tablets
+from simulation.world import CALIBRATION_S, CODES_S, MOTION_START_S, SOUND_SOURCE_M, World, world_from_marker_rig
+
+Image = UInt8[np.ndarray, "h w 3"]
+STILL_SAMPLES = 2  # a pixel's side, wherever one cast serves many frames
+_MOVING_SAMPLES = 1  # of foot cameras in motion: the atlas filters textures, only outlines are jagged
+_MESH_CHUNK = 32
+_READOUT_KNOTS = 5  # poses a frame, between which rows are interpolated: under 0.1 mm off at 50 m/s2
+_HIDDEN_M = 0.12  # joints lie this deep in the body
+_CLEAR_OF_SHIN_RAD = 0.45  # a tablet before a foot camera is held in front of the shin
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+
+
+def film_room_view(world: World, view: str, video: Path) -> tuple[Float[np.ndarray, "n j 2"], Float[np.ndarray, "n j"]]:
+    """Writes a room camera's video with sound; returns what a detector finds in it (pixels, scores)."""
+    config, camera, t_s = world.config, world.rig[view], world.times(view)
+    grain = Grain(world.stream(f"grain {view}"), camera.lens.size_px, config.noise)
+    rng = world.stream(f"sound {view}")
+    signal = sound.source_signal(world.stream("sound"), config.duration_s)
+    distance = float(np.linalg.norm(camera.centre - SOUND_SOURCE_M))
+    audio = sound.heard(rng, signal, world.clocks[view], distance, len(t_s) / float(Fraction(config.frame_rate)))
+    skeleton = skeleton_named(config.skeleton)
+    posed = world.person.posed_at(t_s)
+    landmarks = landmarks_of(world.person.shaped.body, skeleton).positions(posed)
+    hidden = np.zeros(landmarks.shape[:2], bool)
+    with VideoWriter(
+        video, camera.lens.size_px, Fraction(config.frame_rate), crf=config.crf, audio=audio, audio_rate=sound.RATE_HZ
+    ) as writer:
+        for i, (picture, mesh) in enumerate(_room_frames(world, camera, t_s)):
+            writer.write(grain.on(picture, i))
+            hidden[i] = mesh.blocked(camera.centre, landmarks[i], _HIDDEN_M)
+    flat = landmarks.reshape(-1, 3)
+    hidden |= quads_block(world.room.static, camera.centre, flat, 0.02).reshape(hidden.shape)
+    true_px = camera.project(landmarks)
+    return detect(world.stream(f"detector {view}"), true_px, hidden, skeleton, camera.lens.size_px, config.detector)
+
+
+def film_foot_view(world: World, view: str, video: Path) -> None:
+    """Writes a foot camera's video."""
+    config, lens, t_s = world.config, world.feet[view].lens, world.times(view)
+    grain = Grain(world.stream(f"grain {view}"), lens.size_px, config.noise)
+    with VideoWriter(video, lens.size_px, Fraction(config.frame_rate), crf=config.crf) as writer:
+        for i, picture in enumerate(_foot_frames(world, view, t_s)):
+            writer.write(grain.on(picture, i))
+
+
+def take_photos(world: World, folder: Path) -> None:
+    """Writes the hand-held stills; the person has left the room."""
+    lens = world.photo_lens
+    grain = Grain(world.stream("grain photos"), lens.size_px, world.config.noise)
+    folder.mkdir(parents=True)
+    for i in range(len(world.world_from_photo)):
+        layer = world.scene.look(lens_samples(lens, STILL_SAMPLES), world.world_from_photo[i])
+        _write_still(folder / f"photo_{i:03d}.jpg", grain.on(develop(layer.colour, STILL_SAMPLES), i))
+
+
+def take_lens_stills(world: World, view: str, folder: Path) -> None:
+    """Writes stills of the lens board, held before a view's camera where it stands."""
+    lens, rng = world.lenses[view], world.stream(f"lens stills {view}")
+    grain = Grain(rng, lens.size_px, world.config.noise)
+    samples, pose = lens_samples(lens, STILL_SAMPLES), _resting_pose(world, view)
+    canvas = Canvas(world.scene.look(samples, pose), STILL_SAMPLES)
+    board_m = world.room.targets["lens_board"].size_m
+    folder.mkdir(parents=True)
+    cam_from_board = lens_board_poses(rng, lens, world.config.num_lens_stills, board_m)
+    for i in range(len(cam_from_board)):
+        quads = world.room.lens_board.moved(pose @ cam_from_board[i])
+        look = partial(QuadScene(world.atlas, quads).look, samples, pose)
+        # the board may fill the picture: no window
+        picture = canvas.with_thing(look, (0, 0, *lens.size_px))
+        _write_still(folder / f"lens_{i:03d}.jpg", grain.on(picture, i))
+
+
+def _room_frames(world: World, camera: Camera, t_s: Float[np.ndarray, "n"]) -> Iterator[tuple[Image, MeshScene]]:
+    """Pictures of a static camera, each with the person's mesh at that time."""
+    samples, pose = lens_samples(camera.lens, STILL_SAMPLES), camera.world_from_cam
+    empty = Canvas(world.scene.look(samples, pose), STILL_SAMPLES)
+    resting = _mesh_at_rest(world)
+    window = window_of(camera.lens, camera.cam_from_world.apply(resting.vertices_m))
+    waiting = empty.and_thing(partial(resting.look, samples, pose), window)
+    still = t_s <= MOTION_START_S
+    for picture in _still_frames(world, camera.id, waiting, camera.lens, pose, t_s[still]):
+        yield picture, resting
+    for mesh in _meshes(world, t_s[~still]):
+        window = window_of(camera.lens, camera.cam_from_world.apply(mesh.vertices_m))
+        yield empty.with_thing(partial(mesh.look, samples, pose), window), mesh
+
+
+def _foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"]) -> Iterator[Image]:
+    """Pictures of a foot camera: cached while the foot rests, cast row by row while it moves."""
+    lens, height = world.feet[view].lens, world.config.foot_size_px[1]
+    readout = height * world.config.foot_row_time_s * world.clocks[view].rate
+    still = t_s + readout <= MOTION_START_S
+    samples, pose, resting = lens_samples(lens, STILL_SAMPLES), _resting_pose(world, view), _mesh_at_rest(world)
+    window = window_of(lens, pose.inverse().apply(resting.vertices_m))
+    empty = Canvas(world.scene.look(samples, pose), STILL_SAMPLES)
+    waiting = empty.and_thing(partial(resting.look, samples, pose), window)
+    yield from _still_frames(world, view, waiting, lens, pose, t_s[still] + readout / 2)
+    moving, samples = t_s[~still], lens_samples(lens, _MOVING_SAMPLES)
+    knots = np.linspace(0, readout, _READOUT_KNOTS)
+    knot_t = (moving[:, None] + knots).ravel()
+    knot_pose = world.world_from_foot_cam(view, knot_t)
+    rows = np.linspace(0, readout, height, endpoint=False)
+    for i, mesh in enumerate(_meshes(world, moving + readout / 2)):
+        cut = slice(i * _READOUT_KNOTS, (i + 1) * _READOUT_KNOTS)
+        by_row = interpolate(knot_pose[cut], knot_t[cut], moving[i] + rows)
+        middle = by_row[height // 2]
+        canvas = Canvas(world.scene.look(samples, by_row), _MOVING_SAMPLES)
+        window = window_of(lens, middle.inverse().apply(mesh.vertices_m))
+        yield canvas.with_thing(partial(mesh.look, samples, middle), window)
+
+
+def _still_frames(
+    world: World, view: str, canvas: Canvas, lens: Lens, pose: SE3, t_s: Float[np.ndarray, "n"]
+) -> Iterator[Image]:
+    """Frames while the person waits: first the tablet with time codes, then the marker rig, moves before the camera."""
+    samples = lens_samples(lens, STILL_SAMPLES)
+    coded = _within(t_s, CODES_S)
+    distance, side = (0.3, 0.26) if lens.model == "fisheye" else (0.6, 0.3)
+    scenery, held = tablets(t_s[coded], distance, side)
+    atlas = Atlas(scenery.pictures)
+    tilt = world.stream(f"tablet {view}").uniform(-0.08, 0.08, 3)
+    if lens.model == "fisheye":
+        tilt[0] -= _CLEAR_OF_SHIN_RAD
+    held_at = pose @ SE3.from_rotvec(tilt, np.zeros(3))
+    carried, tablet = _within(t_s, CALIBRATION_S), iter(held)
+    for i, t in enumerate(t_s):
+        if coded[i]:
+            quads, pictures = next(tablet).moved(held_at), atlas
+        elif carried[i]:
+            quads, pictures = world.room.rig.moved(world_from_marker_rig(np.array([t]))[0]), world.atlas
+        else:
+            yield canvas.picture
+            continue
+        look = partial(QuadScene(pictures, quads).look, samples, pose)
+        yield canvas.with_thing(look, _quads_window(lens, pose, quads))
+
+
+def _quads_window(lens: Lens, pose: SE3, quads: Quads) -> tuple[int, int, int, int] | None:
+    return window_of(lens, pose.inverse().apply(quads.vertices_m))
+
+
+def _within(t_s: Float[np.ndarray, "n"], span_s: tuple[float, float]) -> Bool[np.ndarray, "n"]:
+    return np.asarray((t_s >= span_s[0]) & (t_s < span_s[1]))
+
+
+def _meshes(world: World, t_s: Float[np.ndarray, "n"]) -> Iterator[MeshScene]:
+    """The person at each time; vertices are made for many frames at once."""
+    figure = world.figure
+    for start in range(0, len(t_s), _MESH_CHUNK):
+        for vertices in world.person.mesh_at(t_s[start : start + _MESH_CHUNK])[:, figure.vertex_idx]:
+            yield MeshScene(vertices, figure.faces, figure.colours)
+
+
+def _mesh_at_rest(world: World) -> MeshScene:
+    return next(_meshes(world, np.zeros(1)))
+
+
+def _resting_pose(world: World, view: str) -> SE3:
+    """Where a view's camera is before the motion."""
+    if view in world.feet:
+        return world.world_from_foot_cam(view, np.zeros(1))[0]
+    return world.world_from_photo[0] if view == "photos" else world.rig[view].world_from_cam
+
+
+def _write_still(path: Path, image: Image) -> None:
+    path.write_bytes(cv2.imencode(".jpg", image, _JPEG)[1].tobytes())
