@@ -116,7 +116,7 @@ def estimate_body(
     start = FitState(*initial_pose(body.with_shape(betas), landmarks, measured.points_m), betas)
     on_points = Objective(
         body, *_with_soles(body, landmarks), measured.step_s, config.weights, points_m=measured.points_m,
-        floor=config.floor, fixed_betas=measured.betas is not None,
+        floor=config.floor, fixed=measured.betas,
     )  # fmt: skip
     # only the basin matters here, so a percent of the cost is near enough
     rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from calibration.egomotion import load_egomotion
 from calibration.rig import load_rig
-
 from capture.session import Session
 from core.errors import InputError
 from core.files import write_json
 from core.stage import Manifest, Summary, run_stage
-from core.transforms import SE3, interpolate, so3_log
+from core.transforms import interpolate, so3_log
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
 from fitting.foot_mount import FootObservation
@@ -161,7 +161,7 @@ def _foot_observations(session: Session, t_s: np.ndarray) -> dict[str, FootObser
         if measured.sum() < 2:
             continue
         times = track.t_s[measured]
-        poses = SE3(track.world_from_cam_R[measured], track.world_from_cam_t_m[measured])
+        poses = track.world_from_cam[measured]
         right = np.clip(np.searchsorted(times, t_s), 1, len(times) - 1)
         near = np.where(t_s - times[right - 1] < times[right] - t_s, right - 1, right)
         gap = times[right] - times[right - 1]

@@ -33,6 +33,7 @@ from fitting.smpl import BodyModel, PosedBody, rodrigues
 from fitting.solver import ArrowSystem
 
 NUM_UNKNOWNS = 75
+_FIXED_SIGMA = 1e-3  # spread of betas that are known
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Objective:
         feet: what the foot cameras measured, by view.
         foot_scale: scale of their robust loss, in standard deviations.
         floor: whether the world has a floor at z = 0.
-        fixed_betas: whether the shape is known and kept.
+        fixed: the shape, where it is known; None solves for it.
     """
 
     body: BodyModel
@@ -124,7 +125,7 @@ class Objective:
     feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
     foot_scale: float = FOOT_SCALE
     floor: bool = True
-    fixed_betas: bool = False
+    fixed: np.ndarray | None = None
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
@@ -139,14 +140,21 @@ class Objective:
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
             cost += foot_term(system, self.body, posed, mount, self.feet[view], num_betas + 6 * i, self.foot_scale)
-        # a shape that is known is held by a prior a million times narrower
-        precision = (1e6 if self.fixed_betas else 1.0) / self.weights.betas_sigma**2
-        axis = np.arange(num_betas)
-        system.corner[axis, axis] += precision
-        if not self.fixed_betas:
-            system.gradient_global[:num_betas] += precision * state.betas
-            cost += 0.5 * precision * float(state.betas @ state.betas)
+        cost += self._add_shape(system, state.betas)
         return dataclasses.replace(system, cost=cost)
+
+    def _add_shape(self, system: ArrowSystem, betas: np.ndarray) -> float:
+        """Prior of the shape, once for every frame as in AMD's and SMPLify's objectives; returns its cost.
+
+        A detector's joints differ from the model's by constants that no number of frames averages out. A prior counted
+        once would drown, and the betas would grow to ten standard deviations to explain those constants.
+        """
+        off = betas if self.fixed is None else betas - self.fixed
+        precision = len(system.gradient) / (self.weights.betas_sigma if self.fixed is None else _FIXED_SIGMA) ** 2
+        axis = np.arange(len(betas))
+        system.corner[axis, axis] += precision
+        system.gradient_global[axis] += precision * off
+        return 0.5 * precision * float(off @ off)
 
     def _on_points(self, positions: np.ndarray) -> PointTerm:
         T, L, _ = positions.shape
