@@ -1,0 +1,176 @@
+"""Clocks from time codes and sound: against exact truth, and refused where they contradict each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from capture.session import Session, View
+from capture.sound import Sound, gcc_phat, sound_line
+from capture.sync import SyncConfig, load_clocks, load_times, parse_given, run, solve_clocks
+from capture.time_code import TimeCodes, clock_from_codes, display_period_s
+from capture.video_writer import VideoWriter
+from core.clock import Clock, parse_rate
+from core.errors import GateError, InputError
+
+PERIOD_S = 0.020
+PRIOR = 60e-6
+
+
+def codes_seen(clock: Clock, local_s: np.ndarray) -> TimeCodes:
+    """What a display with a period of 20 ms shows at these local times."""
+    return TimeCodes(local_s, np.floor(clock.to_session(local_s) / PERIOD_S + 1e-9) * PERIOD_S)
+
+
+def recorded(clock: Clock, signal: np.ndarray, rate_hz: int, late_s: float, rng: np.random.Generator) -> Sound:
+    """A recorder's samples of a signal that starts at session time zero."""
+    local = np.arange(len(signal)) / rate_hz
+    heard = np.interp((clock.to_session(local) - late_s) * rate_hz, np.arange(len(signal)), signal, 0.0, 0.0)
+    return Sound((heard + 0.01 * rng.standard_normal(len(heard))).astype(np.float32), rate_hz, 0.0)
+
+
+def noise_bursts(rng: np.random.Generator, duration_s: float, rate_hz: int) -> np.ndarray:
+    samples = rng.standard_normal(int(duration_s * rate_hz))
+    smooth = np.convolve(samples, np.hanning(9), "same")  # within what linear interpolation keeps
+    return smooth * (0.2 + np.sin(2 * np.pi * 0.7 * np.arange(len(smooth)) / rate_hz) ** 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_codes_bound_the_clock_within_a_third_of_their_period(seed: int) -> None:
+    # a 30 Hz camera meets a 50 Hz display in three phases: the bounds leave a third of 20 ms open
+    rng = np.random.default_rng(seed)
+    clock = Clock(rng.uniform(-0.5, 0.5), 1 + rng.uniform(-80e-6, 80e-6))
+    found = clock_from_codes(codes_seen(clock, np.arange(45) / 30), PERIOD_S, PRIOR)
+    error = found.session_s - float(clock.to_session(np.array([found.local_s]))[0])
+    assert found.violation_s < 1e-6
+    assert found.session_sigma_s < PERIOD_S / 3 / np.sqrt(12) + 3e-4
+    assert abs(error) <= PERIOD_S / 6 + 3e-4
+    assert found.rate_sigma <= PRIOR
+
+
+def test_codes_at_both_ends_of_a_recording_give_the_rate() -> None:
+    clock = Clock(0.2, 1 + 300e-6)
+    local = np.concatenate([np.arange(60), 18000 + np.arange(60)]) / 30
+    found = clock_from_codes(codes_seen(clock, local), PERIOD_S, 500e-6)
+    assert found.rate - 1 == pytest.approx(300e-6, abs=3 * found.rate_sigma)
+    assert found.rate_sigma < 10e-6
+
+
+def test_contradicting_codes_are_reported() -> None:
+    codes = codes_seen(Clock(), np.arange(30) / 30)
+    wrong = TimeCodes(codes.local_s, codes.code_s + np.where(np.arange(30) == 7, 0.1, 0.0))
+    assert clock_from_codes(wrong, PERIOD_S, PRIOR).violation_s > 0.03
+
+
+def test_a_misread_code_is_left_out() -> None:
+    codes = codes_seen(Clock(), np.arange(30) / 30)
+    wrong = TimeCodes(codes.local_s, codes.code_s + np.where(np.arange(30) == 7, 10.0, 0.0))
+    assert len(wrong.consistent()) == 29
+
+
+def test_the_period_is_the_smallest_step_any_view_saw() -> None:
+    views = [codes_seen(Clock(offset), np.arange(20) / 30) for offset in (0.0, 0.013)]
+    assert display_period_s(views) == pytest.approx(PERIOD_S)
+
+
+def test_gcc_phat_finds_the_lag(rng: np.random.Generator) -> None:
+    signal = rng.standard_normal(4000)
+    correlation = gcc_phat(signal[500:3500], signal[580:3500])
+    assert int(np.argmax(correlation)) - (2920 - 1) == 80
+
+
+def test_sound_gives_offset_and_rate(rng: np.random.Generator) -> None:
+    rate_hz, late = 24_000, 0.006
+    signal = noise_bursts(rng, 9.0, rate_hz)
+    reference, other = Clock(0.1, 1 + 40e-6), Clock(-0.3, 1 - 70e-6)
+    line = sound_line(recorded(reference, signal, rate_hz, 0.0, rng), recorded(other, signal, rate_hz, late, rng))
+    assert line is not None
+    assert line.slope == pytest.approx(reference.rate / other.rate, abs=max(3 * line.slope_sigma, 2e-6))
+    expected = other.to_local(reference.to_session(np.array([line.reference_s])) + late)[0]
+    assert line.at_s == pytest.approx(expected, abs=4.2e-5)  # one sample
+
+
+def test_recorders_that_heard_different_things_have_no_line(rng: np.random.Generator) -> None:
+    one, two = (recorded(Clock(), noise_bursts(rng, 8.0, 16_000), 16_000, 0.0, rng) for _ in range(2))
+    assert sound_line(one, two) is None
+
+
+def test_codes_set_the_offset_and_sound_the_rate(rng: np.random.Generator) -> None:
+    truth = {"a": Clock(0.1, 1 + 30e-6), "b": Clock(-0.2, 1 - 30e-6)}
+    signal = noise_bursts(rng, 9.0, 24_000)
+    heard = {view: recorded(clock, signal, 24_000, 0.004 * (view == "b"), rng) for view, clock in truth.items()}
+    line = sound_line(heard["a"], heard["b"])
+    assert line is not None
+    by_code = {v: clock_from_codes(codes_seen(c, np.arange(45) / 30), PERIOD_S, PRIOR) for v, c in truth.items()}
+    clocks = solve_clocks(["a", "b"], by_code, {"b": line}, "a", {}, SyncConfig())
+    assert clocks["b"].rate / clocks["a"].rate == pytest.approx(truth["b"].rate / truth["a"].rate, abs=3e-6)
+    for view, clock in clocks.items():
+        at = np.array([0.75])
+        assert abs(float((clock.to_session(at) - truth[view].to_session(at))[0])) < 4 * clock.offset_sigma_s < 0.02
+
+
+def time_code_image(ms: int) -> np.ndarray:
+    code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={ms}")
+    rows, columns = (np.flatnonzero(np.any(code == 0, axis=axis)) for axis in (1, 0))
+    code = np.pad(code[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 4, constant_values=255)
+    picture = np.full((320, 320), 128, np.uint8)
+    large = np.kron(code, np.ones((8, 8), np.uint8))
+    picture[10 : 10 + large.shape[0], 10 : 10 + large.shape[1]] = large
+    return picture
+
+
+def coded_session(folder: Path, offsets: dict[str, float], *, last_wrong_ms: int = 0) -> Path:
+    """A session whose videos show a time code in each frame, filmed by clocks with these offsets."""
+    (folder / "videos").mkdir(parents=True)
+    views = []
+    for view_id, offset in offsets.items():
+        with VideoWriter(folder / "videos" / f"{view_id}.mp4", (320, 320), parse_rate(30)) as writer:
+            for frame in range(15):
+                ms = int(np.floor((offset + frame / 30) * 1000 / 20 + 1e-9)) * 20
+                writer.write(time_code_image(ms + (last_wrong_ms if frame == 14 else 0)))
+        views.append(View(view_id, "room", (320, 320), video=f"videos/{view_id}.mp4", num_frames=15))
+    Session(folder, "coded", "anna", tuple(views)).save()
+    return folder
+
+
+def test_the_stage_reads_codes_from_real_video(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
+    run(folder)
+    clocks = load_clocks(folder)
+    assert clocks["cam1"].offset_s - clocks["cam2"].offset_s == pytest.approx(0.186, abs=2 * PERIOD_S / 6 + 1e-3)
+    np.testing.assert_allclose(np.diff(load_times(folder, "cam1")), 1 / 30, rtol=1e-3)
+
+
+def test_displays_that_show_different_times_are_refused(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.0}, last_wrong_ms=80)
+    with pytest.raises(GateError, match="cam1: time_code_violation_ms"):
+        run(folder)
+    assert not (folder / "01_sync").exists()
+
+
+def test_a_view_without_any_clock_is_named(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.1, "cam2": 0.2})
+    with pytest.raises(GateError, match=r"cam1: neither time codes nor sound.*--method none"):
+        run(folder, SyncConfig(method="sound"))
+    run(folder, SyncConfig(method="none"))
+    assert load_clocks(folder) == {"cam1": Clock(), "cam2": Clock()}
+
+
+def test_clocks_by_hand(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.1, "cam2": 0.2})
+    given = ("cam1=0.1", "cam2=-0.25,1.00002")
+    run(folder, SyncConfig(method="given", given=given))
+    assert load_clocks(folder)["cam2"] == Clock(-0.25, 1.00002)
+    session = Session.load(folder)
+    with pytest.raises(InputError, match="VIEW=OFFSET_S"):
+        parse_given(["cam1=soon"], session)
+    with pytest.raises(InputError, match="no such view"):
+        parse_given(["cam7=1"], session)
+
+
+def test_nothing_is_synchronised_before_the_stage_has_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run `motifs sync` first"):
+        load_clocks(tmp_path)
