@@ -27,7 +27,8 @@ def shown_ms(t_s: float) -> int:
 def code_picture(appeared_ms: int) -> Picture:
     """The display's picture."""
     code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={appeared_ms}")
-    code = code[np.ix_(np.any(code == 0, axis=1), np.any(code == 0, axis=0))]  # its own margin differs by version
+    rows, columns = (np.flatnonzero(np.any(code == 0, axis=axis)) for axis in (1, 0))
+    code = code[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # its own margin differs by version
     code = np.pad(code, _QUIET_MODULES, constant_values=255)
     large = np.kron(code, np.ones((_PX_PER_MODULE, _PX_PER_MODULE), np.uint8))
     return np.asarray(cv2.merge([np.clip(large, 12, 240)] * 3))
