@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from capture.keypoints import load_keypoints
-from capture.sync import load_times
 
 from calibration.formats import Up, read_calibration, turned_up
 from calibration.lens import load_lenses
 from calibration.pictures import draw_rig
 from calibration.rig_keypoints import KeypointRefinement, refine_on_keypoints
 from calibration.rig_targets import Sighting, TargetRig, solve_target_rig
+from capture.keypoints import best_person, load_keypoints
 from capture.markers import load_markers
 from capture.session import Session
+from capture.sync import load_times
 from capture.targets import Target, load_targets
 from core.cameras import Lens, Rig
 from core.clock import Timeline, parse_rate, resample
@@ -267,17 +267,15 @@ def imported_rig(session: Session, config: RigConfig) -> Rig:
 def common_keypoints(session: Session, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
     """One person's keypoints of all views at common instants: (views, instants, joints, 2), scores without the last.
 
-    Where a view shows several people, the one with the largest sum of scores in a frame is taken.
+    Where a view shows several people, the most prominent one is followed (`capture.keypoints.select_person`).
     """
     times = [load_times(session.folder, view_id) for view_id in rig.ids]
     timeline = Timeline.spanning(max(t[0] for t in times), min(t[-1] for t in times), parse_rate(session.rate))
     tracks, scores = [], []
     for view_id, t_s in zip(rig.ids, times, strict=True):
-        found = load_keypoints(session.stage("02_keypoints") / f"{view_id}.npz")
-        person = found.score.sum(axis=-1).argmax(axis=1)
-        rows = np.arange(len(found.score))
-        count = min(len(rows), len(t_s))
-        xy, score = found.xy_px[rows, person].astype(float), found.score[rows, person].astype(float)
+        found = best_person(load_keypoints(session.stage("02_keypoints") / f"{view_id}.npz"))
+        count = min(found.num_frames, len(t_s))
+        xy, score = found.xy_px[:, 0].astype(float), found.score[:, 0].astype(float)
         gap = _MAX_FRAME_GAP * float(np.median(np.diff(t_s)))
         tracks.append(resample(xy[:count], t_s[:count], timeline.t_s, max_gap_s=gap))
         scores.append(np.nan_to_num(resample(score[:count], t_s[:count], timeline.t_s, max_gap_s=gap)))
