@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 from core.skeletons import SMPL_24
 from fitting.smpl import ShapedBody
 from simulation.furniture import Furniture
-from simulation.limbs import NEUTRAL, Proportions, body_rotations, highest_pelvis
+from simulation.limbs import NEUTRAL, Proportions, highest_pelvis, upper_body_rotations
 from simulation.trajectories import SIDES, SIGN, Gait, Score, Stance, take_steps, turn_steps, walk_steps, wrap
 
 ACTIVITIES = ("stand", "walk", "turn", "sit_down", "sit", "reach", "stand_up", "wave", "squat")
@@ -276,7 +276,7 @@ class Composer:
         centre, size = np.array(self.furniture.table_centre), np.array(self.furniture.table_size)
         seat = np.array(self.furniture.chair_xy)
         edge = float((centre - seat) @ forward - np.abs(forward) @ size / 2)
-        deep = edge + float(self.rng.uniform(0.02, 0.14))
+        deep = edge + float(self.rng.uniform(0.0, 0.12))
         aside = SIGN[side] * float(self.rng.uniform(0.05, 0.30))
         return np.array([*(seat + deep * forward + aside * across), self.furniture.table_height + 0.09])
 
@@ -296,7 +296,7 @@ class Composer:
             c = {name: np.repeat(value, count) for name, value in score_now.items()}
             c |= dict(zip((*names[:3], *(f"{side}_{n}" for n in names[3:])), x.T, strict=True))
             root = np.repeat(pelvis, count, axis=0)
-            posed = self.shaped.with_rotations(body_rotations(c, root, self.body), self.shaped.transl_from_root(root))
+            posed = self.shaped.with_rotations(upper_body_rotations(c), self.shaped.transl_from_root(root))
             # 1 cm off counts as much as half a radian away from the usual angle
             return np.concatenate([(posed.joints[:, joint] - wrist_m) / 0.01, (x - usual) / 0.5], axis=1)
 

@@ -2,7 +2,7 @@
 
 Angles are in radians and in SMPL's rest frame (x to the subject's left, y up, z forward). A foot is given by where it
 stands flat, its direction, lift and pitch; pitched it rolls over a pivot on the ground, the heel (toes up) or the ball
-(heel up), so that what touches the floor stays where it is.
+(heel up), so that what touches the floor stays where it is: toes bend at their own joint and do not move at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fitting.smpl import ShapedBody, rodrigues
 from simulation.trajectories import SIDES, SIGN
 
 MAX_REACH = 0.990  # share of a leg's length that a standing person uses; the knee stays a little bent
-_HEEL_BACK, _BALL_FRONT = -0.048, 0.112  # pivots under the mean foot, metres in front of the ankle
+_HEEL_FRONT = -0.048  # the heel's pivot under the mean foot, metres in front of the ankle
 _X, _Y, _Z = np.eye(3)
 WORLD_FROM_SMPL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # at heading 0: z forward becomes x
 
@@ -93,8 +93,8 @@ def foot_pose(c: Channels, side: str, body: Proportions) -> tuple[np.ndarray, np
     flat = heading_rotation(c[f"{side}_yaw"])
     pitch = c[f"{side}_pitch"]
     rolled = about(_X, -pitch)
-    forward = np.where(pitch > 0, _HEEL_BACK, _BALL_FRONT) * body.foot_scale
-    pivot = np.stack([np.zeros_like(pitch), np.full_like(pitch, -body.ankle_height), forward], axis=-1)
+    heel = np.array([0.0, -body.ankle_height, _HEEL_FRONT * body.foot_scale])
+    pivot = np.where(pitch[:, None] > 0, heel, body.offsets[SMPL_24.idx(f"{side}_foot")])
     shift = pivot - np.einsum("nab,nb->na", rolled, pivot)
     ankle = np.stack([c[f"{side}_x"], c[f"{side}_y"], body.ankle_height + c[f"{side}_lift"]], axis=-1)
     return flat @ rolled, ankle + np.einsum("nab,nb->na", flat, shift)
@@ -114,17 +114,27 @@ def highest_pelvis(c: Channels, body: Proportions) -> Float[np.ndarray, "n"]:
 
 def body_rotations(c: Channels, pelvis_m: Float[np.ndarray, "n 3"], body: Proportions) -> Float[np.ndarray, "n 24 3 3"]:
     """SMPL's 24 rotations (root in the world, others relative to their parents) of n instants."""
-    R = np.broadcast_to(np.eye(3), (len(pelvis_m), 24, 3, 3)).copy()
+    R = upper_body_rotations(c)
+    for side in SIDES:
+        for joint, rotation in _leg(c, side, R[:, 0], pelvis_m, body).items():
+            R[:, SMPL_24.idx(f"{side}_{joint}")] = rotation
+    return R
+
+
+def upper_body_rotations(c: Channels) -> Float[np.ndarray, "n 24 3 3"]:
+    """Rotations of pelvis, trunk, head and arms; the legs are left at rest."""
+    R = np.broadcast_to(np.eye(3), (len(c["heading"]), 24, 3, 3)).copy()
     R[:, 0] = pelvis_rotation(c)
+    spine = about(_Y, c["twist"] / 3) @ about(_X, c["flex"] / 3)
     for joint in ("spine1", "spine2", "spine3"):
-        R[:, SMPL_24.idx(joint)] = about(_Y, c["twist"] / 3) @ about(_X, c["flex"] / 3)
+        R[:, SMPL_24.idx(joint)] = spine
     # head and neck keep the gaze level against half of what the trunk bends, and turn it
     nod = c["gaze_pitch"] - 0.5 * (c["pitch"] + c["flex"])
+    gaze = about(_Y, c["gaze_yaw"] / 2) @ about(_X, nod / 2)
     for joint in ("neck", "head"):
-        R[:, SMPL_24.idx(joint)] = about(_Y, c["gaze_yaw"] / 2) @ about(_X, nod / 2)
+        R[:, SMPL_24.idx(joint)] = gaze
     for side in SIDES:
-        arm = _arm(c, side)
-        for joint, rotation in {**arm, **_leg(c, side, R[:, 0], pelvis_m, body)}.items():
+        for joint, rotation in _arm(c, side).items():
             R[:, SMPL_24.idx(f"{side}_{joint}")] = rotation
     return R
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -144,7 +145,7 @@ _SHAPE_SPREAD = 0.9  # of the betas, whose unit is a standard deviation
 
 
 def simulate_motion(
-    rng: np.random.Generator, duration_s: float, rate: float, body: BodyModel | None = None
+    rng: np.random.Generator, duration_s: float, rate: float | Fraction, body: BodyModel | None = None
 ) -> dict[str, np.ndarray]:
     """A motion sampled for a data set: poses (T,24,3), trans (T,3), betas, contacts (T,4), labels (T,), t_s (T,).
 
@@ -156,7 +157,7 @@ def simulate_motion(
     """
     stand_at = (float(rng.uniform(-1.9, -0.8)), float(rng.uniform(-1.4, 1.4)), float(rng.uniform(-np.pi, np.pi)))
     person = make_person(rng, (0.0, duration_s), stand_at, body=body)
-    t_s = np.arange(round(duration_s * rate)) / rate
+    t_s = np.arange(round(duration_s * rate)) / float(rate)
     poses, trans = person.pose_at(t_s)
     return {
         "t_s": t_s, "poses": poses, "trans": trans, "betas": person.betas,
