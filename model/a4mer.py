@@ -235,10 +235,18 @@ class A4Mer(nn.Module):
             old.lerp_(new, 1 - self.config.ema_decay)
 
     @torch.no_grad()
-    def encode(self, batch: MotionBatch) -> tuple[Tokens, Tokens | None]:
-        """Atom tokens, and Motif tokens if the batch has Motifs, from everything that exists, by the teacher."""
+    def encode(
+        self, batch: MotionBatch, hidden_BT: Bool[torch.Tensor, "B T"] | None = None
+    ) -> tuple[Tokens, Tokens | None]:
+        """Atom tokens, and Motif tokens if the batch has Motifs, by the teacher.
+
+        Args:
+            hidden_BT: frames that it may not see; segments that are hidden whole keep their time and length, and are
+                marked as not existing.
+        """
         atoms, motifs = self._layout(batch)
-        return self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
+        seen_BT = batch.atom if hidden_BT is None else batch.atom.masked_fill(hidden_BT, -1)
+        return self._extract(self.teacher, batch, atoms, motifs, seen_BT, batch.motif)
 
     def loss(self, batch: MotionBatch, generator: torch.Generator) -> PretextLoss:
         """Hides segments, predicts the teacher's tokens of them.
