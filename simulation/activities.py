@@ -27,8 +27,9 @@ _ON_THIGH = {"arm_out": 0.14, "arm_flex": 0.30, "elbow": 1.15, "arm_twist": 0.15
 _GUARD = {"arm_out": 0.20, "arm_flex": 0.35, "elbow": 1.75, "arm_twist": 0.0}  # hand raised before it crosses the edge
 _SEATED_M = 0.165  # pelvis joint over the seat: half a thigh and the hip's depth under the pelvis
 _FEET_BEFORE_SEAT_M = 0.40
-_BESIDE_SEAT_M = 0.60  # from where the last step to the chair is taken
+_BESIDE_SEAT_M = 0.78  # from where the last step to the chair is taken
 _TURN_PERIOD = 0.80  # of a walking step's time: steps on the spot are quicker
+_ARM_M = 0.75  # from a wall where one stands: an arm's length
 _WALK_OFF = 1.2  # radians that the first steps of a walk can still turn; beyond that one turns first
 _EDGE_M = 0.05  # sampling of a path when it is checked for obstacles
 
@@ -58,6 +59,7 @@ class Composer:
         self.rng, self.shaped, self.body, self.gait = rng, shaped, Proportions.of(shaped), gait
         self.furniture, self.room_size, self.end_s = furniture, room_size, end_s
         self.stance, self.pace = start, 1.0
+        self.way_out: np.ndarray | None = None  # between chair and table, where to step before anything else
         channels = {**NEUTRAL, **_both_arms(A_POSE)}
         feet = {side: start.foot(side, gait) for side in SIDES}
         channels |= {f"{s}_{a}": v for s in SIDES for a, v in zip(("x", "y", "yaw"), feet[s], strict=True)}
@@ -92,13 +94,13 @@ class Composer:
 
     def _attempt(self, activity: Callable[[], bool]) -> bool:
         """Runs an activity and takes it back if it is impossible or ends too late."""
-        score, stance = copy.deepcopy(self.score), self.stance
+        before = copy.deepcopy(self.score), self.stance, self.way_out
         try:
             if activity() and self.score.t_s + 0.2 <= self.end_s:
                 return True
         except _TooLateError:
             pass
-        self.score, self.stance = score, stance
+        self.score, self.stance, self.way_out = before
         return False
 
     # -- standing, walking, turning
@@ -138,30 +140,33 @@ class Composer:
         self._label("walk")
         gait = dataclasses.replace(self.gait, period_s=self.gait.period_s * self.pace)
         steps = walk_steps(self.stance, np.array(corners), str(self.rng.choice(SIDES)), gait.step_m)
-        self.stance = take_steps(self.score, self.stance, steps, gait)
+        self.stance, self.way_out = take_steps(self.score, self.stance, steps, gait), None
 
     def _is_clear(self, start: np.ndarray, end: np.ndarray) -> bool:
         count = 2 + int(np.hypot(*(end - start)) / _EDGE_M)
         path = start + np.linspace(0, 1, count)[:, None] * (end - start)
-        # whoever starts close to an obstacle may leave it
-        return bool(self.furniture.is_free(path[count // 4 :], self.room_size).all())
+        return bool(self._is_free(path).all())
+
+    def _is_free(self, points: np.ndarray) -> np.ndarray:
+        return self.furniture.is_free(points, self.room_size)
 
     def _path_to(self, xy: np.ndarray) -> list[np.ndarray] | None:
         """Places to pass on the way to another, one at most where the furniture is in between; None if none will do."""
-        here = np.array([self.stance.x, self.stance.y])
+        leave = [] if self.way_out is None else [self.way_out]
+        here = np.array([self.stance.x, self.stance.y]) if self.way_out is None else self.way_out
         if self._is_clear(here, xy):
-            return [xy]
+            return [*leave, xy]
         via = self.rng.uniform(-0.5, 0.5, (80, 2)) * self.room_size
         length = np.linalg.norm(via - here, axis=1) + np.linalg.norm(via - xy, axis=1)
         for point in via[np.argsort(length)]:
             if self._is_clear(here, point) and self._is_clear(point, xy):
-                return [point, xy]
+                return [*leave, point, xy]
         return None
 
     def _walk_about(self) -> bool:
         here = np.array([self.stance.x, self.stance.y])
         for target in self.rng.uniform(-0.5, 0.5, (20, 2)) * self.room_size:
-            if np.hypot(*(target - here)) > 0.7 and self.furniture.is_free(target, self.room_size):
+            if np.hypot(*(target - here)) > 0.7 and self.furniture.is_free(target, self.room_size, _ARM_M):
                 path = self._path_to(target)
                 if path is not None:
                     self._walk(*path)
@@ -183,6 +188,8 @@ class Composer:
     # -- gestures
 
     def _wave(self) -> bool:
+        if self.way_out is not None:  # no room for it between chair and table
+            return False
         self._label("wave")
         side = str(self.rng.choice(SIDES))
         out = float(self.rng.uniform(1.3, 1.6))
@@ -194,6 +201,8 @@ class Composer:
         return True
 
     def _squat(self) -> bool:
+        if self.way_out is not None:
+            return False
         self._label("squat")
         depth, forward = float(self.rng.uniform(0.20, 0.36)), 0.10 * np.array(_direction(self.stance.heading))
         x, y = self.score.value("pelvis_x"), self.score.value("pelvis_y")
@@ -212,16 +221,15 @@ class Composer:
         seat, forward = np.array(self.furniture.chair_xy), self.furniture.chair_forward
         before, across = seat + _FEET_BEFORE_SEAT_M * forward, np.array([-forward[1], forward[0]])
         here = np.array([self.stance.x, self.stance.y])
-        if np.hypot(*(here - before)) > 0.05:
-            sides = sorted(
-                (before + sign * _BESIDE_SEAT_M * across for sign in (1, -1)),
-                key=lambda p: float(np.hypot(*(p - here))),
-            )
-            paths = [self._path_to(p) for p in sides if self.furniture.is_free(p, self.room_size)]
-            path = next((p for p in paths if p is not None), None)
+        if self.way_out is None:
+            sides = [before + sign * _BESIDE_SEAT_M * across for sign in (1, -1)]
+            sides = sorted(filter(self._is_free, sides), key=lambda side: float(np.hypot(*(side - here))))
+            paths = [(side, self._path_to(side)) for side in sides]
+            entry, path = next(((side, path) for side, path in paths if path is not None), (before, None))
             if path is None:
                 return False
             self._walk(*path, before)
+            self.way_out = entry
         self._turn_to(self.furniture.chair_heading)
         self._sit_down(seat)
         for _ in range(int(self.rng.integers(1, 3)) if self.pace > 0.9 else 1):

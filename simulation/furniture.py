@@ -37,17 +37,15 @@ class Furniture:
         return np.array([np.cos(self.chair_heading), np.sin(self.chair_heading)])
 
     def is_free(
-        self, points: Float[np.ndarray, "*n 2"], room_size: tuple[float, float], *, ignore_chair: bool = False
+        self, points: Float[np.ndarray, "*n 2"], room_size: tuple[float, float], wall_m: float = 0.45
     ) -> Bool[np.ndarray, "*n"]:
-        """Whether somebody can stand at points: clear of walls, table and chair."""
-        free = (np.abs(points) < np.array(room_size) / 2 - _WALL_M).all(axis=-1)
+        """Whether somebody can stand at points: clear of walls (by `wall_m`), table and chair."""
+        free = (np.abs(points) < np.array(room_size) / 2 - wall_m).all(axis=-1)
         to_table = np.abs(points - self.table_centre) - np.array(self.table_size) / 2
         free &= np.linalg.norm(np.maximum(to_table, 0), axis=-1) > _TABLE_M
-        if not ignore_chair:
-            free &= np.linalg.norm(points - self.chair_xy, axis=-1) > _CHAIR_M
+        free &= np.linalg.norm(points - self.chair_xy, axis=-1) > _CHAIR_M
         return np.asarray(free)
 
 
-_WALL_M = 0.45  # an arm's swing and a foot's length
 _TABLE_M = 0.30  # half a body and some air
 _CHAIR_M = 0.48  # half a seat's diagonal and half a body
