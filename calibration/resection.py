@@ -203,7 +203,7 @@ class _Poses:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums of (n,) by pose (m,)."""
-        return np.bincount(self.data.pose_idx, values, minlength=self.num_poses)
+        return np.bincount(self.data.pose_idx, values, minlength=self.num_poses).astype(float)
 
     def in_camera(self, pose: SE3, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Points in the camera at their row's time (n, 3), that camera's rotation, and the row's own turn (n, 3, 3)."""

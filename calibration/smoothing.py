@@ -20,6 +20,8 @@ from core.arrays import Bool, Float, Int
 from core.transforms import SE3, interpolate, right_jacobian, so3_log
 
 _PASSES = 3  # the nominal way has converged after two on real gaits
+_MAX_DROPS = 12  # rounds of dropping outliers
+_NEIGHBOURS = 3  # frames on either side that one wrong measurement may drag along
 _ROTATION, _POSITION, _SPIN, _VELOCITY = (slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12))
 
 
@@ -30,7 +32,8 @@ class SmoothingConfig:
     Attributes:
         acceleration_mps2: typical acceleration of the camera; a foot in swing reaches 10 to 30 m/s^2.
         angular_acceleration_radps2: typical angular acceleration.
-        outlier_sigmas: normalised distance from the smoothed way beyond which a measurement is dropped.
+        outlier_sigmas: distance of a measurement from what all others say, in standard deviations, beyond which it is
+            dropped.
         max_gap_s: longest gap that is filled.
     """
 
@@ -88,12 +91,12 @@ def smooth_way(
         return _nothing(len(t_s), used)
     measured = SE3(np.where(known[:, None, None], measured.R, np.eye(3)), np.where(known[:, None], measured.t, 0.0))
     covariance = np.where(known[:, None, None], covariance, np.eye(6))
-    for _ in range(3):
+    for _ in range(_MAX_DROPS):
         way = _smooth(t_s, measured, covariance, used, config)
-        keep = known & (_distance(way, measured, covariance) < config.outlier_sigmas)
-        if keep.sum() < 2 or (keep == used).all():
+        wrong = _outliers(_distance(way, measured, covariance), used, config.outlier_sigmas)
+        if not wrong.any() or used.sum() - wrong.sum() < 2:
             break
-        used = keep
+        used = used & ~wrong
     pose, state_covariance, motion = way
     return SmoothedWay(
         world_from_cam=pose,
@@ -196,15 +199,27 @@ def _rts(
 
 
 def _distance(way: _Way, measured: SE3, covariance: np.ndarray) -> np.ndarray:
-    """Distance of each measurement from the smoothed way (n,), in standard deviations of the measurement and the way.
+    """How far each measurement used lies from what all others say (n,); 1 is expected.
 
-    A sixth of the squared Mahalanobis distance, so that 1 is expected whatever the number of components.
+    The residual e of a smoothed state has the covariance R - P, and e^T (R - P)^-1 e is the Mahalanobis distance from
+    the state smoothed without that measurement; a sixth of it, because it has six components.
     """
     pose, P = way[0], way[1]
     off = np.concatenate([so3_log(np.swapaxes(pose.R, -1, -2) @ measured.R), measured.t - pose.t], axis=-1)
-    spread = covariance + P[:, :6, :6]
+    # R - P is positive in theory; where the others say next to nothing it drowns in rounding
+    spread = covariance - P[:, :6, :6] + 1e-9 * np.einsum("nii->n", covariance)[:, None, None] * np.eye(6)
     squared = (off * np.linalg.solve(spread, off[..., None])[..., 0]).sum(axis=-1)
-    return np.asarray(np.sqrt(squared / 6))
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0) / 6))
+
+
+def _outliers(distance: np.ndarray, used: np.ndarray, limit: float) -> np.ndarray:
+    """Measurements past the limit that are the worst of their neighbourhood, which a wrong one drags along."""
+    index = np.flatnonzero(used)
+    d = np.pad(distance[index], _NEIGHBOURS, constant_values=0.0)
+    worst = np.lib.stride_tricks.sliding_window_view(d, 2 * _NEIGHBOURS + 1).max(axis=-1)
+    wrong = np.zeros_like(used)
+    wrong[index] = (distance[index] > limit) & (distance[index] >= worst)
+    return wrong
 
 
 def bridged(t_s: np.ndarray, used: np.ndarray, max_gap_s: float) -> np.ndarray:

@@ -171,7 +171,8 @@ def _choose_way(frame_of: np.ndarray, refined: Resection, t_s: np.ndarray) -> np
         before, here = members[k - 1], members[k]
         dt = t_s[frames[k]] - t_s[frames[k - 1]]
         way = np.linalg.norm(pose.t[before][:, None] - pose.t[here][None], axis=-1) / (_SPEED_MPS * dt)
-        turn = geodesic(pose.R[before][:, None], pose.R[here][None]) / (_SPIN_RADPS * dt)
+        turns = np.broadcast_arrays(pose.R[before][:, None], pose.R[here][None])
+        turn = geodesic(*turns) / (_SPIN_RADPS * dt)
         total = best[:, None] + way**2 + turn**2
         back.append(total.argmin(axis=0))
         best = total.min(axis=0) + refined.chi2[here]

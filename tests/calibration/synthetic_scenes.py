@@ -12,7 +12,7 @@ from calibration.rig_targets import Sighting
 from capture.markers import MarkerPoints
 from capture.targets import Target
 from core.cameras import Camera, Lens, Rig
-from core.transforms import SE3, interpolate
+from core.transforms import SE3
 
 RADTAN = Lens("radtan", (800, 600), (436.0, 437.0), (401.5, 297.0), (-0.12, 0.03, 0.0004, -0.0003, 0.0))
 FISHEYE = Lens("fisheye", (512, 512), (195.0, 195.0), (256.5, 254.0), (-0.02, 0.004, -0.001, 0.0))
@@ -108,7 +108,7 @@ def see(
         if -ray[2] / np.linalg.norm(ray) < 0.2:  # from behind, or at a grazing angle
             continue
         px = lens.project(world_from_cam.inverse().apply(world_from_part.apply(part.points_m)))
-        inside = lens.contains(np.nan_to_num(px, nan=-1e6), 4)
+        inside = lens.contains(np.nan_to_num(px, nan=-1e6), 4.0)
         index.append(start + np.flatnonzero(inside))
         xy.append(px[inside] + noise_px * rng.standard_normal((int(inside.sum()), 2)))
     if not index:
@@ -126,15 +126,15 @@ def table_of(target_ids: tuple[str, ...], rows: list[tuple[int, int, np.ndarray,
 
 
 def make_room(
-    rng: np.random.Generator, *, num_cameras: int = 4, noise_px: float = 0.2, num_photos: int = 12, seconds: float = 6.0
+    rng: np.random.Generator, *, num_cameras: int = 4, noise_px: float = 0.2, num_photos: int = 12, seconds: float = 4.0
 ) -> Room:
-    """A room whose cameras run at 30 frames a second with phases and rates of their own."""
+    """A room whose cameras run at 20 frames a second with phases and rates of their own."""
     rig = room_cameras(num_cameras)
     targets, truth = room_targets()
     ids = tuple(targets)
     sightings = {}
     for camera in rig:
-        t_s = rng.uniform(0, 1 / 30) + np.arange(int(30 * seconds)) / 30 * (1 + rng.uniform(-8e-5, 8e-5))
+        t_s = rng.uniform(0, 1 / 20) + np.arange(int(20 * seconds)) / 20 * (1 + rng.uniform(-8e-5, 8e-5))
         carried = way_through_the_room(t_s)
         rows = []
         for frame in range(len(t_s)):
@@ -205,20 +205,16 @@ def foot_points(
     boards += [SE3(np.eye(3), np.array([x, 0.5, 0.7])) for x in (0.3, 0.8)]
     board = charuco("b", "static", square_m=0.08).points_m
     world = np.concatenate([pose.apply(board) for pose in boards])
-    fine = np.arange(t_s[0] - 0.1, t_s[-1] + 0.1, 1 / 2000)
-    way = foot_way(fine)
-    frames, points, pixels = [], [], []
-    for frame, t in enumerate(t_s):
-        if blind is not None and blind[frame]:
-            continue
-        px = lens.project(foot_way(np.array([t]))[0].inverse().apply(world))
-        for _ in range(4):  # the row at which a point is exposed depends on where it is seen
-            rows = np.nan_to_num(px[:, 1], nan=lens.size_px[1] / 2)
-            at = interpolate(way, fine, t + rows * row_time_s)
-            px = lens.project(np.einsum("nji,nj->ni", at.R, world - at.t))
-        inside = np.flatnonzero(lens.contains(np.nan_to_num(px, nan=-1e6), 4))
-        frames.append(np.full(len(inside), frame))
-        points.append(world[inside])
-        pixels.append(px[inside] + noise_px * rng.standard_normal((len(inside), 2)))
-    xy = np.concatenate(pixels)
-    return PointRays(np.concatenate(frames), np.concatenate(points), xy, np.full(len(xy), noise_px))
+    time = np.repeat(t_s[:, None], len(world), axis=1)
+    late = np.zeros_like(time)
+    for _ in range(5 if row_time_s > 0 else 1):  # the row that exposes a point depends on where it is seen
+        way = foot_way((time + late).ravel())
+        at = np.swapaxes(way.R, -1, -2) @ (np.tile(world, (len(t_s), 1)) - way.t)[..., None]
+        px = lens.project(at[..., 0]).reshape(len(t_s), len(world), 2)
+        late = np.nan_to_num(px[..., 1], nan=lens.size_px[1] / 2) * row_time_s
+    seen = lens.contains(np.nan_to_num(px, nan=-1e6), 4.0)
+    if blind is not None:
+        seen &= ~blind[:, None]
+    frame, point = np.nonzero(seen)
+    xy = px[frame, point] + noise_px * rng.standard_normal((len(frame), 2))
+    return PointRays(frame, world[point], xy, np.full(len(xy), noise_px))
