@@ -11,6 +11,7 @@ A run's folder: `config.json` (recipe, data, code and library versions; written 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -81,7 +82,7 @@ def train(
         StageError: if `out` belongs to a run of another configuration, or the loss is no number.
     """
     chosen = choose_device(device)
-    with reproducible(recipe.threads):
+    with only_process(out), reproducible(recipe.threads):
         run = _Run(AmdDataset(dataset), recipe, out, chosen)
         run.begin(resume)
         if (done := run.finished()) is not None:
@@ -110,6 +111,22 @@ def reproducible(threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+
+
+@contextlib.contextmanager
+def only_process(out: Path) -> Iterator[None]:
+    """Holds the run's folder while the block runs; two processes would write into each other's logs.
+
+    Raises:
+        StageError: if another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(str(out), "another process is training in it", "wait for it, or use another") from error
+        yield
 
 
 def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
@@ -162,7 +179,6 @@ class _Run:
 
     def begin(self, resume: bool) -> None:
         """Takes up the checkpoint in the folder, or prepares an empty one."""
-        self.out.mkdir(parents=True, exist_ok=True)
         if not resume:
             for name in _OWN_FILES:
                 (self.out / name).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from model.tasks import EvalConfig, evaluate
 from model.train import train
 from model.windows import iterate_windows, whole_windows
 
-QUICK = EvalConfig(steps=3, batch_size=4, train_windows=16, test_windows=8, horizon_s=1.6, gap_s=1.0)
+QUICK = EvalConfig(steps=2, batch_size=4, train_windows=8, test_windows=6, horizon_s=1.6, gap_s=1.0)
 
 
 def test_all_tasks_with_references(people: Path, tiny_run: Path, tmp_path: Path) -> None:

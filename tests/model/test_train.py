@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stick_person import gestures, stick_clip, write_dataset
 
 from core.errors import InputError, StageError
+from dataset.loader import WindowRef
 from dataset.shards import AmdDataset
+from model.a4mer import A4Mer
 from model.atoms import AtomConfig
 from model.checkpoint import load_checkpoint
 from model.recipes import RECIPES, OptimConfig, Recipe, config_from_json, debug_cpu, recipe_named
-from model.train import learning_rate, train
+from model.train import learning_rate, only_process, train
 from model.windows import DataConfig, encode_clips, find_atoms, iterate_windows
 
 LOGS = ("losses.jsonl", "metrics.jsonl", "mining.json", "result.json")
@@ -93,6 +96,29 @@ def test_replaces_a_run_when_told_so(people: Path, tiny: Recipe, tmp_path: Path)
     assert train(people, other, tmp_path / "run", resume=False, stop_at=1).steps == 1
 
 
+def test_two_processes_do_not_share_a_run(people: Path, tiny: Recipe, tmp_path: Path) -> None:
+    with only_process(tmp_path / "run"), pytest.raises(StageError, match="another process"):
+        train(people, tiny, tmp_path / "run")
+
+
+def test_missing_frames_are_left_out(tmp_path: Path, tiny: Recipe) -> None:
+    clip = stick_clip("gap-000", "anna", gestures(7, 3), 3)
+    missing = np.zeros(len(clip), dtype=bool)
+    missing[100:125] = True
+    joints = np.where(missing[:, None, None], np.nan, clip.joints_m).astype(np.float32)
+    clip = dataclasses.replace(
+        clip, joints_m=joints, reasons=missing.astype(np.int32), valid=clip.valid & ~missing[:, None]
+    )
+    path = write_dataset(tmp_path / "amd", [(clip, "train")])
+    result = train(path, tiny, tmp_path / "run")
+    assert result.steps == tiny.total_steps and all(np.isfinite(v) for v in result.losses["joint"].values())
+    dataset = AmdDataset(path)
+    found = find_atoms(dataset, dataset.clips, tiny.data, tiny.atoms)
+    ((_, batch, _),) = iterate_windows(dataset, [WindowRef("gap-000", 0, 0.0)], found, tiny.data, 1)
+    # frames 100 to 124 at 30 Hz are instants 17 to 20 at 5 Hz; the velocity of instant 16 would need the 17th
+    assert np.flatnonzero(batch.atom[0] < 0).tolist() == [16, 17, 18, 19, 20]
+
+
 class Bomb:
     """Unpickled, it would leave a file behind."""
 
@@ -160,8 +186,6 @@ def test_recipes_are_known_by_name() -> None:
 def test_windows_share_the_segments_of_their_clip(people: Path, tiny: Recipe) -> None:
     dataset = AmdDataset(people)
     found = find_atoms(dataset, dataset.clips, tiny.data, AtomConfig())
-    from dataset.loader import WindowRef
-
     refs = [WindowRef(dataset.clips[0].id, 0, 0.0), WindowRef(dataset.clips[0].id, 0, 2.0)]
     ((_, batch, first),) = iterate_windows(dataset, refs, found, tiny.data, 2)
     atom = batch.atom.numpy() + first[:, None]
@@ -170,8 +194,6 @@ def test_windows_share_the_segments_of_their_clip(people: Path, tiny: Recipe) ->
 
 
 def test_every_segment_of_a_clip_gets_a_token(people: Path, tiny: Recipe) -> None:
-    from model.a4mer import A4Mer
-
     dataset = AmdDataset(people)
     found = find_atoms(dataset, dataset.clips, tiny.data, AtomConfig())
     tokens = encode_clips(A4Mer(tiny.model).eval(), dataset, dataset.clips, found, tiny.data, 3)
