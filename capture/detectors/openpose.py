@@ -61,5 +61,7 @@ def _read_frame(file: Path, skeleton: Skeleton) -> list[np.ndarray]:
     data = read_json(file)
     if not isinstance(data, dict) or not isinstance(data.get("people"), list):
         raise InputError(str(file), "it has no list of people", "it is not OpenPose's output; check the layout")
-    people = [p.get("pose_keypoints_2d") if isinstance(p, dict) else None for p in data["people"]]
+    # Pose2Sim's association writes an empty object for a person who is not in the frame
+    present = [p for p in data["people"] if p != {}]
+    people = [p.get("pose_keypoints_2d") if isinstance(p, dict) else None for p in present]
     return [triples(values, skeleton, str(file)) for values in people if values != []]

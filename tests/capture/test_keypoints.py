@@ -170,11 +170,16 @@ def test_hostile_files_are_refused(tmp_path: Path, layout: str, content: str, me
         read_keypoints(tmp_path / "k.json", layout, COCO_17)
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", '{"people": 3}', '{"people": [3]}', '{"people": [{}]}'])
+@pytest.mark.parametrize("content", ["[1, 2]", '{"people": 3}', '{"people": [3]}', '{"people": [{"id": 1}]}'])
 def test_hostile_frames_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "f_1.json").write_text(content)
     with pytest.raises(InputError, match=r"f_1\.json"):
         read_keypoints(tmp_path, "openpose", COCO_17)
+
+
+def test_an_empty_person_is_nobody(tmp_path: Path) -> None:
+    (tmp_path / "f_1.json").write_text('{"people": [{}]}')
+    assert not read_keypoints(tmp_path, "openpose", COCO_17).valid.any()
 
 
 def test_folders_that_are_not_openpose_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Where the files of a recording lie: the folder layouts that `motifs ingest` understands.
+
+| layout   | videos       | lens pictures                                 | 2D joints                     | stills  |
+|----------|--------------|-----------------------------------------------|-------------------------------|---------|
+| flat     | videos/V.mp4 | calibration/lens/V/*.jpg (or a video V.mp4)   | keypoints/V/*.json, or V.json | photos/ |
+| pose2sim | videos/V.mp4 | calibration/intrinsics/V/*.jpg (or int_V_img) | <pose folder>/V_json/*.json   | photos/ |
+
+V is the view's id. Videos named `left_foot` and `right_foot` are those of the foot cameras.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import InputError
+
+LayoutName = Literal["auto", "flat", "pose2sim"]
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg"})
+PHOTOS = "photos"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class FoundView:
+    """What a recording holds of one view.
+
+    Attributes:
+        id: name of the view.
+        video: its video.
+        images: folder of stills, for hand-held photographs.
+        lens_images: folder of pictures, or a video, of the lens board.
+        keypoints: file or folder of another tool's 2D joints.
+    """
+
+    id: str
+    video: Path | None = None
+    images: Path | None = None
+    lens_images: Path | None = None
+    keypoints: Path | None = None
+
+
+def find_views(source: Path, layout: LayoutName, pose_folder: str = "") -> list[FoundView]:
+    """The views of a recording, sorted by id.
+
+    Args:
+        source: folder of the recording.
+        layout: how it is arranged; `auto` looks.
+        pose_folder: name of the folder of 2D joints, where it is not the layout's usual one.
+
+    Raises:
+        InputError: if the folder is missing, holds no views, or two files claim one view.
+    """
+    if not source.is_dir():
+        raise InputError(str(source), "there is no such folder", "give the folder of the recording")
+    name = _guess(source) if layout == "auto" else layout
+    videos = _videos(source)
+    poses = _pose2sim_poses(source, pose_folder) if name == "pose2sim" else _flat_poses(source, pose_folder)
+    views = [
+        FoundView(view, videos.get(view), None, _lens_images(source, name, view), poses.get(view))
+        for view in sorted(videos.keys() | poses.keys())
+    ]
+    if (source / PHOTOS).is_dir():
+        views.append(FoundView(PHOTOS, images=source / PHOTOS, lens_images=_lens_images(source, name, PHOTOS)))
+    if not views:
+        raise InputError(
+            str(source), "it holds no videos, 2D joints or photos", "put them in videos/, keypoints/ and photos/"
+        )
+    return views
+
+
+def _guess(source: Path) -> Literal["flat", "pose2sim"]:
+    foreign = (source / "calibration/intrinsics").is_dir() or any(source.glob("pose*/*_json"))
+    return "pose2sim" if foreign else "flat"
+
+
+def _videos(source: Path) -> dict[str, Path]:
+    """Videos by view, from `videos/` or, without it, from the folder itself."""
+    folder = source / "videos" if (source / "videos").is_dir() else source
+    files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")]
+    return _by_view((path.stem, path) for path in files)
+
+
+def _flat_poses(source: Path, pose_folder: str) -> dict[str, Path]:
+    folder = _pose_folder(source, pose_folder, ("keypoints",))
+    entries = sorted(folder.iterdir()) if folder else []
+    kept = [p for p in entries if not p.name.startswith(".") and (p.is_dir() or p.suffix == ".json")]
+    return _by_view((path.stem, path) for path in kept)
+
+
+def _pose2sim_poses(source: Path, pose_folder: str) -> dict[str, Path]:
+    # joints of the person of interest come before those of everybody in the picture
+    folder = _pose_folder(source, pose_folder, ("pose-associated", "pose*_associated", "pose", "pose2d*"))
+    entries = sorted(folder.glob("*_json")) if folder else []
+    return _by_view((path.name.removesuffix("_json"), path) for path in entries)
+
+
+def _pose_folder(source: Path, given: str, usual: tuple[str, ...]) -> Path | None:
+    if given:
+        if not (source / given).is_dir():
+            raise InputError(str(source / given), "there is no such folder of 2D joints", "check --keypoints")
+        return source / given
+    found = (path for pattern in usual for path in sorted(source.glob(pattern)) if path.is_dir())
+    return next(found, None)
+
+
+def _lens_images(source: Path, layout: str, view: str) -> Path | None:
+    folders = ("calibration/intrinsics",) if layout == "pose2sim" else ("calibration/lens", "lens")
+    names = (view, f"int_{view}_img") if layout == "pose2sim" else (view,)
+    for folder in folders:
+        for name in names:
+            if (source / folder / name).is_dir():
+                return source / folder / name
+            for path in sorted((source / folder).glob(f"{name}.*")):
+                if path.suffix.lower() in VIDEO_SUFFIXES:
+                    return path
+    return None
+
+
+def _by_view(entries: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Files by view id; refuses ids that cannot name files, and two files for one id."""
+    found: dict[str, Path] = {}
+    for view, path in entries:
+        if not _ID.fullmatch(view):
+            raise InputError(str(path), f"{view!r} cannot be a view's id", "use letters, digits, - and _ in its name")
+        if view in found:
+            raise InputError(str(path), f"{found[view].name} is of view {view} too", "keep one of them")
+        found[view] = path
+    return found
