@@ -25,6 +25,7 @@ from fitting.sequence import CONTACTS
 from fitting.shape import betas_from_bones
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
+from fitting.threads import single_blas_thread
 
 SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
 _FIRST_FOOT_SCALE = 100.0
@@ -94,6 +95,7 @@ class Estimate:
     converged: bool
 
 
+@single_blas_thread()
 def estimate_body(
     body: BodyModel, landmarks: Landmarks, measured: Measurements, config: EstimateConfig | None = None
 ) -> Estimate:
