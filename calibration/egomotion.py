@@ -18,7 +18,7 @@ import numpy as np
 from calibration.lens import load_lenses
 from calibration.pictures import draw_track
 from calibration.resection import PointRays
-from calibration.rig import load_marker_map
+from calibration.rig import load_marker_map, load_marker_sigma
 from calibration.tracking import Track, TrackConfig, track_camera
 from capture.markers import MarkerPoints, load_markers
 from capture.session import Session
@@ -127,19 +127,32 @@ def load_egomotion(session_dir: Path, view_id: str) -> Egomotion:
 
 
 def room_points(
-    markers: MarkerPoints, targets: Mapping[str, Target], marker_map: Mapping[str, SE3], num_frames: int
-) -> PointRays:
-    """The points of located targets that a moving camera saw, in the world and ordered by frame."""
+    markers: MarkerPoints,
+    targets: Mapping[str, Target],
+    marker_map: Mapping[str, SE3],
+    sigma_m: Mapping[str, float],
+    num_frames: int,
+) -> tuple[PointRays, Float[np.ndarray, "n"]]:
+    """The points of located targets that a moving camera saw, in the world and ordered by frame.
+
+    Returns:
+        the points, and the standard deviation of each one's place. The points of a target are off together, so each
+        carries the target's by the root of their number: all of them then weigh as one.
+    """
     located = np.array([name in marker_map and name in targets for name in markers.target_ids], bool)
     seen = markers.where(located[markers.target] & (markers.frame_idx < num_frames))
-    world = np.full((len(seen), 3), np.nan)
+    order = np.argsort(seen.frame_idx, kind="stable")
+    columns = (seen.frame_idx, seen.target, seen.point_idx, seen.xy_px, seen.sigma_px)
+    seen = MarkerPoints(seen.target_ids, *(column[order] for column in columns))
+    world, place = np.full((len(seen), 3), np.nan), np.zeros(len(seen))
     for index, name in enumerate(markers.target_ids):
         rows = seen.target == index
         if located[index]:
             world[rows] = marker_map[name].apply(targets[name].points_m[seen.point_idx[rows]])
-    order = np.argsort(seen.frame_idx, kind="stable")
-    xy, sigma = seen.xy_px[order].astype(float), seen.sigma_px[order].astype(float)
-    return PointRays(seen.frame_idx[order].astype(int), world[order], xy, sigma)
+            together = np.bincount(seen.frame_idx[rows], minlength=num_frames)[seen.frame_idx[rows]]
+            place[rows] = sigma_m.get(name, 0.0) * np.sqrt(together)
+    xy, sigma = seen.xy_px.astype(float), seen.sigma_px.astype(float)
+    return PointRays(seen.frame_idx.astype(int), world, xy, sigma), place
 
 
 def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
@@ -150,8 +163,10 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     targets = load_targets(session.path(session.targets)) if session.targets else {}
     t_s = load_times(session_dir, view_id)
     markers = load_markers(session.stage("02_keypoints") / f"{view_id}.markers.npz")
-    points = room_points(markers, targets, load_marker_map(session_dir), len(t_s))
-    track = track_camera(lenses[view_id], t_s, points, row_time_s=session[view_id].row_time_s, config=config.track)
+    located, sigma_m = load_marker_map(session_dir), load_marker_sigma(session_dir)
+    points, place = room_points(markers, targets, located, sigma_m, len(t_s))
+    row_time_s = session[view_id].row_time_s
+    track = track_camera(lenses[view_id], t_s, points, row_time_s=row_time_s, place_sigma_m=place, config=config.track)
     ego = _egomotion(t_s, track)
     ego.save(folder / f"{view_id}.npz")
     draw_track(folder / f"{view_id}.png", view_id, t_s, ego.world_from_cam.t, ego.filled, ego.valid)

@@ -127,6 +127,12 @@ def load_marker_map(session_dir: Path) -> dict[str, SE3]:
     return {name: SE3.from_rotvec(np.array(p["rotvec"]), np.array(p["t_m"])) for name, p in poses.items()}
 
 
+def load_marker_sigma(session_dir: Path) -> dict[str, float]:
+    """Standard deviation of each located target's place, metres."""
+    data = read_json(session_dir / STAGE / "markers.json")
+    return {name: float(sigma) for name, sigma in data["sigma_m"].items()}
+
+
 def _method(session: Session, config: RigConfig) -> Literal["targets", "import", "keypoints"]:
     """What `auto` means for this session; refuses a choice that lacks its data."""
     room = [target for target in _targets(session).values() if target.mounting != "lens"]

@@ -75,6 +75,7 @@ def track_camera(
     points: PointRays,
     *,
     row_time_s: float = 0.0,
+    place_sigma_m: Float[np.ndarray, "n"] | None = None,
     config: TrackConfig | None = None,
 ) -> Track:
     """Poses of a moving camera.
@@ -84,6 +85,7 @@ def track_camera(
         t_s: frame times, seconds: row 0 is exposed then, row v at `t_s + v * row_time_s`.
         points: points of the room by frame (`pose_idx`), in the world.
         row_time_s: readout time of one row.
+        place_sigma_m: standard deviation of each point's place in the room; near points feel it more.
         config: settings.
     """
     config = config or TrackConfig()
@@ -92,6 +94,10 @@ def track_camera(
     points = PointRays(points.pose_idx, points.points_m, points.xy_px, sigma)
     enough = np.bincount(points.pose_idx, minlength=frames) >= config.min_points
     solved, has_pose = _first_poses(lens, points, enough, t_s)
+    if place_sigma_m is not None:
+        distance = np.linalg.norm(points.points_m - solved.world_from_cam.t[points.pose_idx], axis=-1)
+        place_px = max(lens.focal_px) * place_sigma_m / np.maximum(distance, 0.1)
+        points = dataclasses.replace(points, sigma_px=np.hypot(points.sigma_px, place_px))
     delay = points.xy_px[:, 1] * row_time_s
     middle = _middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
     covariance, known = _measurements(solved, has_pose, points, config)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from synthetic_scenes import charuco
+
+from calibration import lens
+from calibration.formats import read_calibration
+from capture.session import Session, View
+from capture.targets import Target, save_targets, target_image
+from core.cameras import Lens
+from core.errors import GateError, InputError, StageError
+from core.transforms import SE3
+
+TRUTH = Lens("pinhole", (640, 480), (520.0, 520.0), (322.0, 236.0))
+BOARD = charuco("lensboard", "lens", square_m=0.06)
+
+
+def write_session(folder: Path, num: int, *, tilt: float = 0.4) -> None:
+    """Pictures of a charuco board by a camera without distortion: exact homographies of its print."""
+    rng = np.random.default_rng(3)
+    px_per_m = 1500.0
+    print_ = target_image(BOARD, px_per_m, margin_m=0.03)
+    board_from_print = np.array(
+        [[1 / px_per_m, 0, 0.5 / px_per_m - 0.03], [0, 1 / px_per_m, 0.5 / px_per_m - 0.03], [0, 0, 1]]
+    )
+    (folder / "board").mkdir(parents=True)
+    for k in range(num):
+        turn = tilt * np.array([*rng.standard_normal(2), 1.0])
+        middle = SE3(np.eye(3), np.array([-0.18, -0.15, 0.0]))
+        place = np.array([*rng.uniform(-0.15, 0.15, 2), rng.uniform(0.55, 0.8)])
+        pose = SE3.from_rotvec(turn, place) @ middle
+        H = TRUTH.K @ np.stack([pose.R[:, 0], pose.R[:, 1], pose.t], axis=-1) @ board_from_print
+        picture = cv2.warpPerspective(print_, H, TRUTH.size_px, flags=cv2.INTER_AREA, borderValue=128)
+        cv2.imwrite(str(folder / "board" / f"{k:02d}.png"), cv2.GaussianBlur(picture, (3, 3), 0))
+    save_targets(folder / "targets.json", [BOARD])
+    view = View("cam", "room", TRUTH.size_px, lens_images="board", lens_model="pinhole")
+    Session(folder, "s", "anna", (view,), targets="targets.json").save()
+
+
+def test_a_lens_from_pictures_of_a_board(tmp_path: Path) -> None:
+    write_session(tmp_path, 8)
+    manifest = lens.run(tmp_path)
+    found = lens.load_lenses(tmp_path)["cam"]
+    assert found.focal_px[0] == pytest.approx(TRUTH.focal_px[0], rel=0.004)
+    assert np.linalg.norm(np.subtract(found.centre_px, TRUTH.centre_px)) < 2.0
+    quality = manifest.metrics["views"]["cam"]
+    assert quality["rms_px"] < 0.3 and quality["num_views"] >= 7
+    assert (tmp_path / "03_lenses" / "cam.coverage.png").stat().st_size > 5000
+
+
+def test_one_picture_is_refused_by_name(tmp_path: Path) -> None:
+    write_session(tmp_path, 2)
+    (tmp_path / "board" / "00.png").unlink()
+    with pytest.raises(StageError, match=r"cam: only 1 of 1 pictures.*tilted"):
+        lens.run(tmp_path)
+
+
+def test_too_little_coverage_is_refused_and_kept_aside(tmp_path: Path) -> None:
+    write_session(tmp_path, 4)
+    with pytest.raises(GateError, match=r"cam: coverage"):
+        lens.run(tmp_path, lens.LensConfig(min_coverage=0.99))
+    assert (tmp_path / "03_lenses.refused" / "cam.coverage.png").exists()
+
+
+def test_without_pictures_and_without_a_file_nothing_can_be_done(tmp_path: Path) -> None:
+    Session(tmp_path, "s", "anna", (View("cam", "room", (640, 480)),)).save()
+    with pytest.raises(InputError, match="--lenses-from"):
+        lens.run(tmp_path)
+
+
+def test_lenses_are_imported_by_order_where_no_name_fits(tmp_path: Path, shared: Path) -> None:
+    path = shared / "data" / "pose2sim_single" / "calibration" / "Calib.qca.txt"
+    views = tuple(View(name, "room", (1088, 1920)) for name in "abcd")
+    Session(tmp_path, "s", "anna", views).save()
+    lens.run(tmp_path, lens.LensConfig(lenses_from=path))
+    assert lens.load_lenses(tmp_path)["b"] == read_calibration(path)["cam02"].lens
+
+
+@pytest.mark.slow
+def test_real_checkerboard_pictures(tmp_path: Path, shared: Path) -> None:
+    folder = shared / "data" / "pose2sim_single" / "calibration"
+    shutil.copytree(folder / "intrinsics" / "cam04", tmp_path / "board")
+    save_targets(tmp_path / "targets.json", [Target("board", "checkerboard", "lens", (4, 7), 0.06)])
+    view = View("cam04", "room", (1088, 1920), lens_images="board")
+    Session(tmp_path, "s", "anna", (view,), targets="targets.json").save()
+    manifest = lens.run(tmp_path)
+    reference = read_calibration(folder / "Calib.qca.txt")["cam04"].lens
+    assert lens.load_lenses(tmp_path)["cam04"].focal_px[0] == pytest.approx(reference.focal_px[0], rel=0.015)
+    assert manifest.metrics["views"]["cam04"]["num_views"] >= 4
