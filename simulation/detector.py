@@ -64,7 +64,7 @@ def detect(
     noise = np.sqrt(0.5) * (rng.standard_normal((frames, joints, 2)) + _slow_noise(rng, frames, joints))
     px = true_px + sigma[..., None] * noise
     with np.errstate(invalid="ignore"):
-        outside = ~((px >= 0) & (px <= np.array(size_px) - 1)).all(axis=-1)
+        outside = ~np.all((px >= 0) & (px <= np.array(size_px) - 1), axis=-1)
     outlier = rng.random((frames, joints)) < config.outlier_fraction
     px = np.where(outlier[..., None], _elsewhere(rng, px, size_px), px)
     score = np.clip(np.where(hidden, 0.42, 0.86) + 0.09 * rng.standard_normal((frames, joints)), 0.06, 1.0)
@@ -73,7 +73,7 @@ def detect(
     px[swapped] = px[swapped][:, skeleton.swap_idx]
     score[swapped] = score[swapped][:, skeleton.swap_idx] * 0.9
     missing = rng.random((frames, joints)) < np.where(hidden, config.hidden_missing_fraction, config.missing_fraction)
-    missing |= outside | (rng.random(frames) < config.lost_fraction)[:, None]
+    missing |= outside | (rng.random((frames, 1)) < config.lost_fraction)
     return np.where(missing[..., None], np.nan, px), np.where(missing, 0.0, score)
 
 

@@ -222,7 +222,7 @@ class MeshScene:
             [np.bincount(faces.ravel(), np.repeat(face_normal[:, k], 3), minlength=len(vertices_m)) for k in range(3)],
             axis=-1,
         )
-        normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+        normal = normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
         light = _AMBIENT - 0.12 + (1.1 - _AMBIENT) * np.clip(normal @ _LAMP, -0.4, 1)
         self._shaded = (colours * light[:, None]).astype(np.float32)
         self._scene = _embree_scene(vertices_m, faces)

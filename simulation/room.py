@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from core.transforms import SE3, so3_exp
 from simulation.cameras import ROOM_M
 from simulation.furniture import Furniture
 from simulation.render import Quads
-from simulation.scenery import BOX_DOWN, BOX_NORMALS, PRINT_MARGIN_M, Scenery
+from simulation.scenery import BOX_DOWN, BOX_NORMALS, PRINT_MARGIN_M, Scenery, Vector
 from simulation.textures import Picture, cloudy, lit, painting, plain, planks
 
 DICTIONARY = "DICT_4X4_250"  # the coarsest cells, readable from the far end of the room
@@ -83,10 +83,10 @@ def _shell(scenery: Scenery, rng: np.random.Generator) -> Quads:
     x, y, z = ROOM_M
     px = _WALL_PX_PER_M
     floor = scenery.add(planks(rng, (int(x * px), int(y * px)), (88, 122, 160), 30))
-    ceiling = scenery.add(cloudy(rng, (int(x * 100), int(y * 100)), (228, 230, 232), 3))
+    ceiling = scenery.add(cloudy(rng, (int(x * 100), int(y * 100)), (228, 230, 232), 3.0))
     colours = ((176, 190, 196), (190, 186, 172), (170, 188, 178), (186, 182, 190))
     walls = [
-        scenery.add(lit(cloudy(rng, (int(length * px), int(z * px)), colour, 9), 0.82, 1.06))
+        scenery.add(lit(cloudy(rng, (int(length * px), int(z * px)), colour, 9.0), 0.82, 1.06))
         for length, colour in zip((x, x, y, y), colours, strict=True)
     ]
     h, v = x / 2, y / 2
@@ -112,7 +112,7 @@ def table_box(furniture: Furniture) -> Float[np.ndarray, "2 3"]:
 def _furniture(scenery: Scenery, rng: np.random.Generator, furniture: Furniture) -> Quads:
     wood = scenery.add(planks(rng, (300, 200), (60, 98, 150), 50))
     dark = scenery.add(planks(rng, (120, 120), (50, 66, 92), 40))
-    cloth = scenery.add(cloudy(rng, (150, 150), (140, 96, 70), 14))
+    cloth = scenery.add(cloudy(rng, (150, 150), (140, 96, 70), 14.0))
     low, high = table_box(furniture)
     table = [scenery.box(*_centre_and_size((low[0], low[1], high[2] - _TOP_M), high), wood)]
     table += [scenery.box(*_centre_and_size(*leg), dark) for leg in _legs(low, high, _TOP_M)]
@@ -137,7 +137,7 @@ def _legs(low: np.ndarray, high: np.ndarray, top_m: float) -> list[tuple[np.ndar
     return [(np.array([x, y, low[2]]), np.array([x + width, y + width, high[2] - top_m])) for x, y in corners]
 
 
-def _centre_and_size(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> tuple[np.ndarray, list]:
+def _centre_and_size(low: Vector, high: Vector) -> tuple[np.ndarray, list]:
     low, high = np.asarray(low, float), np.asarray(high, float)
     return (low + high) / 2, list(high - low)
 

@@ -14,6 +14,7 @@ from simulation.textures import Picture
 
 PRINT_PX_PER_M = 400.0  # finer than any camera here sees the boards, but for photographs from very near
 PRINT_MARGIN_M = 0.03
+Vector = Sequence[float | int] | Float[np.ndarray, "3"]  # ints, as type checkers at run time do not widen them
 
 BOX_NORMALS = np.array([[0, 0, 1], [0, 0, -1], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], float)
 BOX_DOWN = np.array([[0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, -1], [0, 0, -1], [0, 0, -1]], float)
@@ -32,9 +33,9 @@ class Scenery:
 
     def rectangle(
         self,
-        corner_m: Sequence[float] | Float[np.ndarray, "3"],
-        right_m: Sequence[float] | Float[np.ndarray, "3"],
-        down_m: Sequence[float] | Float[np.ndarray, "3"],
+        corner_m: Vector,
+        right_m: Vector,
+        down_m: Vector,
         picture_idx: int,
         *,
         glows: bool = False,
@@ -50,9 +51,7 @@ class Scenery:
             glows=np.array([glows]),
         )
 
-    def box(
-        self, centre_m: Sequence[float] | Float[np.ndarray, "3"], size_m: Sequence[float], picture_idx: int
-    ) -> Quads:
+    def box(self, centre_m: Vector, size_m: Vector, picture_idx: int) -> Quads:
         """The six faces of a box along the axes."""
         half = np.asarray(size_m, float) / 2
         faces = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.arrays import Float, Int, UInt8
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # pictures in one list differ in size
 _WIDTH = 4096  # texels; OpenCV's remap takes at most 32767 a side
 _LEVELS = 6
 _PAD = 2  # texels around each picture, copies of its rim, so that interpolation never meets a neighbour
@@ -32,9 +32,9 @@ class Atlas:
         for tile, (x, y) in zip(tiles, corners, strict=True):
             padded = cv2.copyMakeBorder(tile, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)
             self._image[y : y + padded.shape[0], x : x + padded.shape[1]] = padded
-        sizes = np.array([tile.shape[1::-1] for tile in tiles], np.float32)
-        self._scale = sizes
-        self._offset = np.array(corners, np.float32) + _PAD - 0.5
+        # x and y apart, each contiguous for `take`
+        self._scale = np.array([tile.shape[1::-1] for tile in tiles], np.float32).T.copy()
+        self._offset = (np.array(corners, np.float32) + _PAD - 0.5).T.copy()
 
     def sample(
         self,
@@ -53,13 +53,17 @@ class Atlas:
         level = np.clip(np.rint(np.log2(np.maximum(texels, 1e-6))), 0, _LEVELS - 1).astype(np.int64)
         tile = level * self._num_pictures + picture_idx
         rows = -(-n // _ROW)
-        where = np.zeros((rows * _ROW, 2), np.float32)
-        where[:n] = np.clip(xy, 0, 1) * np.take(self._scale, tile, axis=0) + np.take(self._offset, tile, axis=0)
-        colours = cv2.remap(self._image, where.reshape(rows, _ROW, 2), None, cv2.INTER_LINEAR)
+        places = []
+        for axis in range(2):
+            where = np.zeros(rows * _ROW, np.float32)
+            where[:n] = np.clip(xy[:, axis], 0, 1) * np.take(self._scale[axis], tile)
+            where[:n] += np.take(self._offset[axis], tile)
+            places.append(where.reshape(rows, _ROW))
+        colours = cv2.remap(self._image, places[0], places[1], cv2.INTER_LINEAR)
         return np.asarray(colours.reshape(-1, 3)[:n])
 
 
-def _reduced(picture: Picture, level: int) -> Picture:
+def _reduced(picture: np.ndarray, level: int) -> np.ndarray:
     height, width = picture.shape[:2]
     size = max(round(width / 2**level), 1), max(round(height / 2**level), 1)
     return picture if level == 0 else np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))

@@ -12,7 +12,7 @@ import numpy as np
 
 from capture.video_writer import VideoWriter
 from core.arrays import Bool, Float, UInt8
-from core.cameras import Camera, Lens
+from core.cameras import Camera
 from core.skeletons import skeleton_named
 from core.transforms import SE3, interpolate
 from fitting.landmarks import landmarks_of
@@ -20,7 +20,7 @@ from simulation import sound
 from simulation.cameras import lens_board_poses
 from simulation.detector import detect
 from simulation.picture import Canvas, Grain, develop
-from simulation.render import MeshScene, Quads, QuadScene, lens_samples, quads_block, window_of
+from simulation.render import MeshScene, QuadScene, lens_samples, quads_block, window_of
 from simulation.textures import Atlas
 from simulation.time_code import tablets
 from simulation.world import CALIBRATION_S, CODES_S, MOTION_START_S, SOUND_SOURCE_M, World, world_from_marker_rig
@@ -103,7 +103,7 @@ def _room_frames(world: World, camera: Camera, t_s: Float[np.ndarray, "n"]) -> I
     window = window_of(camera.lens, camera.cam_from_world.apply(resting.vertices_m))
     waiting = empty.and_thing(partial(resting.look, samples, pose), window)
     still = t_s <= MOTION_START_S
-    for picture in _still_frames(world, camera.id, waiting, camera.lens, pose, t_s[still]):
+    for picture in _still_frames(world, camera.id, waiting, pose, t_s[still], 0.0):
         yield picture, resting
     for mesh in _meshes(world, t_s[~still]):
         window = window_of(camera.lens, camera.cam_from_world.apply(mesh.vertices_m))
@@ -119,7 +119,7 @@ def _foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"]) -> Iterat
     window = window_of(lens, pose.inverse().apply(resting.vertices_m))
     empty = Canvas(world.scene.look(samples, pose), STILL_SAMPLES)
     waiting = empty.and_thing(partial(resting.look, samples, pose), window)
-    yield from _still_frames(world, view, waiting, lens, pose, t_s[still] + readout / 2)
+    yield from _still_frames(world, view, waiting, pose, t_s[still], readout)
     moving, samples = t_s[~still], lens_samples(lens, _MOVING_SAMPLES)
     knots = np.linspace(0, readout, _READOUT_KNOTS)
     knot_t = (moving[:, None] + knots).ravel()
@@ -135,33 +135,30 @@ def _foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"]) -> Iterat
 
 
 def _still_frames(
-    world: World, view: str, canvas: Canvas, lens: Lens, pose: SE3, t_s: Float[np.ndarray, "n"]
+    world: World, view: str, canvas: Canvas, pose: SE3, t_s: Float[np.ndarray, "n"], readout_s: float
 ) -> Iterator[Image]:
     """Frames while the person waits: first the tablet with time codes, then the marker rig, moves before the camera."""
+    lens = world.lenses[view]
     samples = lens_samples(lens, STILL_SAMPLES)
-    coded = _within(t_s, CODES_S)
-    distance, side = (0.3, 0.26) if lens.model == "fisheye" else (0.6, 0.3)
-    scenery, held = tablets(t_s[coded], distance, side)
-    atlas = Atlas(scenery.pictures)
     tilt = world.stream(f"tablet {view}").uniform(-0.08, 0.08, 3)
-    if lens.model == "fisheye":
-        tilt[0] -= _CLEAR_OF_SHIN_RAD
-    held_at = pose @ SE3.from_rotvec(tilt, np.zeros(3))
-    carried, tablet = _within(t_s, CALIBRATION_S), iter(held)
-    for i, t in enumerate(t_s):
+    tilt[0] -= _CLEAR_OF_SHIN_RAD if view in world.feet else 0.0
+    distance_m, side_m = (0.3, 0.26) if view in world.feet else (0.6, 0.3)
+    cam_from_tablet = SE3.from_rotvec(tilt, np.zeros(3))
+    middle_row = lens.project(cam_from_tablet.apply(np.array([0.0, 0.0, distance_m])))[1]
+    coded, carried = _within(t_s, CODES_S), _within(t_s, CALIBRATION_S)
+    scenery, held = tablets(t_s[coded] + readout_s * middle_row / lens.size_px[1], distance_m, side_m)
+    codes, tablet = Atlas(scenery.pictures), iter(held)
+    rig_poses = world_from_marker_rig(t_s + readout_s / 2)
+    for i in range(len(t_s)):
         if coded[i]:
-            quads, pictures = next(tablet).moved(held_at), atlas
+            quads, pictures = next(tablet).moved(pose @ cam_from_tablet), codes
         elif carried[i]:
-            quads, pictures = world.room.rig.moved(world_from_marker_rig(np.array([t]))[0]), world.atlas
+            quads, pictures = world.room.rig.moved(rig_poses[i]), world.atlas
         else:
             yield canvas.picture
             continue
         look = partial(QuadScene(pictures, quads).look, samples, pose)
-        yield canvas.with_thing(look, _quads_window(lens, pose, quads))
-
-
-def _quads_window(lens: Lens, pose: SE3, quads: Quads) -> tuple[int, int, int, int] | None:
-    return window_of(lens, pose.inverse().apply(quads.vertices_m))
+        yield canvas.with_thing(look, window_of(lens, pose.inverse().apply(quads.vertices_m)))
 
 
 def _within(t_s: Float[np.ndarray, "n"], span_s: tuple[float, float]) -> Bool[np.ndarray, "n"]:

@@ -140,7 +140,7 @@ class World:
     def local_times(self, view: str) -> Float[np.ndarray, "frames"]:
         """Presentation times of a video's frames: all that fit before the session's end."""
         rate = Fraction(self.config.frame_rate)
-        last = float(self.clocks[view].to_local(np.array(self.config.duration_s)))
+        last = float(self.clocks[view].to_local(np.array([self.config.duration_s]))[0])
         return frame_times(int(np.floor(last * rate)) + 1, rate)
 
     def times(self, view: str) -> Float[np.ndarray, "frames"]:
