@@ -15,6 +15,7 @@ import numpy as np
 from core.arrays import Float
 from core.cameras import Rig
 from core.errors import InputError
+from core.skeletons import SMPL_24
 from core.transforms import geodesic
 from fitting.foot_mount import FootObservation, initial_mount
 from fitting.initialise import initial_pose
@@ -129,8 +130,8 @@ def estimate_body(
     rays = rays_of(measured.rig, measured.xy_px.reshape(V, T * K, 2), measured.score.reshape(V, -1), config.min_score)
     on_keypoints = dataclasses.replace(on_points, points_m=None, rays=rays)
     fine = minimise(rough.state, on_keypoints.linearise, FitState.retract, config.solver)
-    seen = np.isfinite(measured.points_m).all(axis=-1).mean(axis=1) > 0.5
-    final, mount_sigma, refused = _with_feet(on_keypoints, fine, measured.feet, seen, config.solver)
+    trusted = {view: _foot_seen(landmarks, measured.points_m, foot) for view, foot in measured.feet.items()}
+    final, mount_sigma, refused = _with_feet(on_keypoints, fine, measured.feet, trusted, config.solver)
     joint_covariance, _ = _covariances(body, final)
     steps = rough.num_steps + fine.num_steps + (final.num_steps if final is not fine else 0)
     return Estimate(final.state, joint_covariance, mount_sigma, refused, final.costs, steps, final.converged)
@@ -163,18 +164,26 @@ def _restart(reached: FitState, start: FitState, where: np.ndarray) -> FitState:
     return dataclasses.replace(reached, R=R, transl=np.where(where[:, None], start.transl, reached.transl))
 
 
+def _foot_seen(landmarks: Landmarks, points_m: np.ndarray, foot: FootObservation) -> np.ndarray:
+    """Frames in which the room cameras saw the shank and the foot itself: at least three points below the hip."""
+    side = SMPL_24.joints[foot.ankle_idx].split("_")[0]
+    names = [f"{side}_{part}" for part in ("knee", "ankle", "heel", "big_toe", "small_toe")]
+    idx = [landmarks.names.index(name) for name in names if name in landmarks.names]
+    return np.asarray(np.isfinite(points_m[:, idx]).all(axis=-1).sum(axis=1) >= min(3, len(idx)))
+
+
 def _with_feet(
     objective: Objective,
     fine: Minimum[FitState],
     feet: Mapping[str, FootObservation],
-    trusted: np.ndarray,
+    trusted: Mapping[str, np.ndarray],
     solver: SolverConfig,
 ) -> tuple[Minimum[FitState], dict[str, np.ndarray], dict[str, str]]:
     """The fit with every foot camera whose mount can be determined; the others are left out and said why."""
     refused, mounts = {}, {}
     posed = fine.state.posed(objective.body)
     for view, foot in feet.items():
-        mount = initial_mount(posed, foot, trusted)
+        mount = initial_mount(posed, foot, trusted[view])
         if mount is None:
             refused[view] = "too few frames in which both the room cameras and the foot camera know the foot"
         else:

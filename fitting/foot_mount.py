@@ -86,7 +86,7 @@ def initial_mount(posed: PosedBody, foot: FootObservation, trusted: np.ndarray) 
     weight = np.ones(len(use))
     for _ in range(10):
         R = mean_rotation(mount.R, weight)
-        angle = geodesic(R[None], mount.R)
+        angle = geodesic(np.broadcast_to(R, mount.R.shape), mount.R)
         weight = 1 / (1 + (angle / max(float(np.median(angle)), 1e-3)) ** 2) ** 2
     return SE3(R, np.median(mount.t, axis=0))
 
