@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capture.charuco import Grid, MarkerSet, Points, chess_corners, detect_markers, refine_marker_corners
+from capture.charuco import Grid, MarkerSet, Points, chess_corners, detect_markers, refine, refine_marker_corners
 from capture.targets import Target
 from core.arrays import Bool, Float, Int, UInt8
 from core.errors import InputError
@@ -169,7 +169,8 @@ def find_checkerboard(image: UInt8[np.ndarray, "h w"], target: Target) -> Points
         if found:
             xy = (corners.reshape(-1, 2).astype(float) + 0.5) / scale - 0.5
             if scale != 1.0:
-                term = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 30, 0.01)
-                xy = cv2.cornerSubPix(image, xy.astype(np.float32)[:, None], (5, 5), (-1, -1), term)[:, 0].astype(float)
+                spacing_px = np.linalg.norm(np.diff(xy.reshape(target.grid[1], target.grid[0], 2), axis=1), axis=-1)
+                refined = refine(image, xy, np.full(len(xy), 0.25 * spacing_px.min()))
+                xy = np.where(np.isfinite(refined), refined, xy)
             return np.arange(len(xy)), xy, np.full(len(xy), _CHECKERBOARD_SIGMA_PX)
     return np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)

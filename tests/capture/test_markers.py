@@ -189,9 +189,26 @@ def test_a_checkerboard_is_found_or_not_at_all() -> None:
     assert not len(find_checkerboard(np.full((100, 100), 90, np.uint8), target)[0])
 
 
+def test_a_checkerboard_found_at_half_resolution_is_refined_at_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target("lens", "checkerboard", "lens", (4, 7), 0.06)
+    picture = target_image(target, 400.0, margin_m=0.06)
+    search = cv2.findChessboardCornersSB
+
+    def fails_at_full(image: np.ndarray, *args: object, **kwargs: object) -> object:
+        return (False, None) if image.shape == picture.shape else search(image, *args, **kwargs)  # type: ignore[call-overload]
+
+    _, at_full, _ = find_checkerboard(picture, target)
+    monkeypatch.setattr(cv2, "findChessboardCornersSB", fails_at_full)
+    _, at_half, _ = find_checkerboard(picture, target)
+    assert len(at_half) == 28
+    # the two searches may number the board from opposite ends
+    distance = np.linalg.norm(at_half[:, None] - at_full[None], axis=-1).min(axis=1)
+    assert distance.max() < 0.2
+
+
 @pytest.mark.slow
 def test_real_checkerboards_are_found(shared: Path) -> None:
     target = Target("lens", "checkerboard", "lens", (4, 7), 0.06)
-    stills = list_stills(shared / "data/pose2sim_single/calibration/intrinsics/cam02")
+    stills = list_stills(shared / "data/pose2sim_single/calibration/intrinsics/cam03")
     found = [len(find_checkerboard(read_still(path), target)[0]) == 28 for path in stills]
     assert sum(found) >= 4
