@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration.rig import load_rig
 
+from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
 from core.stage import Health, Manifest, Summary, run_stage
@@ -81,12 +81,16 @@ def run(
 
 
 def stage_inputs(session: Session) -> dict[str, Path]:
-    """What triangulation and fit read: the description, clocks, keypoints of room views, the rig."""
-    inputs = {
-        "session": session.folder / "session.json",
-        "sync": session.stage("01_sync"),
-        "rig": session.stage("04_rig"),
-    }
+    """What triangulation and fit read: the description, clocks, keypoints of room views, the rig.
+
+    Raises:
+        InputError: if a stage before has not been run.
+    """
+    inputs = {"session": session.folder / "session.json"}
+    for name, file, command in (("sync", "01_sync", "sync"), ("rig", "04_rig/rig.json", "calibrate rig")):
+        inputs[name] = session.stage(file)
+        if not inputs[name].exists():
+            raise InputError(session.id, f"it has no {file}", f"run `motifs {command}` first")
     for view in session.of_role("room"):
         path = session.stage("02_keypoints") / f"{view.id}.npz"
         if path.is_file():
