@@ -16,7 +16,7 @@ import numpy as np
 
 from capture.session import Session, View
 from capture.sound import SPEED_M_S, Sound, SoundLine, sound_line
-from capture.time_code import CodeClock, TimeCodes, clock_from_codes, codes_of_video, display_period_s
+from capture.time_code import CodeClock, TimeCodes, clock_from_codes, display_period_s, read_time_codes
 from capture.video import probe, read_audio
 from core.arrays import Float
 from core.clock import Clock, frame_times
@@ -139,7 +139,9 @@ def _process(session_dir: Path, config: SyncConfig, view_id: str, folder: Path) 
         info = probe(session.path(view.video))
         times, facts["sound"] = info.pts_s, info.has_audio
         if config.method in ("auto", "qr"):
-            facts |= codes_of_video(info.path, info, config.qr_span_s, view.row_time_s)
+            fisheye = view.lens_model == "fisheye"
+            codes = read_time_codes(info, config.qr_span_s, view.row_time_s, fisheye=fisheye).consistent()
+            facts |= {"local_s": codes.local_s.tolist(), "code_s": codes.code_s.tolist()}
     write_npz(folder / f"{view_id}.times.npz", {"t_local_s": times})
     return {**facts, "num_frames": len(times), "duration_s": float(times[-1] - times[0])}
 

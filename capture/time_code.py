@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.optimize import linprog
 
 from capture.video import VideoInfo, read_frames
-from core.arrays import Float
+from core.arrays import Float, UInt8
 
 _PAYLOAD = re.compile(r"MOTIFS-T=(-?\d{1,12})")
 _LONG_SIDE_PX = 1280  # larger pictures are halved: a code that fills a tablet stays readable
+_FISHEYE_DEG = (130.0, 165.0, 100.0, 195.0)  # each reads codes of lenses some 20 degrees about it
 _MISREAD_S = 0.5  # further than this from the other codes is a misread or a replayed code
 
 
@@ -69,21 +69,58 @@ class CodeClock:
     violation_s: float
 
 
-def read_time_codes(info: VideoInfo, until_s: float, row_time_s: float) -> TimeCodes:
+class CodeReader:
+    """Reads QR codes from a view's pictures.
+
+    No decoder follows the bent edges of a code before a wide lens, and the lens is not known yet: pictures of a fisheye
+    are straightened as if the lens were ideal, for a few fields of view, and the one that works is kept.
+
+    Args:
+        size_px: width and height of the pictures.
+        fisheye: whether the lens is one.
+    """
+
+    def __init__(self, size_px: tuple[int, int], fisheye: bool) -> None:
+        self._detector = cv2.QRCodeDetectorAruco()
+        self._scale = 1.0 / max(1, round(max(size_px) / _LONG_SIDE_PX))
+        degrees = _FISHEYE_DEG if fisheye else (None,)
+        self._maps = [_straightening(size_px, self._scale, field) for field in degrees]
+
+    def read(self, image: UInt8[np.ndarray, "h w"]) -> tuple[str, float]:
+        """Text of the code, empty if there is none, and the row of the picture in which it stands."""
+        for index, (x, y) in enumerate(self._maps):
+            straight = cv2.remap(image, x, y, cv2.INTER_AREA if self._scale < 1 else cv2.INTER_LINEAR)
+            text, corners, _ = self._detector.detectAndDecode(straight)
+            if text and corners is not None:
+                self._maps = [self._maps[index]]
+                column, row = np.clip(corners.reshape(-1, 2).mean(axis=0).round(), 0, np.array(x.shape)[::-1] - 1)
+                return text, float(y[int(row), int(column)])
+        return "", float("nan")
+
+
+def _straightening(size_px: tuple[int, int], scale: float, field_deg: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Maps for `cv2.remap`: to a smaller picture, of an ideal fisheye with a field of view to a pinhole's."""
+    width, height = size_px
+    small = (round(width * scale), round(height * scale))
+    if field_deg is None:
+        x, y = np.meshgrid(*((np.arange(n) + 0.5) / scale - 0.5 for n in small))
+        return x.astype(np.float32), y.astype(np.float32)
+    focal = width / np.deg2rad(field_deg)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    K_small = np.diag([scale, scale, 1.0]) @ K
+    x, y = cv2.fisheye.initUndistortRectifyMap(K, np.zeros(4), np.eye(3), K_small, small, cv2.CV_32FC1)
+    return np.asarray(x), np.asarray(y)
+
+
+def read_time_codes(info: VideoInfo, until_s: float, row_time_s: float, *, fisheye: bool = False) -> TimeCodes:
     """Reads the codes in the first `until_s` seconds of a video."""
     times = info.pts_s
     frames = np.flatnonzero(times - times[0] <= until_s)
-    detector = cv2.QRCodeDetector()
+    reader = CodeReader(info.size_px, fisheye)
     found: list[tuple[float, float]] = []
     for idx, image in read_frames(info.path, frames.tolist(), info=info):
-        scale = max(1, round(max(image.shape) / _LONG_SIDE_PX))
-        small = (
-            cv2.resize(image, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) if scale > 1 else image
-        )
-        text, corners, _ = detector.detectAndDecode(small)
-        match = _PAYLOAD.fullmatch(text or "")
-        if match and corners is not None:
-            row = scale * float(corners.reshape(-1, 2)[:, 1].mean())
+        text, row = reader.read(image)
+        if match := _PAYLOAD.fullmatch(text):
             found.append((float(times[idx]) + row * row_time_s, int(match[1]) / 1000))
     table = np.array(found, dtype=np.float64).reshape(-1, 2)
     return TimeCodes(table[:, 0], table[:, 1])
@@ -125,9 +162,3 @@ def clock_from_codes(codes: TimeCodes, period_s: float, rate_prior_sigma: float)
         rate_sigma=rate_prior_sigma if free else float(rate_sigma),
         violation_s=slack,
     )
-
-
-def codes_of_video(path: Path, info: VideoInfo, until_s: float, row_time_s: float) -> dict[str, list[float]]:
-    """`read_time_codes` as plain lists, the form in which the stage records them."""
-    codes = read_time_codes(info, until_s, row_time_s).consistent()
-    return {"local_s": codes.local_s.tolist(), "code_s": codes.code_s.tolist()}

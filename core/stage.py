@@ -155,7 +155,7 @@ def run_stage(
         "stage": name,
         "version": version,
         "config": to_jsonable(config),
-        "inputs": {key: sha256_of_path(path) for key, path in sorted(inputs.items())},
+        "inputs": {key: _input_hash(name, key, path) for key, path in sorted(inputs.items())},
     }
     fingerprint = hashlib.sha256(dump_json(identity).encode()).hexdigest()
     with _lock(out):
@@ -185,6 +185,15 @@ def run_stage(
 def no_items(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     """A `finish` for stages whose items are the whole result."""
     return Summary()
+
+
+def _input_hash(name: str, key: str, path: Path) -> str:
+    if path.exists():
+        return sha256_of_path(path)
+    made = (
+        "run the stage that makes it, or `motifs run` for all of them" if path.name[:2].isdigit() else "check the path"
+    )
+    raise StageError(name, f"its input {key} is missing, {path}", made)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,7 +41,13 @@ COMMANDS: dict[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `motifs` command; ends the process with the exit status."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    try:
+        status = run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -101,6 +108,8 @@ def _call(command: str, arguments: list[str]) -> int:
     except MotifsError as error:
         print(f"motifs {command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a full disk, a read-only folder: the user's to mend, no defect of the program
         print(f"motifs {command}: {error}. Next: check the disk and the folder's permissions", file=sys.stderr)
         return 1

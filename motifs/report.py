@@ -184,7 +184,9 @@ def _rig(session: Session) -> list[Section]:
             )
         )
     heads = ("camera", "centre in the world, m", "standard deviation, mm", "standard deviation, deg")
-    return [Section("Room rig", tables=(Table(heads, tuple(rows), (1, 2, 3)),), pictures=_pictures(session.stage("04_rig")))]
+    return [
+        Section("Room rig", tables=(Table(heads, tuple(rows), (1, 2, 3)),), pictures=_pictures(session.stage("04_rig")))
+    ]
 
 
 def _feet(session: Session) -> list[Section]:
@@ -207,7 +209,7 @@ def _annotation(session: Session, config: ReportConfig) -> list[Section]:
 def _truth(session: Session) -> list[Section]:
     if not has_truth(session) or not (session.stage("07_smpl") / "smpl.npz").is_file():
         return []
-    errors: TruthErrors = compare_with_truth(session)
+    errors: TruthErrors = compare_with_truth(session.folder)
     rows = tuple((name, f"{value:.2f}") for name, value in errors.summary().items())
     by_joint = tuple((name, f"{mm:.1f}") for name, mm in zip(SMPL_24.joints, errors.joint_medians_mm(), strict=True))
     return [

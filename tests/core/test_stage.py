@@ -180,8 +180,10 @@ def test_a_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_missing_input_and_a_damaged_manifest_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(StageError, match=r"its input video is missing, .*absent\.mp4\. Next: check the path"):
         run(tmp_path, inputs={"video": tmp_path / "absent.mp4"})
+    with pytest.raises(StageError, match=r"its input clocks is missing.*run the stage that makes it"):
+        run(tmp_path, inputs={"clocks": tmp_path / "01_sync"})
     with pytest.raises(InputError, match="no such file"):
         Manifest.read(tmp_path / "out")
     run(tmp_path)

@@ -1,0 +1,236 @@
+"""The functions behind `motifs COMMAND`; their signatures are the command line.
+
+Each imports what it needs when it is called or parsed, prints what a person wants to know next on standard output, and
+leaves errors to `motifs.cli`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from capture.ingest import IngestConfig
+from tyro.conf import Positional, arg
+
+from calibration.egomotion import EgomotionConfig
+from calibration.lens import LensConfig
+from calibration.rig import RigConfig
+from capture.detect import DetectConfig
+from capture.sync import SyncConfig
+from core.stage import Manifest
+from dataset.build import BuildConfig
+from fitting.fit import FitConfig
+from fitting.triangulate import TriangulateConfig
+from model.tasks import EvalConfig
+from motifs.demo import DemoConfig
+from motifs.pipeline import STEPS, RunConfig, Step
+from motifs.report import ReportConfig
+from simulation.recording import SimulateConfig
+
+_CORES = os.cpu_count() or 1
+
+SessionPath = Annotated[Positional[Path], arg(metavar="SESSION", help="folder that holds session.json")]
+DatasetPath = Annotated[Positional[Path], arg(metavar="DATASET", help="folder that `motifs build` made")]
+RunPath = Annotated[Positional[Path], arg(metavar="RUN", help="folder that `motifs train` made")]
+Workers = Annotated[int, arg(help="processes; the result does not depend on it")]
+Redo = Annotated[bool, arg(help="replace a result that was made with other settings or inputs")]
+Out = Annotated[Path, arg(help="folder to make")]
+Recording = Annotated[Positional[Path], arg(metavar="RECORDING", help="folder of the recording")]
+Sources = Annotated[
+    Positional[tuple[Path, ...]], arg(metavar="SOURCES", help="session folders, AMASS .npz files, folders of them")
+]
+RecipeName = Annotated[
+    Literal["paper", "gpu_10min", "cpu_10min", "debug_cpu"], arg(help="what to train, and for how long")
+]
+Device = Annotated[str, arg(help="cpu, cuda, or auto for a GPU where there is one")]
+DryRun = Annotated[bool, arg(help="print the stages and where they stand, run nothing")]
+
+
+def demo(config: DemoConfig, out: Out = Path("out/demo"), workers: Workers = _CORES) -> None:
+    """Simulate a session, take it all the way to a trained A4Mer, and compare each stage with the truth."""
+    from motifs.demo import run_demo
+
+    run_demo(out, config, workers=workers)
+
+
+def simulate(config: SimulateConfig, out: Out, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Render a synthetic session with exact truth beside it."""
+    from simulation.recording import simulate as render
+
+    render(out, config, workers=workers, redo=redo)
+    print(f"{out}: next, `motifs run {out}`")
+
+
+def ingest(source: Recording, config: IngestConfig, out: Out) -> None:
+    """Make a session folder from videos, pictures or keypoint files."""
+    from capture.ingest import ingest as make_session
+
+    session = make_session(source, out, config)
+    views = ", ".join(f"{view.id} ({view.role}, {view.num_frames} frames)" for view in session.views)
+    print(f"{out}: {len(session.views)} views: {views}\nnext, `motifs run {out}`")
+
+
+def _run_step(setting: str, session: Path, config: object, workers: int, redo: bool) -> None:
+    """Runs one annotation stage and prints its figures."""
+    step = next(step for step in STEPS if step.setting == setting)
+    _announce(step, step.run(session, config, workers=workers, redo=redo))
+
+
+def _announce(step: Step, manifest: Manifest) -> None:
+    """One line about a finished stage."""
+    data: Mapping[str, list[Mapping[str, object]]] = manifest.data
+    figures = [f"{h['item'] + ' ' if h['item'] else ''}{h['name']} {h['value']:.4g}" for h in data["health"]]  # type: ignore[operator]
+    worst = "; ".join(figures[:3]) + (f"; {len(figures) - 3} more" if len(figures) > 3 else "")
+    print(f"{step.command:<15} {manifest.seconds:7.1f} s  {worst}", flush=True)
+
+
+def sync(session: SessionPath, config: SyncConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Put every camera of a session on one clock."""
+    _run_step("sync", session, config, workers, redo)
+
+
+def detect(session: SessionPath, config: DetectConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Find keypoints, boards and markers in the videos of a session."""
+    _run_step("detect", session, config, workers, redo)
+
+
+def calibrate_lens(session: SessionPath, config: LensConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Solve each camera's lens from pictures of a board, or take it from a calibration file."""
+    _run_step("lens", session, config, workers, redo)
+
+
+def calibrate_rig(session: SessionPath, config: RigConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Place the room cameras and the markers in one world."""
+    _run_step("rig", session, config, workers, redo)
+
+
+def calibrate_feet(
+    session: SessionPath, config: EgomotionConfig, workers: Workers = _CORES, redo: Redo = False
+) -> None:
+    """Follow the foot cameras through the room."""
+    _run_step("feet", session, config, workers, redo)
+
+
+def triangulate(session: SessionPath, config: TriangulateConfig, workers: Workers = 1, redo: Redo = False) -> None:
+    """Lift the keypoints of all views to 3D."""
+    _run_step("triangulate", session, config, workers, redo)
+
+
+def fit(session: SessionPath, config: FitConfig, workers: Workers = 1, redo: Redo = False) -> None:
+    """Fit SMPL to the whole sequence."""
+    _run_step("fit", session, config, workers, redo)
+
+
+def run(
+    session: SessionPath,
+    config: Annotated[RunConfig, arg(name="")],
+    workers: Workers = _CORES,
+    redo: Redo = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Run all annotation stages of a session, from sync to fit; finished ones return at once."""
+    from motifs.pipeline import run_session
+    from motifs.status import session_status
+
+    if dry_run:
+        for status in session_status(session):
+            print(f"{status.step.command:<15} {status.state:<12} {session / status.step.folder}")
+        return
+    run_session(session, config, workers=workers, redo=redo, announce=_announce)
+    print(f"next, `motifs report {session}` and `motifs build {session} --out DATASET`")
+
+
+def build(sources: Sources, config: BuildConfig, out: Out, workers: Workers = _CORES, redo: Redo = False) -> None:
+    """Make AMD shards from fitted sessions and AMASS files."""
+    from dataset.build import build as build_dataset
+
+    manifest = build_dataset(sources, out, config, workers=workers, redo=redo)
+    figures = [f"{name} {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float))]
+    print(f"{out}: {', '.join(figures)}")
+
+
+def verify(dataset: DatasetPath) -> None:
+    """Check every clip of a dataset against its checksum."""
+    from dataset.verify import verify as check
+
+    found = check(dataset).require(dataset)
+    print(f"{dataset}: {found.num_clips} clips, {found.num_bytes / 2**20:.1f} MiB, all sound")
+
+
+def export(dataset: DatasetPath, out: Out) -> None:
+    """Write a dataset's clips as AMASS .npz files."""
+    from dataset.exporters.amass import export_amass
+    from dataset.shards import AmdDataset
+
+    paths = export_amass(AmdDataset(dataset), out)
+    print(f"{out}: {len(paths)} clips")
+
+
+def train(
+    dataset: DatasetPath,
+    out: Out,
+    recipe: RecipeName,
+    device: Device = "auto",
+    seed: Annotated[int | None, arg(help="another seed than the recipe's")] = None,
+    redo: Annotated[bool, arg(help="start anew instead of going on")] = False,
+) -> None:
+    """Train A4Mer on a dataset; a run that was stopped goes on where it was."""
+    import dataclasses
+
+    from model.recipes import recipe_named
+    from model.train import train as train_model
+
+    chosen = recipe_named(recipe)
+    chosen = chosen if seed is None else dataclasses.replace(chosen, seed=seed)
+    result = train_model(dataset, chosen, out, resume=not redo, device=device)
+    for phase, losses in result.losses.items():
+        print(f"{phase}: loss {losses['first']:.4f} -> {losses['last']:.4f}")
+    print(f"next, `motifs discover {out} {dataset} --out MOTIFS`")
+
+
+def evaluate(
+    run: RunPath,
+    dataset: DatasetPath,
+    config: EvalConfig,
+    out: Annotated[Path, arg(help="JSON file to write")],
+    device: Device = "auto",
+) -> None:
+    """Measure a trained model beside simple references."""
+    from core.files import dump_json
+    from model.tasks import evaluate as evaluate_model
+
+    print(dump_json(evaluate_model(run, dataset, out, config, device=device)), end="")
+
+
+def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "auto") -> None:
+    """Find the atoms and motifs of a dataset: tables, a timeline, strips of each motif's occurrences."""
+    from model.discover import discover as discover_motifs
+
+    found = discover_motifs(run, dataset, out, device=device)
+    print(f"{out}: {len(found.atoms)} atoms, {len(found.motifs)} motifs of {len(found.uses)} types")
+    for use in found.uses[:5]:
+        print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")
+
+
+def report(session: SessionPath, config: ReportConfig) -> None:
+    """Write one HTML page with the pictures and figures of a session."""
+    from motifs.report import write_report
+
+    print(write_report(session, config))
+
+
+def status(session: SessionPath) -> None:
+    """Tell where a session stands, and what to do next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from motifs.status import describe, next_action, session_status
+
+    statuses = session_status(session)
+    table = Table("stage", "state", "health", box=None)
+    for found in statuses:
+        table.add_row(found.step.command, found.state, describe(found))
+    Console().print(table)
+    print(f"next: {next_action(session, statuses)}")

@@ -1,0 +1,179 @@
+"""Results of a simulated session beside its exact truth. Nothing is aligned first: the world's floor board is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from calibration.align import PoseErrors, pose_errors, rig_errors
+from calibration.egomotion import load_egomotion
+from calibration.lens import load_lenses
+from calibration.rig import load_rig
+from capture.session import Session
+from capture.sync import load_clocks
+from core.arrays import Bool, Float
+from core.cameras import Rig
+from core.clock import Clock, resample
+from core.files import read_json, read_npz
+from core.transforms import SE3
+from motifs.charts import COLOURS, new_chart, shade_rejected
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRUTH = "truth"
+
+
+@dataclass(frozen=True, eq=False)
+class TruthErrors:
+    """Errors of a finished session.
+
+    Attributes:
+        rig: of each room camera.
+        feet: of each foot view, at its valid frames.
+        feet_t_s: their times.
+        t_s: instants of the annotation.
+        joints_mm: error of each SMPL joint, NaN in rejected frames.
+        frame_valid: whether a frame was accepted.
+    """
+
+    rig: PoseErrors
+    feet: dict[str, PoseErrors]
+    feet_t_s: dict[str, Float[np.ndarray, "_"]]
+    t_s: Float[np.ndarray, "frames"]
+    joints_mm: Float[np.ndarray, "frames 24"]
+    frame_valid: Bool[np.ndarray, "frames"]
+
+    def summary(self) -> dict[str, float]:
+        """Medians over cameras, frames and joints."""
+        feet_mm = np.concatenate([1e3 * errors.centre_m for errors in self.feet.values()])
+        feet_deg = np.concatenate([np.rad2deg(errors.rotation_rad) for errors in self.feet.values()])
+        return {
+            "room_camera_mm": self.rig.median_mm,
+            "room_camera_deg": self.rig.median_deg,
+            "foot_camera_mm": float(np.median(feet_mm)),
+            "foot_camera_deg": float(np.median(feet_deg)),
+            "joints_mm": float(np.nanmedian(self.joints_mm)),
+        }
+
+    def joint_medians_mm(self) -> Float[np.ndarray, "24"]:
+        """Median error of each joint."""
+        return np.asarray(np.nanmedian(self.joints_mm, axis=0))
+
+    def chart(self) -> Figure:
+        """Joint and foot-camera errors along time."""
+        figure, (joints, feet) = new_chart(2)
+        quantiles = np.nanquantile(self.joints_mm[self.frame_valid], [0.5, 0.9], axis=1)
+        for colour, name, values in zip(COLOURS, ("median joint", "90 % of joints"), quantiles, strict=False):
+            joints.plot(self.t_s[self.frame_valid], values, color=colour, label=name)
+        shade_rejected(joints, self.t_s, self.frame_valid)
+        joints.set_ylabel("joint error, mm")
+        joints.legend(loc="upper right", ncols=3, frameon=False)
+        for colour, (view, errors) in zip(COLOURS, self.feet.items(), strict=False):
+            feet.plot(self.feet_t_s[view], 1e3 * errors.centre_m, color=colour, label=view.replace("_", " "))
+        feet.set_ylabel("foot camera error, mm")
+        feet.set_xlabel("session time, s")
+        feet.legend(loc="upper right", ncols=2, frameon=False)
+        return figure
+
+
+def has_truth(session: Session) -> bool:
+    """Whether the session was simulated."""
+    return (session.folder / TRUTH / "smpl.npz").is_file()
+
+
+def compare_with_truth(folder: Path) -> TruthErrors:
+    """Errors of a finished simulated session."""
+    session = Session.load(folder)
+    feet = {view.id: foot_errors(session, view.id) for view in session.views if view.is_foot}
+    t_s, joints_mm, frame_valid = joint_errors(session)
+    return TruthErrors(
+        rig=room_errors(session),
+        feet={view: errors for view, (_, errors) in feet.items()},
+        feet_t_s={view: t_s for view, (t_s, _) in feet.items()},
+        t_s=t_s,
+        joints_mm=joints_mm,
+        frame_valid=frame_valid,
+    )
+
+
+def room_errors(session: Session) -> PoseErrors:
+    """Errors of the room cameras."""
+    truth = Rig.from_json(read_json(session.folder / TRUTH / "rig.json"))
+    return rig_errors(load_rig(session.folder), truth)
+
+
+def foot_errors(session: Session, view_id: str) -> tuple[Float[np.ndarray, "n"], PoseErrors]:
+    """Times and errors of a foot camera in its valid frames, filled ones included."""
+    ego = load_egomotion(session.folder, view_id)
+    truth = read_npz(session.folder / TRUTH / f"{view_id}.npz")
+    true_pose = SE3(truth["world_from_cam_R"], truth["world_from_cam_t_m"])
+    # both are given frame by frame: the found time of a frame may be wrong by the clock's error, which then shows
+    return ego.t_s[ego.valid], pose_errors(ego.world_from_cam[ego.valid], true_pose[ego.valid])
+
+
+def joint_errors(
+    session: Session,
+) -> tuple[Float[np.ndarray, "frames"], Float[np.ndarray, "frames 24"], Bool[np.ndarray, "frames"]]:
+    """Instants, joint errors (mm, NaN where the frame was rejected) and validity of the fit."""
+    found = read_npz(session.stage("07_smpl") / "smpl.npz")
+    truth = read_npz(session.folder / TRUTH / "smpl.npz")
+    true_joints = resample(truth["joints_m"], truth["t_s"], found["t_s"], max_gap_s=0.1)
+    valid = found["frame_valid"].astype(bool)
+    errors_mm = 1e3 * np.linalg.norm(found["joints_m"] - true_joints, axis=-1)
+    return found["t_s"], np.where(valid[:, None], errors_mm, np.nan), valid
+
+
+def stage_errors(folder: Path, stage: str) -> str:
+    """Error of one annotation stage against the truth, in words."""
+    session = Session.load(folder)
+    describe = {
+        "01_sync": _clock_errors,
+        "03_lenses": _lens_errors,
+        "04_rig": lambda s: f"room cameras off by {_describe(room_errors(s))}",
+        "05_egomotion": _feet_errors,
+        "06_points3d": _point_errors,
+        "07_smpl": lambda s: f"joints off by {np.nanmedian(joint_errors(s)[1]):.1f} mm",
+    }
+    return describe[stage](session) if stage in describe else ""
+
+
+def _describe(errors: PoseErrors) -> str:
+    return f"{errors.median_mm:.2f} mm, {errors.median_deg:.3f} deg"
+
+
+def _clock_errors(session: Session) -> str:
+    truth = read_json(session.folder / TRUTH / "clocks.json")["clocks"]
+    local = np.linspace(0.0, max(view.num_frames / float(view.rate) for view in session.views if view.video), 50)
+    worst = [
+        np.abs(clock.to_session(local) - Clock.from_json(truth[view]).to_session(local)).max()
+        for view, clock in load_clocks(session.folder).items()
+    ]
+    return f"clocks off by {1e3 * np.median(worst):.2f} ms, at most {1e3 * max(worst):.2f} ms"
+
+
+def _lens_errors(session: Session) -> str:
+    truth = read_json(session.folder / TRUTH / "lenses.json")["lenses"]
+    found = load_lenses(session.folder)
+    error = [abs(lens.focal_px[0] / truth[view]["focal_px"][0] - 1) for view, lens in found.items()]
+    return f"focal lengths off by {100 * np.median(error):.3f} %"
+
+
+def _feet_errors(session: Session) -> str:
+    parts = []
+    for view in session.views:
+        if view.is_foot:
+            t_s, errors = foot_errors(session, view.id)
+            parts.append(f"{view.id} {_describe(errors)} ({100 * len(t_s) / view.num_frames:.0f} % of frames)")
+    return ", ".join(parts)
+
+
+def _point_errors(session: Session) -> str:
+    found = read_npz(session.stage("06_points3d") / "points3d.npz")
+    truth = read_npz(session.folder / TRUTH / "landmarks.npz")
+    true_points = resample(truth["xyz_m"], truth["t_s"], found["t_s"], max_gap_s=0.1)
+    error = np.linalg.norm(found["xyz_m"] - true_points, axis=-1)[found["valid"].astype(bool)]
+    return f"points off by {1e3 * np.nanmedian(error):.1f} mm"
