@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from capture.keypoints import load_keypoints
-from capture.sync import load_times
 
+from capture.keypoints import load_keypoints
 from capture.session import Session
+from capture.sync import load_times
 from core.cameras import Rig
 from core.clock import Timeline, parse_rate, resample
 from core.errors import InputError

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from capture.sync import load_times
 
 from capture.session import Session, View
+from capture.sync import load_times
 from capture.video import read_frames
 from core.arrays import Float, Int, UInt8
 from core.cameras import Camera, Rig

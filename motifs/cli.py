@@ -100,11 +100,8 @@ def _call(command: str, arguments: list[str]) -> int:
     import tyro
 
     function = getattr(importlib.import_module("motifs.commands"), command.replace(" ", "_"))
-    markers = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-    if command == "run":  # its settings keep their stage's name: --rig.method, --fit.body-model
-        markers = (tyro.conf.FlagCreatePairsOff,)
     try:
-        tyro.cli(function, prog=f"motifs {command}", args=arguments, config=markers)
+        tyro.cli(function, prog=f"motifs {command}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     except MotifsError as error:
         print(f"motifs {command}: {error}", file=sys.stderr)
         return 1

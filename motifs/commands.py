@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from capture.ingest import IngestConfig
 from tyro.conf import Positional, arg
 
 from calibration.egomotion import EgomotionConfig
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
 from capture.detect import DetectConfig
+from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
 from core.stage import Manifest
 from dataset.build import BuildConfig
@@ -30,6 +30,7 @@ from motifs.report import ReportConfig
 from simulation.recording import SimulateConfig
 
 _CORES = os.cpu_count() or 1
+SETTINGS = arg(name="")  # a config's fields are options of their own, without a prefix
 
 SessionPath = Annotated[Positional[Path], arg(metavar="SESSION", help="folder that holds session.json")]
 DatasetPath = Annotated[Positional[Path], arg(metavar="DATASET", help="folder that `motifs build` made")]
@@ -48,14 +49,16 @@ Device = Annotated[str, arg(help="cpu, cuda, or auto for a GPU where there is on
 DryRun = Annotated[bool, arg(help="print the stages and where they stand, run nothing")]
 
 
-def demo(config: DemoConfig, out: Out = Path("out/demo"), workers: Workers = _CORES) -> None:
+def demo(config: Annotated[DemoConfig, SETTINGS], out: Out = Path("out/demo"), workers: Workers = _CORES) -> None:
     """Simulate a session, take it all the way to a trained A4Mer, and compare each stage with the truth."""
     from motifs.demo import run_demo
 
     run_demo(out, config, workers=workers)
 
 
-def simulate(config: SimulateConfig, out: Out, workers: Workers = _CORES, redo: Redo = False) -> None:
+def simulate(
+    config: Annotated[SimulateConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Render a synthetic session with exact truth beside it."""
     from simulation.recording import simulate as render
 
@@ -63,7 +66,7 @@ def simulate(config: SimulateConfig, out: Out, workers: Workers = _CORES, redo: 
     print(f"{out}: next, `motifs run {out}`")
 
 
-def ingest(source: Recording, config: IngestConfig, out: Out) -> None:
+def ingest(source: Recording, config: Annotated[IngestConfig, SETTINGS], out: Out) -> None:
     """Make a session folder from videos, pictures or keypoint files."""
     from capture.ingest import ingest as make_session
 
@@ -86,46 +89,56 @@ def _announce(step: Step, manifest: Manifest) -> None:
     print(f"{step.command:<15} {manifest.seconds:7.1f} s  {worst}", flush=True)
 
 
-def sync(session: SessionPath, config: SyncConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+def sync(
+    session: SessionPath, config: Annotated[SyncConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Put every camera of a session on one clock."""
     _run_step("sync", session, config, workers, redo)
 
 
-def detect(session: SessionPath, config: DetectConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+def detect(
+    session: SessionPath, config: Annotated[DetectConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Find keypoints, boards and markers in the videos of a session."""
     _run_step("detect", session, config, workers, redo)
 
 
-def calibrate_lens(session: SessionPath, config: LensConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+def calibrate_lens(
+    session: SessionPath, config: Annotated[LensConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Solve each camera's lens from pictures of a board, or take it from a calibration file."""
     _run_step("lens", session, config, workers, redo)
 
 
-def calibrate_rig(session: SessionPath, config: RigConfig, workers: Workers = _CORES, redo: Redo = False) -> None:
+def calibrate_rig(
+    session: SessionPath, config: Annotated[RigConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Place the room cameras and the markers in one world."""
     _run_step("rig", session, config, workers, redo)
 
 
 def calibrate_feet(
-    session: SessionPath, config: EgomotionConfig, workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[EgomotionConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
 ) -> None:
     """Follow the foot cameras through the room."""
     _run_step("feet", session, config, workers, redo)
 
 
-def triangulate(session: SessionPath, config: TriangulateConfig, workers: Workers = 1, redo: Redo = False) -> None:
+def triangulate(
+    session: SessionPath, config: Annotated[TriangulateConfig, SETTINGS], workers: Workers = 1, redo: Redo = False
+) -> None:
     """Lift the keypoints of all views to 3D."""
     _run_step("triangulate", session, config, workers, redo)
 
 
-def fit(session: SessionPath, config: FitConfig, workers: Workers = 1, redo: Redo = False) -> None:
+def fit(session: SessionPath, config: Annotated[FitConfig, SETTINGS], workers: Workers = 1, redo: Redo = False) -> None:
     """Fit SMPL to the whole sequence."""
     _run_step("fit", session, config, workers, redo)
 
 
 def run(
     session: SessionPath,
-    config: Annotated[RunConfig, arg(name="")],
+    config: Annotated[RunConfig, SETTINGS],
     workers: Workers = _CORES,
     redo: Redo = False,
     dry_run: DryRun = False,
@@ -142,7 +155,9 @@ def run(
     print(f"next, `motifs report {session}` and `motifs build {session} --out DATASET`")
 
 
-def build(sources: Sources, config: BuildConfig, out: Out, workers: Workers = _CORES, redo: Redo = False) -> None:
+def build(
+    sources: Sources, config: Annotated[BuildConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
+) -> None:
     """Make AMD shards from fitted sessions and AMASS files."""
     from dataset.build import build as build_dataset
 
@@ -193,7 +208,7 @@ def train(
 def evaluate(
     run: RunPath,
     dataset: DatasetPath,
-    config: EvalConfig,
+    config: Annotated[EvalConfig, SETTINGS],
     out: Annotated[Path, arg(help="JSON file to write")],
     device: Device = "auto",
 ) -> None:
@@ -214,7 +229,7 @@ def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "aut
         print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")
 
 
-def report(session: SessionPath, config: ReportConfig) -> None:
+def report(session: SessionPath, config: Annotated[ReportConfig, SETTINGS]) -> None:
     """Write one HTML page with the pictures and figures of a session."""
     from motifs.report import write_report
 

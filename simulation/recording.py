@@ -31,7 +31,7 @@ from capture.session import FOOT_ROLES, Session, View
 from capture.targets import save_targets
 from core.arrays import Float
 from core.clock import Timeline
-from core.files import write_json, write_npz, write_text
+from core.files import write_json, write_npz
 from core.skeletons import skeleton_named
 from core.stage import Manifest, Summary, run_stage
 from fitting.landmarks import landmarks_of
@@ -157,12 +157,14 @@ def write_openpose(
     folder: Path, view: str, xy_px: Float[np.ndarray, "frames joints 2"], score: Float[np.ndarray, "frames joints"]
 ) -> None:
     """Writes one person's detections as OpenPose does: a file for each frame, zeros for a joint not found."""
+    folder.mkdir(parents=True, exist_ok=True)
     for i, (points, scores) in enumerate(zip(xy_px, score, strict=True)):
         rows = np.column_stack([np.round(points, _PX_DIGITS), np.round(scores, _SCORE_DIGITS)])
         rows = np.where(np.isfinite(points).all(axis=-1, keepdims=True), rows, 0.0)
         people = [{"person_id": [-1], "pose_keypoints_2d": rows.ravel().tolist()}] if rows.any() else []
         text = json.dumps({"version": 1.3, "people": people}, separators=(",", ":"))
-        write_text(folder / f"{view}_{i:012d}_keypoints.json", text)
+        # plainly: an item's folder is scratch until the item is done, and there are thousands of files
+        (folder / f"{view}_{i:012d}_keypoints.json").write_text(text, encoding="utf-8")
 
 
 def _write_truth(world: World, folder: Path) -> None:

@@ -27,11 +27,13 @@ from simulation.world import CALIBRATION_S, CODES_S, MOTION_START_S, SOUND_SOURC
 
 Image = UInt8[np.ndarray, "h w 3"]
 STILL_SAMPLES = 2  # a pixel's side, wherever one cast serves many frames
-_MOVING_SAMPLES = 1  # of foot cameras in motion: the atlas filters textures, only outlines are jagged
+_MOVING_SAMPLES = 1  # where every frame is cast: the atlas filters textures, only outlines are jagged
 _MESH_CHUNK = 32
 _READOUT_KNOTS = 5  # poses a frame, between which rows are interpolated: under 0.1 mm off at 50 m/s2
 _HIDDEN_M = 0.12  # joints lie this deep in the body
-_CLEAR_OF_SHIN_RAD = 0.45  # a tablet before a foot camera is held in front of the shin
+_TABLET_M = (0.6, 0.3)  # distance and side of the display
+# near enough to be before the shin, small enough for a fisheye to leave the code's modules straight
+_NEAR_TABLET_M, _CLEAR_OF_SHIN_RAD = (0.2, 0.105), 0.1
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 
@@ -138,11 +140,11 @@ def _still_frames(
     world: World, view: str, canvas: Canvas, pose: SE3, t_s: Float[np.ndarray, "n"], readout_s: float
 ) -> Iterator[Image]:
     """Frames while the person waits: first the tablet with time codes, then the marker rig, moves before the camera."""
-    lens = world.lenses[view]
-    samples = lens_samples(lens, STILL_SAMPLES)
+    lens, canvas = world.lenses[view], canvas.developed()
+    samples = lens_samples(lens, _MOVING_SAMPLES)
     tilt = world.stream(f"tablet {view}").uniform(-0.08, 0.08, 3)
     tilt[0] -= _CLEAR_OF_SHIN_RAD if view in world.feet else 0.0
-    distance_m, side_m = (0.3, 0.26) if view in world.feet else (0.6, 0.3)
+    distance_m, side_m = _NEAR_TABLET_M if view in world.feet else _TABLET_M
     cam_from_tablet = SE3.from_rotvec(tilt, np.zeros(3))
     middle_row = lens.project(cam_from_tablet.apply(np.array([0.0, 0.0, distance_m])))[1]
     coded, carried = _within(t_s, CODES_S), _within(t_s, CALIBRATION_S)

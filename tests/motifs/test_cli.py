@@ -58,7 +58,9 @@ def test_a_wrong_option_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> N
     assert "--method" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["sync", "detect", "calibrate lens", "triangulate", "fit", "run", "status", "report"])
+@pytest.mark.parametrize(
+    "command", ["sync", "detect", "calibrate lens", "triangulate", "fit", "run", "status", "report"]
+)
 def test_a_session_that_does_not_exist_is_one_line_and_status_1(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
