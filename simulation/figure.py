@@ -73,7 +73,6 @@ def _garments(shaped: ShapedBody) -> np.ndarray:
     behind = head[2] - rest[:, 2]
     is_hair = (main == SMPL_24.idx("head")) & ((above > _HAIR_ABOVE_HEAD_M) | ((behind > 0.02) & (above > -0.02)))
     garment[is_hair] = _HAIR
-    ankles = [SMPL_24.idx(f"{side}_{part}") for side in ("left", "right") for part in ("ankle", "foot")]
-    low = rest[:, 1] < joints[SMPL_24.idx("left_ankle"), 1] + _SHOE_ABOVE_ANKLE_M
-    garment[np.isin(main, ankles) & low] = _SHOES
+    # arms and trunk are far above in the rest pose
+    garment[rest[:, 1] < joints[SMPL_24.idx("left_ankle"), 1] + _SHOE_ABOVE_ANKLE_M] = _SHOES
     return garment
