@@ -170,7 +170,8 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     ego = _egomotion(t_s, track)
     ego.save(folder / f"{view_id}.npz")
     draw_track(folder / f"{view_id}.png", view_id, t_s, ego.world_from_cam.t, ego.filled, ego.valid)
-    return _facts(track, ego)
+    first, last = session.spans_s.get("motion", (-np.inf, np.inf))
+    return _facts(track, ego, (t_s >= first) & (t_s <= last))
 
 
 def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
@@ -182,12 +183,13 @@ def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
     return Egomotion(t_s, pose, covariance, way.valid, way.valid & ~way.used, track.num_points)
 
 
-def _facts(track: Track, ego: Egomotion) -> dict[str, Any]:
+def _facts(track: Track, ego: Egomotion, wanted: np.ndarray) -> dict[str, Any]:
+    """Figures of a view; shares are of the frames that are to be annotated."""
     sigma = np.sqrt(np.einsum("nii->ni", ego.covariance[ego.valid]))
     some = bool(ego.valid.any())
     return {
-        "measured": float(track.way.used.mean()),
-        "filled": float(ego.filled.mean()),
+        "measured": float(track.way.used[wanted].mean()) if wanted.any() else float("nan"),
+        "filled": float(ego.filled[wanted].mean()) if wanted.any() else float("nan"),
         "dropped": int((track.known & ~track.way.used).sum()),
         "reprojection_px": float(np.nanmedian(track.rms_px)) if track.known.any() else float("nan"),
         "median_position_sigma_mm": float(np.median(sigma[:, 3:].max(axis=-1)) * 1000) if some else float("nan"),

@@ -7,7 +7,6 @@ leaves errors to `motifs.cli`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -83,10 +82,13 @@ def _run_step(setting: str, session: Path, config: object, workers: int, redo: b
 
 def _announce(step: Step, manifest: Manifest) -> None:
     """One line about a finished stage."""
-    data: Mapping[str, list[Mapping[str, object]]] = manifest.data
-    figures = [f"{h['item'] + ' ' if h['item'] else ''}{h['name']} {h['value']:.4g}" for h in data["health"]]  # type: ignore[operator]
-    worst = "; ".join(figures[:3]) + (f"; {len(figures) - 3} more" if len(figures) > 3 else "")
-    print(f"{step.command:<15} {manifest.seconds:7.1f} s  {worst}", flush=True)
+    health = manifest.data["health"]
+    failed = ", ".join(manifest.data["failed"])
+    print(
+        f"{step.command:<15} {manifest.seconds:7.1f} s  {len(health)} health figures hold"
+        + (f"; failed: {failed}" if failed else ""),
+        flush=True,
+    )
 
 
 def sync(
@@ -246,6 +248,6 @@ def status(session: SessionPath) -> None:
     statuses = session_status(session)
     table = Table("stage", "state", "health", box=None)
     for found in statuses:
-        table.add_row(found.step.command, found.state, describe(found))
+        table.add_row(found.step.command, found.state, "\n".join(describe(found)))
     Console().print(table)
     print(f"next: {next_action(session, statuses)}")

@@ -111,7 +111,7 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
 
 
 def _health(folder: Path) -> Section:
-    rows = tuple((s.step.command, s.state, describe(s)) for s in session_status(folder))
+    rows = tuple((s.step.command, s.state, "\n".join(describe(s))) for s in session_status(folder))
     return Section("Health", tables=(Table(("stage", "state", "health"), rows),))
 
 

@@ -61,17 +61,32 @@ def next_action(folder: Path, statuses: list[StepStatus]) -> str:
     return f"motifs report {folder}"
 
 
-def describe(status: StepStatus) -> str:
-    """Health and failures of a stage in one line."""
-    parts = [
-        f"{h['item'] + ' ' if h['item'] else ''}{h['name']} {_number(h['value'])} "
-        f"({'at most' if h['kind'] == 'max' else 'at least'} {h['limit']:g})"
-        for h in status.health
-        if not h["ok"] or not h["item"]
-    ]
-    parts += [f"{item} failed: {why['problem']}" for item, why in (status.failed or {}).items()]
-    return "; ".join(parts)
+def describe(status: StepStatus) -> list[str]:
+    """Health and failures of a stage, a line for each figure: its worst item and the range it must keep."""
+    lines = []
+    for name in dict.fromkeys(h["name"] for h in status.health):
+        figures = [h for h in status.health if h["name"] == name]
+        worst = min(figures, key=lambda h: (h["ok"], _room_left(h)))
+        limits = {h["kind"]: h["limit"] for h in figures if h["item"] == worst["item"]}
+        items = {h["item"] for h in figures}
+        subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
+        lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
+    return lines + [f"{item} failed: {why['problem']}" for item, why in (status.failed or {}).items()]
+
+
+def _room_left(figure: dict[str, Any]) -> float:
+    """How far a figure is from its limit, as a share of the limit; none if it is missing."""
+    if figure["value"] is None:
+        return float("-inf")
+    room = figure["limit"] - figure["value"] if figure["kind"] == "max" else figure["value"] - figure["limit"]
+    return float(room / max(abs(figure["limit"]), 1e-12))
+
+
+def _range(limits: dict[str, float]) -> str:
+    if len(limits) == 2:
+        return f"{limits['min']:g} to {limits['max']:g}"
+    return f"at most {limits['max']:g}" if "max" in limits else f"at least {limits['min']:g}"
 
 
 def _number(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.4g}"
+    return "missing" if value is None else f"{value:.3g}"
