@@ -250,4 +250,5 @@ def status(session: SessionPath) -> None:
     for found in statuses:
         table.add_row(found.step.command, found.state, "\n".join(describe(found)))
     Console().print(table)
-    print(f"next: {next_action(session, statuses)}")
+    reported = (session / "report" / "report.html").is_file()
+    print(f"next: {next_action(session, statuses, reported=reported)}")

@@ -53,7 +53,9 @@ class Picture:
     @staticmethod
     def read(path: Path, caption: str | None = None) -> Picture:
         """From a file; the caption is the file's name unless given."""
-        return Picture.of(path.read_bytes(), caption or path.stem.replace("_", " "), _MIME[path.suffix])
+        return Picture.of(
+            path.read_bytes(), caption or path.stem.replace("_", " ").replace(".", ": "), _MIME[path.suffix]
+        )
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
     sections += [*_annotation(session, config), *_truth(session), *_motifs(config)]
     template = Environment(loader=PackageLoader("motifs"), autoescape=True).get_template("report.html")
     page = template.render(
-        title=f"Session {session.id}",
+        title=session.id if session.id.lower().startswith("session") else f"Session {session.id}",
         lead=f"Subject {session.subject} · {len(session.of_role('room'))} room cameras · "
         f"{sum(view.is_foot for view in session.views)} foot cameras · annotated at {session.rate} Hz",
         sections=sections,
-        next_action=next_action(Path(session.id), statuses),
+        next_action=next_action(Path(session.id), statuses, reported=True),
         refused=any(status.state == "refused" for status in statuses),
     )
     path = folder / "report" / "report.html"
@@ -226,7 +228,8 @@ def _truth(session: Session) -> list[Section]:
 def _motifs(config: ReportConfig) -> list[Section]:
     if config.motifs is None:
         return []
-    pictures: Sequence[Picture] = _pictures(config.motifs)
+    # the timeline first, then the motifs by rank
+    pictures: Sequence[Picture] = sorted(_pictures(config.motifs), key=lambda p: (p.caption != "timeline", p.caption))
     if not pictures:
         raise InputError(str(config.motifs), "it holds no pictures of motifs", "make them with `motifs discover`")
     text = "Atoms and motifs that the trained model finds in this recording, without labels."

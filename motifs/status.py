@@ -49,8 +49,14 @@ def session_status(folder: Path) -> list[StepStatus]:
     return [step_status(session, step) for step in steps_of(session)]
 
 
-def next_action(folder: Path, statuses: list[StepStatus]) -> str:
-    """What to do next, as a command."""
+def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool) -> str:
+    """What to do next, as a command.
+
+    Args:
+        folder: the session, as the user names it.
+        statuses: of its stages.
+        reported: whether its report is written.
+    """
     for status in statuses:
         if status.state == "refused":
             worst = next(h for h in status.health if not h["ok"])
@@ -58,7 +64,7 @@ def next_action(folder: Path, statuses: list[StepStatus]) -> str:
             return f"{subject}{worst['action']} (see {folder / status.step.folder}.refused)"
         if status.state != "done":
             return f"motifs run {folder}"
-    return f"motifs report {folder}"
+    return f"motifs build {folder} --out DATASET" if reported else f"motifs report {folder}"
 
 
 def describe(status: StepStatus) -> list[str]:
