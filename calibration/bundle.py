@@ -19,6 +19,7 @@ from calibration.normal_equations import BundleConfig, System
 from calibration.robust import variance_factor
 from calibration.scene import Observations, Scene, reproject, scene_step
 from core.arrays import Float
+from core.threads import one_blas_thread
 
 __all__ = ["BundleConfig", "BundleResult", "solve_bundle"]
 
@@ -54,6 +55,7 @@ class BundleResult:
         return np.linalg.norm(self.residual_px, axis=-1)
 
 
+@one_blas_thread
 def solve_bundle(scene: Scene, observations: Observations, config: BundleConfig | None = None) -> BundleResult:
     """Minimises the robust reprojection error by Levenberg-Marquardt with analytic Jacobians.
 

@@ -11,8 +11,11 @@ import fcntl
 import hashlib
 import importlib.metadata
 import multiprocessing
+import multiprocessing.connection
+import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +29,7 @@ from typing import Any, Literal
 from core.errors import GateError, InputError, MotifsError, StageError
 from core.files import dump_json, publish_folder, read_json, sha256_of_file, sha256_of_path, to_jsonable, write_json
 from core.progress import progress
+from core.threads import one_blas_thread
 
 _RECORDS = ".items"
 _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "av", "torch", "h5py", "trimesh", "smplx")
@@ -166,7 +170,9 @@ def run_stage(
         failed = {item: record["failed"] for item, record in records.items() if "failed" in record}
         if len(failed) > max_failed_fraction * len(items):
             _raise_failed(name, records, failed, len(items), max_failed_fraction)
-        summary = finish(partial, {item: records[item]["facts"] for item in items if item not in failed})
+        summary = one_blas_thread(finish)(
+            partial, {item: records[item]["facts"] for item in items if item not in failed}
+        )
         data = {
             **identity,
             "fingerprint": fingerprint,
@@ -272,7 +278,9 @@ def _process_items(
         if workers > 1 and len(waiting) > 1:
             # spawn, not fork: torch and OpenCV hold threads that do not survive a fork
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
+            with ProcessPoolExecutor(
+                min(workers, len(waiting)), mp_context=context, initializer=_end_with_parent
+            ) as pool:
                 for _ in pool.map(_do_item, [partial] * len(waiting), waiting, [process] * len(waiting)):
                     advance()
         else:
@@ -282,6 +290,22 @@ def _process_items(
     return {item: read_json(partial / _RECORDS / f"{item}.json") for item in items}
 
 
+def _end_with_parent() -> None:
+    """Ends this worker as soon as the process that started it is gone.
+
+    An orphan would go on writing into the folder that the next run has taken over, and then wait forever for work.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@one_blas_thread
 def _do_item(partial: Path, item: str, process: Process) -> None:
     """Processes one item in a folder of its own, moves its files over, and only then records it."""
     scratch = partial / f".{item}.scratch"

@@ -16,6 +16,7 @@ from core.arrays import Float
 from core.cameras import Rig
 from core.errors import InputError
 from core.skeletons import SMPL_24
+from core.threads import one_blas_thread
 from core.transforms import geodesic
 from fitting.foot_mount import FootObservation, initial_mount
 from fitting.initialise import initial_pose
@@ -26,7 +27,6 @@ from fitting.sequence import CONTACTS
 from fitting.shape import betas_from_bones
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
-from fitting.threads import single_blas_thread
 
 SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
 _FIRST_FOOT_SCALE = 100.0
@@ -96,7 +96,7 @@ class Estimate:
     converged: bool
 
 
-@single_blas_thread()
+@one_blas_thread
 def estimate_body(
     body: BodyModel, landmarks: Landmarks, measured: Measurements, config: EstimateConfig | None = None
 ) -> Estimate:

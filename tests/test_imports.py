@@ -62,7 +62,7 @@ def test_only_one_module_imports_pycolmap() -> None:
 
 
 def test_training_needs_no_scipy_and_no_opencv() -> None:
-    blocked = ["scipy", "cv2", "av", "trimesh", "smplx", "matplotlib", "jaxtyping", "tyro", "pycolmap", "embreex"]
+    blocked = ["scipy", "cv2", "av", "trimesh", "smplx", "matplotlib", "jaxtyping", "tyro", "embreex", "threadpoolctl"]
     program = (
         f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
         "import model.train, model.tasks, model.discover, model.recipes, dataset.loader, dataset.shards\n"
