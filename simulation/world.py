@@ -24,8 +24,8 @@ from simulation.render import QuadScene
 from simulation.room import Room, build_room, table_box
 from simulation.textures import Atlas
 
-CODES_S, CALIBRATION_S = (0.0, 1.5), (1.5, 8.0)
-MOTION_START_S = 8.5
+CODES_S, CALIBRATION_S = (0.0, 1.5), (1.5, 6.5)
+MOTION_START_S = 7.0
 SOUND_SOURCE_M = np.array([0.6, 1.5, 1.2])
 _STAND_AT = (-1.4, -1.0, 0.6)
 _SHORTEST_MOTION_S = 2.0
@@ -41,7 +41,7 @@ class SimulateConfig:
     Attributes:
         seed: another seed is another session: room, lenses, mounts, clocks, person, motion and all noise.
         num_room_cameras: static cameras around the walls, 3 to 24.
-        duration_s: length on the session clock; the person moves from 8.5 s on.
+        duration_s: length on the session clock; the person moves from 7 s on; 14 s of motion have room for all activities.
         frame_rate: frames a second of all videos, as a rational.
         room_size_px: picture size of the room cameras.
         foot_size_px: picture size of the foot cameras.
@@ -57,7 +57,7 @@ class SimulateConfig:
 
     seed: int = 0
     num_room_cameras: int = 4
-    duration_s: float = 18.5
+    duration_s: float = 21.0
     frame_rate: str = "30"
     room_size_px: tuple[int, int] = (800, 600)
     foot_size_px: tuple[int, int] = (512, 512)
