@@ -6,7 +6,8 @@ Every path in it is relative to that folder and may not leave it. Stages read th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +17,10 @@ from core.cameras import LensModel
 from core.clock import parse_rate
 from core.errors import InputError
 from core.files import inside, read_json, write_json
+from core.skeletons import skeleton_named
 
 SCHEMA = "action-motifs/session/1"
+KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 Role = Literal["room", "left_foot", "right_foot", "handheld"]
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
@@ -55,7 +58,7 @@ class View:
     lens_images: str | None = None
     row_time_s: float = 0.0
     keypoints: str | None = None
-    keypoints_format: Literal["openpose", "coco", "mmpose"] | None = None
+    keypoints_format: KeypointsFormat | None = None
     keypoints_skeleton: str | None = None
     picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
@@ -128,7 +131,8 @@ class Session:
         """Reads `session.json`.
 
         Raises:
-            InputError: if the folder or file is missing, of another schema, or has unknown or wrong fields.
+            InputError: if the folder or file is missing, of another schema, has unknown or wrong fields, or names a
+                path outside the folder.
         """
         if not folder.is_dir():
             raise InputError(
@@ -145,18 +149,79 @@ class Session:
         try:
             views = tuple(_view_from_json(view) for view in fields.pop("views"))
             spans = {name: (float(a), float(b)) for name, (a, b) in fields.pop("spans_s", {}).items()}
-            return Session(folder=folder, views=views, spans_s=spans, **fields)
+            session = Session(folder=folder, views=views, spans_s=spans, **fields)
+            _check_session(session)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 str(path), f"a field is missing, unknown or of the wrong kind ({error})", "repair it"
             ) from error
+        return session
 
 
 def _view_from_json(data: Mapping[str, Any]) -> View:
     fields = dict(data)
     width, height = fields.pop("size_px")
     scale, dx, dy = fields.pop("picture_from_px", (1.0, 0.0, 0.0))
-    view = View(size_px=(int(width), int(height)), picture_from_px=(float(scale), float(dx), float(dy)), **fields)
-    if view.role not in get_args(Role):
-        raise ValueError(f"role {view.role!r} of view {view.id!r}")
-    return view
+    row_time_s = float(fields.pop("row_time_s", 0.0))
+    for name in ("id", "frame_rate"):
+        _require_text(name, fields.get(name, "30"))
+    return View(
+        size_px=(int(width), int(height)),
+        picture_from_px=(float(scale), float(dx), float(dy)),
+        row_time_s=row_time_s,
+        **fields,
+    )
+
+
+def _check_session(session: Session) -> None:
+    """Refuses values that no session can have, so that a stage meets none of them halfway.
+
+    Raises:
+        ValueError: naming the field.
+        InputError: if a path leaves the folder, or a rate is none.
+    """
+    for name in ("id", "subject", "rate"):
+        _require_text(name, getattr(session, name))
+    if not session.views:
+        raise ValueError("no views")
+    parse_rate(session.rate)
+    _check_paths(session, [session.targets])
+    for view in session.views:
+        _check_view(view)
+        _check_paths(session, [view.video, view.images, view.lens_images, view.keypoints])
+    for name, (first, last) in session.spans_s.items():
+        if not first < last:
+            raise ValueError(f"the span {name} runs from {first} to {last}")
+
+
+def _check_view(view: View) -> None:
+    if view.id.startswith(".") or set(view.id) & set("/\\\0"):
+        raise ValueError(f"view id {view.id!r} is no file name")
+    choices: tuple[tuple[str, Any], ...] = (("role", Role), ("lens_model", LensModel))
+    choices += (("keypoints_format", KeypointsFormat),) if view.keypoints_format is not None else ()
+    for name, kind in choices:
+        if getattr(view, name) not in get_args(kind):
+            raise ValueError(f"{name} {getattr(view, name)!r} of view {view.id!r}")
+    if view.keypoints_skeleton is not None:
+        skeleton_named(_require_text("keypoints_skeleton", view.keypoints_skeleton))
+    if not isinstance(view.num_frames, int) or view.num_frames < 0:
+        raise ValueError(f"num_frames {view.num_frames!r} of view {view.id!r}")
+    if min(view.size_px) < 1:
+        raise ValueError(f"size_px {view.size_px} of view {view.id!r}")
+    if not (
+        math.isfinite(view.row_time_s) and view.picture_from_px[0] > 0 and all(map(math.isfinite, view.picture_from_px))
+    ):
+        raise ValueError(f"row_time_s or picture_from_px of view {view.id!r}")
+    parse_rate(view.frame_rate)
+
+
+def _check_paths(session: Session, paths: Sequence[str | None]) -> None:
+    for path in paths:
+        if path is not None:
+            session.path(_require_text("a path", path))
+
+
+def _require_text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is {value!r}, not a text")
+    return value

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -169,6 +170,8 @@ def run_stage(
         records = _process_items(name, partial, items, process, workers)
         failed = {item: record["failed"] for item, record in records.items() if "failed" in record}
         if len(failed) > max_failed_fraction * len(items):
+            for item in failed:  # tried again by the next run: what they lacked may be there by then
+                (partial / _RECORDS / f"{item}.json").unlink()
             _raise_failed(name, records, failed, len(items), max_failed_fraction)
         summary = one_blas_thread(finish)(
             partial, {item: records[item]["facts"] for item in items if item not in failed}
@@ -281,8 +284,13 @@ def _process_items(
             with ProcessPoolExecutor(
                 min(workers, len(waiting)), mp_context=context, initializer=_end_with_parent
             ) as pool:
-                for _ in pool.map(_do_item, [partial] * len(waiting), waiting, [process] * len(waiting)):
-                    advance()
+                try:
+                    for _ in pool.map(_do_item, [partial] * len(waiting), waiting, [process] * len(waiting)):
+                        advance()
+                except BrokenProcessPool as error:
+                    raise StageError(
+                        name, "one of its worker processes was ended from outside", "free memory or lower --workers"
+                    ) from error
         else:
             for item in waiting:
                 _do_item(partial, item, process)
