@@ -1,0 +1,177 @@
+"""What the lens models of `core.cameras` do to a point: distortion, its derivatives and its inverse.
+
+Coefficients `k` and their order are OpenCV's. Points are in the camera frame; distorted coordinates are pixels less the
+principal point over the focal length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Coefficients = tuple[float, ...]
+
+_NEAR = 1e-6  # metres; a point closer to the camera plane has no direction
+_UNPROJECT_STEPS = 12  # Newton converges quadratically; 12 covers the strongest lens in the tests
+
+
+def radial_limit(model: str, k: Coefficients) -> float:
+    """Largest undistorted radius (perspective) or angle (fisheye) up to which the radial mapping still rises."""
+    if model == "pinhole":
+        return np.inf
+    if model == "fisheye":
+        slope = np.array([9 * k[3], 7 * k[2], 5 * k[1], 3 * k[0], 1.0])
+        ceiling = np.pi
+    else:
+        numerator = np.array([k[4], k[1], k[0], 1.0])
+        denominator = np.array([k[7], k[6], k[5], 1.0]) if model == "rational" else np.array([1.0])
+        # d/dr [r N(r2)/D(r2)] has the sign of (N + 2 s N') D - 2 s N D', s = r2
+        s = np.array([1.0, 0.0])
+        grow = np.polyadd(numerator, 2 * np.polymul(s, np.polyder(numerator)))
+        slope = np.polysub(
+            np.polymul(grow, denominator), 2 * np.polymul(np.polymul(s, numerator), np.polyder(denominator))
+        )
+        ceiling = np.inf
+    roots = np.roots(np.trim_zeros(slope, "f"))
+    real = roots[(np.abs(roots.imag) < 1e-9) & (roots.real > 1e-9)].real
+    return float(min(np.sqrt(real.min()) if len(real) else np.inf, ceiling))
+
+
+def distort(
+    model: str, k: Coefficients, points: np.ndarray, *, jacobians: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distorted coordinates (*n, 2); if asked for, derivatives by point (*n, 2, 3) and coefficients (*n, 2, q)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if model == "fisheye":
+            return _distort_fisheye(k, points, jacobians)
+        return _distort_perspective(model, k, points, jacobians)
+
+
+def _distort_perspective(
+    model: str, k: Coefficients, points: np.ndarray, jacobians: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    z = np.where(points[..., 2] > _NEAR, points[..., 2], np.nan)
+    x, y = np.asarray(points[..., 0] / z), np.asarray(points[..., 1] / z)
+    x = np.where(x * x + y * y < radial_limit(model, k) ** 2, x, np.nan)
+    distorted, by_xy, by_distortion = _perspective_polynomial(k, x, y, jacobians)
+    if not jacobians:
+        return distorted, np.empty(0), np.empty(0)
+    xy_by_point = np.zeros((*x.shape, 2, 3))
+    xy_by_point[..., 0, 0] = xy_by_point[..., 1, 1] = 1 / z
+    xy_by_point[..., 0, 2], xy_by_point[..., 1, 2] = -x / z, -y / z
+    return distorted, by_xy @ xy_by_point, by_distortion
+
+
+def _perspective_polynomial(
+    k: Coefficients, x: np.ndarray, y: np.ndarray, jacobians: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """OpenCV's polynomial on normalised coordinates: values, derivatives by (x, y) and by the coefficients."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = (*k, *[0.0] * 8)[:8]
+    r2 = x * x + y * y
+    N = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    D = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    g = N / D
+    xd = x * g + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    yd = y * g + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    distorted = np.stack([xd, yd], axis=-1)
+    if not jacobians:
+        return distorted, np.empty(0), np.empty(0)
+    dN = k1 + r2 * (2 * k2 + 3 * k3 * r2)
+    dD = k4 + r2 * (2 * k5 + 3 * k6 * r2)
+    dg = 2 * (dN * D - N * dD) / (D * D)  # times x or y gives dg/dx, dg/dy
+    by_xy = np.empty((*x.shape, 2, 2))
+    by_xy[..., 0, 0] = g + x * x * dg + 2 * p1 * y + 6 * p2 * x
+    by_xy[..., 0, 1] = by_xy[..., 1, 0] = x * y * dg + 2 * p1 * x + 2 * p2 * y
+    by_xy[..., 1, 1] = g + y * y * dg + 6 * p1 * y + 2 * p2 * x
+    q = len(k)
+    by_distortion = np.zeros((*x.shape, 2, q))
+    if q:
+        xy = np.stack([x, y], axis=-1)
+        powers = np.stack([r2, r2**2, r2**3], axis=-1)
+        radial = xy[..., :, None] * (powers / D[..., None])[..., None, :]
+        by_distortion[..., [0, 1, 4]] = radial
+        by_distortion[..., 0, 2], by_distortion[..., 1, 2] = 2 * x * y, r2 + 2 * y * y
+        by_distortion[..., 0, 3], by_distortion[..., 1, 3] = r2 + 2 * x * x, 2 * x * y
+        if q == 8:
+            by_distortion[..., 5:8] = -g[..., None, None] * radial
+    return distorted, by_xy, by_distortion
+
+
+def _distort_fisheye(
+    coefficients: Coefficients, points: np.ndarray, jacobians: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    rho2 = x * x + y * y
+    rho = np.sqrt(rho2)
+    theta = np.arctan2(rho, z)
+    theta = np.where(theta < radial_limit("fisheye", coefficients), theta, np.nan)
+    k = np.array(coefficients)
+    t2 = theta**2
+    bend = 1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3])))
+    on_axis = rho < 1e-9 * np.abs(z)
+    safe_rho = np.where(on_axis, 1.0, rho)
+    scale = np.where(on_axis, 1 / np.where(z == 0, np.nan, z), theta * bend / safe_rho)
+    xy = points[..., :2]
+    distorted = xy * scale[..., None]
+    if not jacobians:
+        return distorted, np.empty(0), np.empty(0)
+    slope = 1 + t2 * (3 * k[0] + t2 * (5 * k[1] + t2 * (7 * k[2] + t2 * 9 * k[3])))
+    norm2 = rho2 + z * z
+    # scale = r(theta) / rho: d(theta)/d(rho) = z / norm2, d(theta)/dz = -rho / norm2
+    by_rho = np.where(on_axis, 0.0, (slope * z / norm2 - scale) / np.where(on_axis, 1.0, rho2))
+    by_point = np.empty((*x.shape, 2, 3))
+    by_point[..., :2] = xy[..., :, None] * (xy * by_rho[..., None])[..., None, :] + scale[..., None, None] * np.eye(2)
+    by_point[..., 2] = -xy * (slope / norm2)[..., None]
+    odd = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
+    direction = np.where(on_axis[..., None], 0.0, xy / safe_rho[..., None])
+    return distorted, by_point, direction[..., :, None] * odd[..., None, :]
+
+
+def straighten_perspective(model: str, k: Coefficients, d: np.ndarray) -> np.ndarray:
+    """Rays (*n, 3), not normalised, of distorted coordinates (*n, 2) of a perspective lens; NaN where there is none."""
+    limit = radial_limit(model, k)
+    xy = d.copy()
+    for _ in range(_UNPROJECT_STEPS if k else 0):
+        value, by_xy, _ = _perspective_polynomial(k, xy[..., 0], xy[..., 1], True)
+        determinant = by_xy[..., 0, 0] * by_xy[..., 1, 1] - by_xy[..., 0, 1] * by_xy[..., 1, 0]
+        error = value - d
+        step = (
+            np.stack(
+                [
+                    by_xy[..., 1, 1] * error[..., 0] - by_xy[..., 0, 1] * error[..., 1],
+                    by_xy[..., 0, 0] * error[..., 1] - by_xy[..., 1, 0] * error[..., 0],
+                ],
+                axis=-1,
+            )
+            / np.where(np.abs(determinant) > 1e-9, determinant, np.nan)[..., None]
+        )
+        xy = xy - step
+        # Newton may overshoot past the turning point of the polynomial: come back inside
+        radius = np.linalg.norm(xy, axis=-1, keepdims=True)
+        if np.isfinite(limit):
+            xy = np.where(radius > 0.999 * limit, xy * (0.999 * limit / np.maximum(radius, 1e-12)), xy)
+    if k:
+        value = _perspective_polynomial(k, xy[..., 0], xy[..., 1], False)[0]
+        with np.errstate(invalid="ignore"):
+            reached = np.linalg.norm(value - d, axis=-1, keepdims=True) < 1e-6
+        xy = np.where(reached, xy, np.nan)
+    return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1)
+
+
+def straighten_fisheye(coefficients: Coefficients, d: np.ndarray) -> np.ndarray:
+    """Rays (*n, 3), not normalised, of distorted coordinates (*n, 2) of a fisheye; NaN where there is none."""
+    k = np.array(coefficients)
+    radius = np.linalg.norm(d, axis=-1)
+    limit = min(radial_limit("fisheye", coefficients), np.pi)
+    theta = np.minimum(radius, limit)
+    for _ in range(_UNPROJECT_STEPS):
+        t2 = theta**2
+        value = theta * (1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3]))))
+        slope = 1 + t2 * (3 * k[0] + t2 * (5 * k[1] + t2 * (7 * k[2] + t2 * 9 * k[3])))
+        theta = np.clip(theta - (value - radius) / np.maximum(slope, 1e-6), 0, limit)
+    t2 = theta**2
+    value = theta * (1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3]))))
+    with np.errstate(invalid="ignore"):
+        theta = np.where(np.abs(value - radius) < 1e-6, theta, np.nan)
+    safe = np.where(radius > 1e-12, radius, 1.0)
+    sine = np.where(radius > 1e-12, np.sin(theta) / safe, 1.0)
+    return np.concatenate([d * sine[..., None], np.cos(theta)[..., None]], axis=-1)
