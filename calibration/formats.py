@@ -54,7 +54,7 @@ def read_calibration(path: Path) -> Rig:
     name = path.name.lower()
     try:
         if name.endswith(".json"):
-            return Rig.from_json(read_json(path))
+            return _read_json_rig(path)
         if name.endswith(".toml"):
             return read_toml(path)
         if name.endswith((".qca.txt", ".xml", ".qca")):
@@ -66,6 +66,15 @@ def read_calibration(path: Path) -> Rig:
             str(path), f"a field is missing or of the wrong kind ({error!r})", "export it again"
         ) from error
     raise InputError(str(path), "not a calibration format that is known", "use .json, .toml, .qca.txt, .xml or .yml")
+
+
+def _read_json_rig(path: Path) -> Rig:
+    """The project's own file; its errors name the file."""
+    data = read_json(path)
+    try:
+        return Rig.from_json(data)
+    except InputError as error:
+        raise InputError(str(path), f"{error.item}: {error.problem}", error.action) from error
 
 
 def turned_up(rig: Rig, up: Up) -> Rig:

@@ -62,6 +62,7 @@ def run(session_dir: Path, config: DetectConfig | None = None, *, workers: int =
     """
     config = config or DetectConfig()
     session = Session.load(session_dir)
+    room_targets(session)  # a damaged targets file is one error, not one of every view
     items = [view.id for view in session.views if _wanted(session, view, config)]
     if not items:
         raise InputError(

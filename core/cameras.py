@@ -16,6 +16,7 @@ A point that a lens cannot see (behind it, or past the angle where its polynomia
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -67,6 +68,8 @@ class Lens:
                 f"focal lengths {self.focal_px} and size {self.size_px} must be positive",
                 "check the calibration",
             )
+        if not all(map(math.isfinite, (*self.focal_px, *self.centre_px, *self.distortion))):
+            raise InputError("lens", "one of its numbers is not finite", "check the calibration")
 
     @property
     def params(self) -> Float[np.ndarray, "p"]:

@@ -114,7 +114,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the file is missing, damaged, or holds Python objects.
     """
-    require_file(path)
+    if not zipfile.is_zipfile(require_file(path)):  # numpy would suggest to load it as a pickle
+        raise InputError(str(path), "not an .npz file (no zip archive, or cut off)", "write it again")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

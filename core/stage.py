@@ -7,14 +7,13 @@ What exists under the final name is therefore complete. Killed at any moment, th
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,9 +29,9 @@ from core.errors import GateError, InputError, MotifsError, StageError
 from core.files import dump_json, publish_folder, read_json, sha256_of_file, sha256_of_path, to_jsonable, write_json
 from core.progress import progress
 from core.threads import one_blas_thread
+from core.versions import code_version, library_versions
 
 _RECORDS = ".items"
-_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "av", "torch", "h5py", "trimesh", "smplx")
 
 Process = Callable[[str, Path], Mapping[str, Any]]
 Finish = Callable[[Path, Mapping[str, Mapping[str, Any]]], "Summary"]
@@ -159,7 +157,7 @@ def run_stage(
     identity = {
         "stage": name,
         "version": version,
-        "config": to_jsonable(config),
+        "config": _portable(config),
         "inputs": {key: _input_hash(name, key, path) for key, path in sorted(inputs.items())},
     }
     fingerprint = hashlib.sha256(dump_json(identity).encode()).hexdigest()
@@ -194,6 +192,16 @@ def run_stage(
 def no_items(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     """A `finish` for stages whose items are the whole result."""
     return Summary()
+
+
+def _portable(config: Any) -> Any:
+    """A config as JSON types that say the same in every folder and on every machine.
+
+    Of a path the name alone: the content of the file is hashed among the inputs.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: _portable(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return config.name if isinstance(config, Path) else to_jsonable(config)
 
 
 def _input_hash(name: str, key: str, path: Path) -> str:
@@ -366,27 +374,3 @@ def _publish(out: Path, partial: Path, data: Mapping[str, Any], health: Sequence
     shutil.rmtree(partial / _RECORDS)
     publish_folder(partial, out)
     return Manifest.read(out)
-
-
-@cache
-def code_version() -> str:
-    """Commit of the checkout this code runs from, or the installed version."""
-    folder = Path(__file__).resolve().parent.parent
-    if (folder / ".git").exists():
-        call = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
-        answer = subprocess.run(call, capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            return answer.stdout.strip()
-    return importlib.metadata.version("action-motifs")
-
-
-@cache
-def library_versions() -> Mapping[str, str]:
-    """Versions of the libraries whose numbers a result may depend on."""
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -81,5 +81,9 @@ def load_run(path: Path, device: torch.device) -> TrainedRun:
             "go on with `motifs train`",
         )
     model = A4Mer(recipe.model)
-    model.load_state_dict(checkpoint.model)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:  # torch lists every weight; its first line says what is wrong
+        reason = str(error).splitlines()[0]
+        raise InputError(str(path / CHECKPOINT), f"not of the recipe beside it ({reason})", "train again") from error
     return TrainedRun(path, recipe, checkpoint.step, model.to(device).eval(), checkpoint.lexicon)

@@ -81,9 +81,9 @@ def train(
         InputError: if the dataset or the checkpoint cannot be read.
         StageError: if `out` belongs to a run of another configuration, or the loss is no number.
     """
-    chosen = choose_device(device)
+    chosen, data = choose_device(device), AmdDataset(dataset)
     with only_process(out), reproducible(recipe.threads):
-        run = _Run(AmdDataset(dataset), recipe, out, chosen)
+        run = _Run(data, recipe, out, chosen)
         run.begin(resume)
         if (done := run.finished()) is not None:
             return done
@@ -92,10 +92,20 @@ def train(
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of a name; `auto` takes a GPU where there is one."""
+    """The device of a name; `auto` takes a GPU where there is one.
+
+    Raises:
+        InputError: if there is no such device.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(device, "no such device", "use cpu, cuda or auto") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(device, "this machine has no GPU that torch can use", "use cpu or auto")
+    return chosen
 
 
 @contextlib.contextmanager
@@ -346,7 +356,7 @@ class _Run:
 
     def _write_provenance(self) -> None:
         """Before step 0: what runs here, on what, with which code. A resumed run keeps what it began with."""
-        from core.stage import code_version, library_versions
+        from core.versions import code_version, library_versions
 
         if (self.out / CONFIG).is_file() and self.step > 0:
             return

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
         print(table_of_contents())
         return 0
     if arguments[0] == "--version":
-        from core.stage import code_version
+        from core.versions import code_version
 
         print(f"action-motifs {code_version()}")
         return 0

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from calibration.egomotion import EgomotionConfig
+from calibration.formats import read_calibration
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
 from capture.detect import DetectConfig
 from capture.session import Session
 from capture.sync import SyncConfig
+from capture.targets import load_targets
 from core.stage import Manifest
-from fitting.fit import FitConfig
+from fitting.fit import FitConfig, load_body
 from fitting.triangulate import TriangulateConfig
 
 
@@ -94,6 +96,16 @@ def steps_of(session: Session) -> list[Step]:
     return [step for step in STEPS if step.applies(session)]
 
 
+def _check_files(session: Session, config: RunConfig) -> None:
+    """Reads the small files that late stages need, so that hours of work do not end at a wrong one."""
+    if session.targets is not None:
+        load_targets(session.path(session.targets))
+    for path in (config.lens.lenses_from, config.rig.reference):
+        if path is not None:
+            read_calibration(path)
+    load_body(config.fit.body_model)
+
+
 def run_session(
     folder: Path,
     config: RunConfig,
@@ -106,9 +118,14 @@ def run_session(
 
     Args:
         announce: called after each stage.
+
+    Raises:
+        MotifsError: of the stage that failed; before the first stage, if a file that a later one needs is unusable.
     """
+    session = Session.load(folder)
+    _check_files(session, config)
     manifests = []
-    for step in steps_of(Session.load(folder)):
+    for step in steps_of(session):
         manifest = step.run(folder, getattr(config, step.setting), workers=workers, redo=redo)
         announce(step, manifest)
         manifests.append(manifest)

@@ -1,0 +1,223 @@
+"""Kills `motifs run` again and again, and compares what it ends with to an undisturbed run, byte for byte.
+
+`python benchmarks/kills.py [--kills N] [--seed S] [--session DIR] [--workers W]`. Every stage is killed at least once
+while it works, the other kills come at any moment; half of them take the whole process group, half only the main
+process, as an operator's `kill -9` would. Without a session a small one is simulated. The undisturbed run uses one
+worker process, the disturbed one `--workers`, so the comparison also covers the number of workers. The last line is
+JSON; the exit status is 1 if a file was lost or differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from capture.session import Session
+from motifs.pipeline import steps_of
+
+ROOT = Path(__file__).resolve().parents[1]
+_INPUTS = ("session.json", "targets.json", "videos", "images", "keypoints", "lens_images")
+_SMALL = ("--motion-s", "4", "--num-cameras", "3")
+_POLL_S = 0.002
+_MISSES = 20  # consecutive runs that may end before their kill
+
+
+@dataclass
+class Tally:
+    """What the kills hit.
+
+    Attributes:
+        kills: processes killed.
+        stages: kills while a stage was at work, by folder.
+        between: kills while none was.
+    """
+
+    kills: int = 0
+    stages: dict[str, int] = field(default_factory=dict)
+    between: int = 0
+
+    def add(self, at_work: Sequence[str]) -> None:
+        """Counts one kill."""
+        self.kills += 1
+        self.between += not at_work
+        for stage in at_work:
+            self.stages[stage] = self.stages.get(stage, 0) + 1
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A `motifs` process in a group of its own."""
+    call = [sys.executable, "-c", "from motifs.cli import main; main()", *arguments]
+    return subprocess.Popen(call, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a process that should succeed."""
+    _, error = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"motifs ended with status {process.returncode}:\n{error.decode()}")
+
+
+def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
+    """SIGKILL to the process, or to it and all its workers."""
+    if whole_group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
+
+
+def stages_at_work(session: Path) -> list[str]:
+    """Stages whose hidden folder exists."""
+    return [path.name[1 : -len(".partial")] for path in session.glob(".*.partial")]
+
+
+def kill_in_stage(session: Path, call: Sequence[str], stage: str, delay_s: float, whole_group: bool) -> list[str]:
+    """Starts a run and kills it `delay_s` after a stage has begun; returns the stages it was in, none if it ended."""
+    process = start(call)
+    begun = None
+    while process.poll() is None:
+        if begun is None and stage in stages_at_work(session):
+            begun = time.perf_counter()
+        if begun is not None and time.perf_counter() - begun >= delay_s:
+            at_work = stages_at_work(session)
+            kill(process, whole_group)
+            return at_work
+        time.sleep(_POLL_S)
+    finish(process)
+    return []
+
+
+def kill_after(session: Path, call: Sequence[str], delay_s: float, whole_group: bool) -> list[str] | None:
+    """Starts a run and kills it after a while; returns the stages it was in, None if it had ended before."""
+    process = start(call)
+    try:
+        process.wait(delay_s)
+    except subprocess.TimeoutExpired:
+        at_work = stages_at_work(session)
+        kill(process, whole_group)
+        return at_work
+    finish(process)
+    return None
+
+
+def content(session: Path) -> dict[str, str]:
+    """Hash of every file, hidden ones too; a manifest without its times, and no report."""
+    found = {}
+    for path in sorted(p for p in session.rglob("*") if p.is_file()):
+        name = path.relative_to(session).as_posix()
+        if name.startswith("report/"):
+            continue
+        data = path.read_bytes()
+        if path.name == "manifest.json":
+            manifest = json.loads(data)
+            del manifest["timing"]
+            data = json.dumps(manifest).encode()
+        found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def disturb(session: Path, workers: int, num_kills: int, seconds: dict[str, float], chance: random.Random) -> Tally:
+    """Runs a session to its end under kills.
+
+    Args:
+        seconds: what each stage took undisturbed.
+    """
+    tally, call = Tally(), ["run", str(session), "--workers", str(workers)]
+    spare = max(num_kills - len(seconds), 0)
+    for stage, taken_s in seconds.items():
+        for _ in range(_MISSES):
+            if spare and chance.random() < 0.5:  # at any moment on the way to this stage
+                at_work = kill_after(session, call, chance.uniform(0.5, 6.0), tally.kills % 2 == 0)
+                spare -= 1
+                if at_work is not None:
+                    tally.add(at_work)
+            if (session / stage).exists():
+                break
+            at_work = kill_in_stage(session, call, stage, chance.uniform(0.05, 0.6) * taken_s, tally.kills % 2 == 0)
+            if at_work:
+                tally.add(at_work)
+            if stage in at_work:
+                break
+    while spare and (at_work := kill_after(session, call, chance.uniform(0.5, 6.0), tally.kills % 2 == 0)) is not None:
+        tally.add(at_work)
+        spare -= 1
+    finish(start(call))
+    return tally
+
+
+def copy_inputs(source: Path, target: Path) -> Path:
+    """The recording without any result."""
+    target.mkdir(parents=True)
+    for name in _INPUTS:
+        path = source / name
+        if path.is_dir():
+            shutil.copytree(path, target / name)
+        elif path.is_file():
+            shutil.copyfile(path, target / name)
+    return target
+
+
+def compare(session: Path, num_kills: int, workers: int, seed: int, folder: Path) -> dict[str, object]:
+    """Undisturbed and disturbed runs of one recording; prints a table and returns the summary."""
+    chance = random.Random(seed)
+    # the same name in both, so that a path in a result would have to be absolute to differ
+    calm = copy_inputs(session, folder / "undisturbed" / "session")
+    rough = copy_inputs(session, folder / "disturbed" / "session")
+    finish(start(["run", str(calm), "--workers", "1"]))
+    stages = [step.folder for step in steps_of(Session.load(calm))]
+    seconds = {s: json.loads((calm / s / "manifest.json").read_text())["timing"]["seconds"] for s in stages}
+    tally = disturb(rough, workers, num_kills, seconds, chance)
+    expected, found = content(calm), content(rough)
+    lost, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    different = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+    print(f"{'stage':16} {'seconds':>8} {'kills':>6} {'files':>6} {'different':>10}")
+    for stage in stages:
+        files = [name for name in expected if name.startswith(f"{stage}/")]
+        wrong = sum(name in files for name in [*lost, *different])
+        print(f"{stage:16} {seconds[stage]:8.1f} {tally.stages.get(stage, 0):6d} {len(files):6d} {wrong:10d}")
+    print(f"{'between stages':16} {'':8} {tally.between:6d}")
+    for word, names in (("lost", lost), ("different", different), ("left over", extra)):
+        for name in names:
+            print(f"{word}: {name}")
+    return {
+        "kills": tally.kills,
+        "lost": len(lost),
+        "different": len(different),
+        "left_over": len(extra),
+        "stages_hit": sorted(tally.stages),
+    }
+
+
+def main() -> None:
+    """Prints a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=14, help="at least; every stage is killed once in any case")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--session", type=Path, help="a simulated session; only its inputs are copied")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the disturbed run")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="motifs-kills-") as temporary:
+        folder = Path(temporary)
+        session = given.session
+        if session is None:
+            session = folder / "session"
+            finish(start(["simulate", "--out", str(session), *_SMALL]))
+        result = compare(session, given.kills, given.workers, given.seed, folder)
+    print(json.dumps(result))
+    sys.exit(1 if result["lost"] or result["different"] or result["left_over"] else 0)
+
+
+if __name__ == "__main__":
+    main()
