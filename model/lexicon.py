@@ -77,10 +77,12 @@ def mine(
     """
     tokens = encode_clips(model, dataset, clips, segmentation, data)
     atoms = np.concatenate([tokens[clip.id].atoms for clip in clips])
-    if len(atoms) < 4:
-        raise StageError("mining", f"the training clips have {len(atoms)} Atoms in all", "add recordings")
+    num_codes = num_codes_for(len(atoms), config)
+    if len(atoms) < num_codes:
+        problem = f"the training clips have {len(atoms)} Atoms in all, fewer than the {num_codes} codes wanted"
+        raise StageError("mining", problem, "add recordings, or longer ones")
     rng = np.random.default_rng([seed, 1])
-    centroids = kmeans(atoms, num_codes_for(len(atoms), config), rng, config.iterations)
+    centroids = kmeans(atoms, num_codes, rng, config.iterations)
     codes = [nearest_code(tokens[clip.id].atoms, centroids)[0] for clip in clips]
     kept = ("feature_", "teacher.embed", "teacher.stage1")
     weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items() if k.startswith(kept)}
