@@ -18,7 +18,6 @@ not done. The truth is for comparison only; no other stage reads it:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import partial
@@ -27,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from capture.detectors import openpose
+from capture.keypoints import clean
 from capture.session import FOOT_ROLES, Session, View
 from capture.targets import save_targets
-from core.arrays import Float
 from core.clock import Timeline
 from core.files import write_json, write_npz
 from core.skeletons import skeleton_named
@@ -49,7 +49,6 @@ __all__ = ["SimulateConfig", "simulate"]
 
 VERSION = 1
 ANNOTATION_RATE = Fraction(30)
-_SCORE_DIGITS, _PX_DIGITS = 4, 3
 
 
 def simulate(out: Path, config: SimulateConfig, *, workers: int = 1, redo: bool = False) -> Manifest:
@@ -95,7 +94,8 @@ def _process(config: SimulateConfig, item: str, folder: Path) -> Mapping[str, An
         film_foot_view(world, item, folder / "videos" / f"{item}.mp4")
     else:
         xy_px, score = film_room_view(world, item, folder / "videos" / f"{item}.mp4")
-        write_openpose(folder / "keypoints" / item, item, xy_px, score)
+        found = clean(xy_px[:, None], score[:, None], skeleton_named(config.skeleton))
+        openpose.write(folder / "keypoints" / item, found, item)
     return {}
 
 
@@ -151,20 +151,6 @@ def _views(world: World) -> list[View]:
     ]
     photos = View("photos", "handheld", config.photo_size_px, images="images/photos", lens_images="lens_images/photos")
     return [*room, *feet, photos]
-
-
-def write_openpose(
-    folder: Path, view: str, xy_px: Float[np.ndarray, "frames joints 2"], score: Float[np.ndarray, "frames joints"]
-) -> None:
-    """Writes one person's detections as OpenPose does: a file for each frame, zeros for a joint not found."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, (points, scores) in enumerate(zip(xy_px, score, strict=True)):
-        rows = np.column_stack([np.round(points, _PX_DIGITS), np.round(scores, _SCORE_DIGITS)])
-        rows = np.where(np.isfinite(points).all(axis=-1, keepdims=True), rows, 0.0)
-        people = [{"person_id": [-1], "pose_keypoints_2d": rows.ravel().tolist()}] if rows.any() else []
-        text = json.dumps({"version": 1.3, "people": people}, separators=(",", ":"))
-        # plainly: an item's folder is scratch until the item is done, and there are thousands of files
-        (folder / f"{view}_{i:012d}_keypoints.json").write_text(text, encoding="utf-8")
 
 
 def _write_truth(world: World, folder: Path) -> None:

@@ -41,7 +41,7 @@ class SimulateConfig:
     Attributes:
         seed: another seed is another session: room, lenses, mounts, clocks, person, motion and all noise.
         num_room_cameras: static cameras around the walls, 3 to 24.
-        duration_s: length on the session clock; the person moves from 7 s on; 14 s of motion have room for all activities.
+        duration_s: length on the session clock; the person moves from 7 s on, and needs 14 s for all activities.
         frame_rate: frames a second of all videos, as a rational.
         room_size_px: picture size of the room cameras.
         foot_size_px: picture size of the foot cameras.
