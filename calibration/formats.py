@@ -71,6 +71,8 @@ def read_calibration(path: Path) -> Rig:
 def _read_json_rig(path: Path) -> Rig:
     """The project's own file; its errors name the file."""
     data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError(str(path), f"not a rig of this project but a {type(data).__name__}", "give another file")
     try:
         return Rig.from_json(data)
     except InputError as error:

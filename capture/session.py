@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ from core.skeletons import skeleton_named
 SCHEMA = "action-motifs/session/1"
 KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 Role = Literal["room", "left_foot", "right_foot", "handheld"]
+_PATHS = ("video", "images", "lens_images", "keypoints")
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
 
@@ -147,78 +148,74 @@ class Session:
             raise InputError(str(path), f"schema is {found!r}, not {SCHEMA!r}", "make it again with `motifs ingest`")
         fields = {key: value for key, value in data.items() if key != "schema"}
         try:
-            views = tuple(_view_from_json(view) for view in fields.pop("views"))
+            described = fields.pop("views")
+            _check_paths(folder, [fields.get("targets"), *(view.get(key) for view in described for key in _PATHS)])
+            views = tuple(_view_from_json(view) for view in described)
             spans = {name: (float(a), float(b)) for name, (a, b) in fields.pop("spans_s", {}).items()}
-            session = Session(folder=folder, views=views, spans_s=spans, **fields)
-            _check_session(session)
+            _check_session(fields, views, spans)
+            return Session(folder=folder, views=views, spans_s=spans, **fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 str(path), f"a field is missing, unknown or of the wrong kind ({error})", "repair it"
             ) from error
-        return session
 
 
 def _view_from_json(data: Mapping[str, Any]) -> View:
+    """A view, its fields checked one by one so that no stage meets a wrong one halfway."""
     fields = dict(data)
     width, height = fields.pop("size_px")
-    scale, dx, dy = fields.pop("picture_from_px", (1.0, 0.0, 0.0))
+    scale, dx, dy = (float(v) for v in fields.pop("picture_from_px", (1.0, 0.0, 0.0)))
     row_time_s = float(fields.pop("row_time_s", 0.0))
-    for name in ("id", "frame_rate"):
-        _require_text(name, fields.get(name, "30"))
-    return View(
-        size_px=(int(width), int(height)),
-        picture_from_px=(float(scale), float(dx), float(dy)),
-        row_time_s=row_time_s,
-        **fields,
-    )
+    name = _require_text("a view's id", fields.get("id"))
+    if name.startswith(".") or set(name) & set("/\\\0"):
+        raise ValueError(f"view id {name!r} is no file name")
+    for field, kind, default in (
+        ("role", Role, None),
+        ("lens_model", LensModel, "radtan"),
+        ("keypoints_format", KeypointsFormat | None, None),
+    ):
+        value = fields.get(field, default)
+        if value not in _choices(kind):
+            raise ValueError(f"{field} {value!r} of view {name!r}")
+    if type(num_frames := fields.get("num_frames", 0)) is not int or num_frames < 0:
+        raise ValueError(f"num_frames {num_frames!r} of view {name!r}")
+    if min(size_px := (int(width), int(height))) < 1:
+        raise ValueError(f"size_px {size_px} of view {name!r}")
+    if not (all(map(math.isfinite, (scale, dx, dy, row_time_s))) and scale > 0):
+        raise ValueError(f"picture_from_px {(scale, dx, dy)} or row_time_s {row_time_s} of view {name!r}")
+    if (skeleton := fields.get("keypoints_skeleton")) is not None:
+        skeleton_named(_require_text("keypoints_skeleton", skeleton))
+    parse_rate(_require_text("frame_rate", fields.get("frame_rate", "30")))
+    return View(size_px=size_px, picture_from_px=(scale, dx, dy), row_time_s=row_time_s, **fields)
 
 
-def _check_session(session: Session) -> None:
-    """Refuses values that no session can have, so that a stage meets none of them halfway.
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, or of one that may be absent."""
+    parts = get_args(kind)
+    return (*get_args(parts[0]), None) if type(None) in parts else parts
+
+
+def _check_session(data: Mapping[str, Any], views: Sequence[View], spans_s: Mapping[str, tuple[float, float]]) -> None:
+    """Refuses values that no session can have.
 
     Raises:
         ValueError: naming the field.
-        InputError: if a path leaves the folder, or a rate is none.
+        InputError: if the rate is none.
     """
-    for name in ("id", "subject", "rate"):
-        _require_text(name, getattr(session, name))
-    if not session.views:
+    for name in ("id", "subject"):
+        _require_text(name, data.get(name))
+    parse_rate(_require_text("rate", data.get("rate", "30")))
+    if not views:
         raise ValueError("no views")
-    parse_rate(session.rate)
-    _check_paths(session, [session.targets])
-    for view in session.views:
-        _check_view(view)
-        _check_paths(session, [view.video, view.images, view.lens_images, view.keypoints])
-    for name, (first, last) in session.spans_s.items():
+    for name, (first, last) in spans_s.items():
         if not first < last:
             raise ValueError(f"the span {name} runs from {first} to {last}")
 
 
-def _check_view(view: View) -> None:
-    if view.id.startswith(".") or set(view.id) & set("/\\\0"):
-        raise ValueError(f"view id {view.id!r} is no file name")
-    choices: tuple[tuple[str, Any], ...] = (("role", Role), ("lens_model", LensModel))
-    choices += (("keypoints_format", KeypointsFormat),) if view.keypoints_format is not None else ()
-    for name, kind in choices:
-        if getattr(view, name) not in get_args(kind):
-            raise ValueError(f"{name} {getattr(view, name)!r} of view {view.id!r}")
-    if view.keypoints_skeleton is not None:
-        skeleton_named(_require_text("keypoints_skeleton", view.keypoints_skeleton))
-    if not isinstance(view.num_frames, int) or view.num_frames < 0:
-        raise ValueError(f"num_frames {view.num_frames!r} of view {view.id!r}")
-    if min(view.size_px) < 1:
-        raise ValueError(f"size_px {view.size_px} of view {view.id!r}")
-    if not (
-        math.isfinite(view.row_time_s) and view.picture_from_px[0] > 0 and all(map(math.isfinite, view.picture_from_px))
-    ):
-        raise ValueError(f"row_time_s or picture_from_px of view {view.id!r}")
-    parse_rate(view.frame_rate)
-
-
-def _check_paths(session: Session, paths: Sequence[str | None]) -> None:
+def _check_paths(folder: Path, paths: Iterable[Any]) -> None:
     for path in paths:
         if path is not None:
-            session.path(_require_text("a path", path))
+            inside(folder, _require_text("a path", path))
 
 
 def _require_text(name: str, value: Any) -> str:

@@ -88,6 +88,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Ch
         ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(str(path), f"not a checkpoint of format {FORMAT}", "train again with this version")
+    if missing := {"identity", "step", "model", "optimizer", "rng", "lexicon"} - data.keys():
+        raise InputError(str(path), f"it has no {', '.join(sorted(missing))}", "remove it and train again")
     stored = json.loads(data["identity"])
     if identity is not None and identity_sha256(stored) != identity_sha256(identity):
         changes = "; ".join(differences(stored, to_jsonable(identity))[:4])

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.errors import StageError
+from core.errors import InputError, StageError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json, write_text
 from dataset.loader import WindowSampler
 from dataset.shards import AmdDataset
