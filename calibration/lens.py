@@ -225,7 +225,12 @@ def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, A
 
 def _require_targets(session: Session) -> str:
     if session.targets is None:
-        raise InputError(session.id, "it names no targets file", "describe the boards in targets.json")
+        pictures = ", ".join(view.id for view in session.views if view.lens_images)
+        raise InputError(
+            session.id,
+            f"there are lens pictures of {pictures}, but nothing says what board they show",
+            "ingest it with --targets FILE, in which a board is mounted as `lens`",
+        )
     return session.targets
 
 

@@ -35,6 +35,7 @@ from core.transforms import SE3
 
 STAGE = "04_rig"
 _FLOOR = "check the pose of the world target: a print read mirrored or entered upside down puts cameras underground"
+_UP = "the imported world may have another axis up or another unit: see --world-up (`motifs run`: --rig.world-up)"
 _MAX_FRAME_GAP = 1.5
 
 
@@ -151,7 +152,9 @@ def _method(session: Session, config: RigConfig) -> Literal["targets", "import",
             )
     elif config.reference is None:
         raise InputError(
-            session.id, "there are no targets in the room and no calibration file", "name a file by --reference"
+            session.id,
+            "there are no targets in the room and no calibration file",
+            "name a file by `motifs calibrate rig --reference` or `motifs run --rig.reference`",
         )
     return method
 
@@ -329,8 +332,9 @@ def rig_health(config: RigConfig, fact: Mapping[str, Any]) -> list[Health]:
         mirrored = "it is read mirrored: check the print, its dictionary and `legacy`"
         health.append(_worst("seen_from_behind", behind, 0.5, "max", mirrored))
     if not (config.method == "targets" and config.world == "first_camera"):
-        health.append(_worst("height_m", fact["height_m"], 0.0, "min", _FLOOR))
-        health.append(_worst("height_m", fact["height_m"], config.max_height_m, "max", _FLOOR))
+        world = _FLOOR if config.method == "targets" else _UP
+        health.append(_worst("height_m", fact["height_m"], 0.0, "min", world))
+        health.append(_worst("height_m", fact["height_m"], config.max_height_m, "max", world))
     limit = config.max_target_px if config.method == "targets" else config.max_keypoint_px
     fits = "check its lens, its clock, and that it did not move"
     if fact["reprojection_px"]:

@@ -136,7 +136,8 @@ def health_of(facts: Mapping[str, Any], config: TriangulateConfig) -> list[Healt
         left, right = (bones.get(f"{side}_{start}-{side}_{end}") for side in ("left", "right"))
         if left is None or right is None:
             continue
-        name, action = f"{start}_{end}", "check the rig's scale: is the board's square size right?"
+        name = f"{start}_{end}"
+        action = "check the rig's scale (the board's square size), and that the joints are of the declared skeleton"
         health += [
             Health(f"{name}_m", (left + right) / 2, low, "min", action),
             Health(f"{name}_m", (left + right) / 2, high, "max", action),
