@@ -32,6 +32,7 @@ from core.threads import one_blas_thread
 from core.versions import code_version, library_versions
 
 _RECORDS = ".items"
+_MANIFEST_KEYS = {"fingerprint", "outputs", "metrics", "health", "failed", "timing"}
 
 Process = Callable[[str, Path], Mapping[str, Any]]
 Finish = Callable[[Path, Mapping[str, Mapping[str, Any]]], "Summary"]
@@ -99,6 +100,17 @@ class Manifest:
         return metrics
 
     @property
+    def health(self) -> tuple[dict[str, Any], ...]:
+        """The health figures: the fields of `Health` and `ok`."""
+        return tuple(self.data["health"])
+
+    @property
+    def failed(self) -> Mapping[str, Mapping[str, str]]:
+        """Items that failed, each with item, problem and action."""
+        failed: Mapping[str, Mapping[str, str]] = self.data["failed"]
+        return failed
+
+    @property
     def seconds(self) -> float:
         """Wall time of the run that completed the result."""
         return float(self.data["timing"]["seconds"])
@@ -112,7 +124,7 @@ class Manifest:
         """
         path = out / "manifest.json"
         data = read_json(path)
-        if not isinstance(data, dict) or "fingerprint" not in data:
+        if not isinstance(data, dict) or not data.keys() >= _MANIFEST_KEYS:
             raise InputError(
                 str(path), "not a manifest of this project", f"run the stage that makes {out.name} with --redo"
             )
@@ -231,7 +243,11 @@ def _lock(out: Path) -> Iterator[None]:
 
 def _reusable(out: Path, identity: Mapping[str, Any], fingerprint: str, redo: bool) -> Manifest | None:
     """The finished result if it may stand; refuses one that was made otherwise unless `redo`."""
-    if not out.exists() or redo:
+    if not out.exists():
+        return None
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "manifest.json").is_file()):
+        raise StageError(str(out), "it is there and no result of a stage", "name another place, or remove it yourself")
+    if redo or not any(out.iterdir()):
         return None
     manifest = Manifest.read(out)
     if manifest.fingerprint != fingerprint:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from capture.session import Session
-from core.files import read_json
+from core.stage import Manifest
 from motifs.pipeline import Step, steps_of
 
 State = Literal["done", "refused", "interrupted", "waiting"]
@@ -28,17 +29,18 @@ class StepStatus:
     step: Step
     state: State
     health: tuple[dict[str, Any], ...] = ()
-    failed: dict[str, dict[str, str]] | None = None
+    failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seconds: float = float("nan")
 
 
 def step_status(session: Session, step: Step) -> StepStatus:
     """State of one stage of a session."""
     folder = session.stage(step.folder)
-    for place, state in ((folder, "done"), (folder.with_name(f"{folder.name}.refused"), "refused")):
+    places: tuple[tuple[Path, State], ...] = ((folder, "done"), (folder.with_name(f"{folder.name}.refused"), "refused"))
+    for place, state in places:
         if (place / "manifest.json").is_file():
-            data = read_json(place / "manifest.json")
-            return StepStatus(step, state, tuple(data["health"]), data["failed"], float(data["timing"]["seconds"]))  # type: ignore[arg-type]
+            manifest = Manifest.read(place)
+            return StepStatus(step, state, manifest.health, manifest.failed, manifest.seconds)
     begun = folder.with_name(f".{folder.name}.partial").is_dir()
     return StepStatus(step, "interrupted" if begun else "waiting")
 
@@ -77,7 +79,7 @@ def describe(status: StepStatus) -> list[str]:
         items = {h["item"] for h in figures}
         subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
         lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
-    return lines + [f"{item} failed: {why['problem']}" for item, why in (status.failed or {}).items()]
+    return lines + [f"{item} failed: {why['problem']}" for item, why in status.failed.items()]
 
 
 def _room_left(figure: dict[str, Any]) -> float:

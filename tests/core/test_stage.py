@@ -84,6 +84,43 @@ def test_other_settings_are_refused_until_redo(tmp_path: Path) -> None:
     assert run(tmp_path, Config(2), redo=True).data["config"] == {"factor": 2}
 
 
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path, redo: bool) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "photo.jpg").touch()
+    with pytest.raises(StageError, match="no result of a stage"):
+        run(tmp_path, redo=redo)
+    assert (tmp_path / "out" / "photo.jpg").exists()
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run(tmp_path).data["counts"]["ok"] == 3
+
+
+def test_paths_in_settings_do_not_tie_a_result_to_a_place(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Settings:
+        """A setting that is a file."""
+
+        file: Path
+
+    first = run(tmp_path, Settings(tmp_path / "a" / "rig.toml"))  # type: ignore[arg-type]
+    assert first.data["config"] == {"file": "rig.toml"}
+    assert run(tmp_path, Settings(tmp_path / "b" / "rig.toml")).data == first.data  # type: ignore[arg-type]
+
+
+def test_a_failed_item_is_tried_again(tmp_path: Path) -> None:
+    def fails(item: str, folder: Path) -> Mapping[str, Any]:
+        if item == "b":
+            raise InputError("b", "no driver", "install it")
+        return write_item(item, folder)
+
+    with pytest.raises(StageError, match="no driver"):
+        run(tmp_path, process=fails)
+    assert run(tmp_path).data["counts"] == {"ok": 3, "failed": 0}
+
+
 def test_a_lost_output_is_noticed(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "out" / "b.txt").unlink()
