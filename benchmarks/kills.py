@@ -29,7 +29,7 @@ from motifs.pipeline import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 _INPUTS = ("session.json", "targets.json", "videos", "images", "keypoints", "lens_images")
-_SMALL = ("--motion-s", "4", "--num-cameras", "3")
+_SMALL = ("--num-room-cameras", "3", "--duration-s", "12", "--num-photos", "12")
 _POLL_S = 0.002
 _MISSES = 20  # consecutive runs that may end before their kill
 
