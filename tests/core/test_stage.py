@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,3 +228,35 @@ def test_a_missing_input_and_a_damaged_manifest_are_named(tmp_path: Path) -> Non
     (tmp_path / "out" / "manifest.json").write_text("[]")
     with pytest.raises(InputError, match="not a manifest"):
         run(tmp_path)
+
+
+def writes_on(log: Path, item: str, folder: Path) -> Mapping[str, Any]:
+    """Shows for ten seconds that it is alive."""
+    for _ in range(200):
+        with (log / item).open("a") as stream:
+            stream.write(".")
+        time.sleep(0.05)
+    return {}
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    script = (
+        "import sys; from pathlib import Path; from functools import partial; sys.path.insert(0, sys.argv[2])\n"
+        "from test_stage import run, writes_on\n"
+        "path = Path(sys.argv[1])\n"
+        "if __name__ == '__main__': run(path, process=partial(writes_on, path / 'log'), workers=2)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    call = [sys.executable, str(tmp_path / "script.py"), str(tmp_path), str(Path(__file__).parent)]
+    with subprocess.Popen(call) as process:
+        deadline = time.monotonic() + 60
+        while len(list(log.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    time.sleep(0.5)
+    written = [path.stat().st_size for path in sorted(log.iterdir())]
+    assert len(written) == 2
+    time.sleep(0.5)
+    assert [path.stat().st_size for path in sorted(log.iterdir())] == written
