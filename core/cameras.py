@@ -186,9 +186,16 @@ class Camera:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Camera:
-        """Reads what `to_json` wrote."""
-        pose = data["cam_from_world"]
-        return Camera(data["id"], Lens.from_json(data["lens"]), SE3(np.array(pose["R"]), np.array(pose["t_m"])))
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: if the pose turns into a mirror, changes sizes or is not finite.
+        """
+        R, t = (np.array(data["cam_from_world"][name], float) for name in ("R", "t_m"))
+        rigid = R.shape == (3, 3) and t.shape == (3,) and bool(np.isfinite(t).all())
+        if not (rigid and np.allclose(R @ R.T, np.eye(3), atol=1e-6) and np.linalg.det(R) > 0):
+            raise ValueError(f"cam_from_world of {data['id']} is no rigid transform")
+        return Camera(data["id"], Lens.from_json(data["lens"]), SE3(R, t))
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,8 @@ def radial_limit(model: str, k: Coefficients) -> float:
         slope = np.polysub(
             np.polymul(grow, denominator), 2 * np.polymul(np.polymul(s, numerator), np.polyder(denominator))
         )
+        # past a pole the radius comes back from the other side of the picture
+        slope = np.polymul(slope, denominator)
         ceiling = np.inf
     roots = np.roots(np.trim_zeros(slope, "f"))
     real = roots[(np.abs(roots.imag) < 1e-9) & (roots.real > 1e-9)].real
@@ -107,9 +109,9 @@ def _distort_fisheye(
     k = np.array(coefficients)
     t2 = theta**2
     bend = 1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3])))
-    on_axis = rho < 1e-9 * np.abs(z)
+    on_axis = rho < 1e-9 * z  # before the lens only: on the axis behind it there is no direction to bend to
     safe_rho = np.where(on_axis, 1.0, rho)
-    scale = np.where(on_axis, 1 / np.where(z == 0, np.nan, z), theta * bend / safe_rho)
+    scale = np.where(on_axis, 1 / np.where(on_axis, z, 1.0), theta * bend / safe_rho)
     xy = points[..., :2]
     distorted = xy * scale[..., None]
     if not jacobians:

@@ -87,6 +87,19 @@ def test_points_past_the_turning_point_of_the_polynomial_are_missing() -> None:
     assert np.isnan(lens.project(np.array([1.1, 0.0, 1.0]))).all()
 
 
+def test_points_past_a_pole_of_the_rational_lens_are_missing() -> None:
+    # with k4 = -0.8 alone the denominator vanishes at r = 1 / sqrt(0.8): beyond it the picture is turned round
+    lens = Lens("rational", (640, 480), (500.0, 500.0), (320.0, 240.0), (0.0, 0.0, 0.0, 0.0, 0.0, -0.8, 0.0, 0.0))
+    assert np.isfinite(lens.project(np.array([1.1, 0.0, 1.0]))).all()
+    assert np.isnan(lens.project(np.array([[1.15, 0.0, 1.0], [2.0, 0.0, 1.0]]))).all()
+
+
+def test_a_point_straight_behind_a_fisheye_is_missing() -> None:
+    px = LENSES["fisheye"].project(np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    assert np.isnan(px[:2]).all()
+    np.testing.assert_allclose(px[2], LENSES["fisheye"].centre_px)
+
+
 def test_a_fisheye_sees_behind_its_own_plane() -> None:
     lens = LENSES["fisheye"]
     px = lens.project(np.array([1.0, 0.0, -0.1]))
@@ -144,3 +157,20 @@ def test_rig_names_what_it_does_not_hold(rng: np.random.Generator) -> None:
         Rig((rig["cam0"], rig["cam0"]))
     with pytest.raises(InputError, match="not a rig of this project"):
         Rig.from_json({"cameras": [{"id": "x"}]})
+
+
+@pytest.mark.parametrize(
+    ("R", "t"),
+    [
+        (np.diag([1.0, 1.0, -1.0]), np.zeros(3)),
+        (2.0 * np.eye(3), np.zeros(3)),
+        (np.eye(2), np.zeros(3)),
+        (np.eye(3), np.array([0.0, np.nan, 0.0])),
+    ],
+    ids=["mirrored", "scaled", "flat", "nowhere"],
+)
+def test_a_pose_that_no_camera_can_have_is_refused(R: np.ndarray, t: np.ndarray, rng: np.random.Generator) -> None:
+    data = some_rig(rng).to_json()
+    data["cameras"][1]["cam_from_world"] = {"R": R.tolist(), "t_m": t.tolist()}
+    with pytest.raises(InputError, match=r"cam_from_world of cam1 is no rigid transform"):
+        Rig.from_json(data)
