@@ -84,16 +84,14 @@ def probe(path: Path, *, decode: bool = False) -> VideoInfo:
     with _open(path) as container:
         stream = _video_stream(container, path)
         declared = int(stream.frames)
-        packets = [
-            (packet.pts, packet.is_keyframe)
-            for packet in container.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
+        stored = [packet for packet in container.demux(stream) if packet.size]
+        # a cut without re-encoding keeps the frames before it in the file and marks them as not to be shown
+        packets = [(packet.pts, packet.is_keyframe) for packet in stored if not packet.is_discard]
         if not packets:
             raise InputError(str(path), "it holds no frames", "record or export it again")
-        if len(packets) < declared:
+        if len(stored) < declared:
             raise InputError(
-                str(path), f"it ends after {len(packets)} of {declared} frames", "copy it again; the file is truncated"
+                str(path), f"it ends after {len(stored)} of {declared} frames", "copy it again; the file is truncated"
             )
         time_base = Fraction(stream.time_base or 1)
         rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
@@ -104,7 +102,7 @@ def probe(path: Path, *, decode: bool = False) -> VideoInfo:
         raise InputError(str(path), "two frames have the same time", "export it again with a constant frame rate")
     if rate <= 0:
         raise InputError(str(path), "it states no frame rate", "export it again with a constant frame rate")
-    keyframes = () if times is None else tuple(i for i, (_, key) in enumerate(times) if key)
+    keyframes = () if times is None else (0, *(i for i, (_, key) in enumerate(times) if key and i))
     size_px = _check_decoding(path, len(packets), decode)
     return VideoInfo(path, size_px, rate, pts, time_base, keyframes, len(packets), has_audio, codec)
 

@@ -155,6 +155,22 @@ def test_a_file_cut_short_is_refused(video: Path, tmp_path: Path) -> None:
         probe(cut)
 
 
+def test_a_video_cut_without_encoding_again_begins_where_it_is_shown(video: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    with av.open(str(video)) as src, av.open(str(path), "w") as dst:
+        stream = src.streams.video[0]
+        copy = dst.add_stream_from_template(stream)
+        hidden = round(10 / (Fraction(30000, 1001) * stream.time_base))
+        for packet in src.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
+                dst.mux(packet)
+    info = probe(path, decode=True)
+    assert info.num_frames == NUM_FRAMES - 10
+    assert info.pts_s[0] == pytest.approx(0.0, abs=1e-3)
+    assert [(i, number_of(image)) for i, image in read_frames(path, [0, 7, 49])] == [(0, 10), (7, 17), (49, 59)]
+
+
 def test_damaged_pictures_are_found_by_decoding(video: Path, tmp_path: Path) -> None:
     data = bytearray(remux(video, tmp_path / "d.mp4", movflags="faststart").read_bytes())
     data[-600:-300] = bytes(300)
