@@ -188,6 +188,10 @@ def _measured(
     reference = ""
     if config.method in ("auto", "sound"):
         lines, reference = _sound_lines(session, facts, by_code)
+    set_by = by_code.keys() | given.keys()
+    if reference and set_by and not set_by & {reference, *lines}:
+        problem = f"its sound is heard by no view that has time codes or a given clock ({', '.join(sorted(set_by))})"
+        raise GateError(reference, problem, _NEXT)
     anchored = by_code.keys() | lines.keys() | given.keys() | {reference}
     for view_id in facts:
         if view_id not in anchored:
@@ -236,7 +240,7 @@ def solve_clocks(
 
     Unknowns: offset and rate error of each view. Time codes say `offset + rate * l = s`; a sound heard by two says that
     their session times differ by the unknown difference of its ways, and that their rates keep the slope of the line.
-    Without any code the reference's own clock is the session clock.
+    Without any code or given clock the reference's own clock is the session clock.
     """
     column = {view_id: 2 * i for i, view_id in enumerate(views)}
     rows: list[tuple[dict[int, float], float, float]] = []  # coefficients, right side, standard deviation
@@ -251,7 +255,7 @@ def solve_clocks(
             rows.append(({o: 1.0, o + 1: code.local_s}, code.session_s - code.local_s, code.session_sigma_s))
             if code.rate_sigma < config.rate_prior_ppm * 1e-6:
                 rows.append(({o + 1: 1.0}, code.rate - 1.0, code.rate_sigma))
-    if reference and reference not in by_code and reference not in given:
+    if reference and not {reference, *lines} & (by_code.keys() | given.keys()):
         rows.append(({column[reference]: 1.0}, 0.0, 1e-9))
     way_sigma_s = config.path_difference_m / SPEED_M_S
     for view_id, line in lines.items():

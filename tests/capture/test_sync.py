@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from capture.session import Session, View
-from capture.sound import Sound, gcc_phat, sound_line
+from capture.sound import Sound, SoundLine, gcc_phat, sound_line
 from capture.sync import SyncConfig, load_clocks, load_times, parse_given, run, solve_clocks
 from capture.time_code import TimeCodes, clock_from_codes, display_period_s
 from capture.video_writer import VideoWriter
@@ -112,6 +113,15 @@ def test_codes_set_the_offset_and_sound_the_rate(rng: np.random.Generator) -> No
         assert abs(float((clock.to_session(at) - truth[view].to_session(at))[0])) < 4 * clock.offset_sigma_s < 0.02
 
 
+def test_a_given_clock_carries_over_by_sound_to_the_reference() -> None:
+    line = SoundLine(reference_s=2.0, at_s=3.0, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9)
+    given = {"b": Clock(5.0, 1.0)}
+    clocks = solve_clocks(["a", "b"], {}, {"b": line}, "a", given, SyncConfig())
+    assert clocks["b"].offset_s == pytest.approx(5.0, abs=1e-5)
+    # heard at 3 s of b's clock, 8 s of the session's, which is 2 s of a's
+    assert clocks["a"].offset_s == pytest.approx(6.0, abs=1e-5)
+
+
 def time_code_image(ms: int) -> np.ndarray:
     code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={ms}")
     rows, columns = (np.flatnonzero(np.any(code == 0, axis=axis)) for axis in (1, 0))
@@ -157,6 +167,22 @@ def test_a_view_without_any_clock_is_named(tmp_path: Path) -> None:
         run(folder, SyncConfig(method="sound"))
     run(folder, SyncConfig(method="none"))
     assert load_clocks(folder) == {"cam1": Clock(), "cam2": Clock()}
+
+
+def test_sound_that_reaches_no_view_with_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.1})
+    for name in ("mic1", "mic2"):
+        with VideoWriter(folder / "videos" / f"{name}.mp4", (320, 320), parse_rate(30)) as writer:
+            for _ in range(15):
+                writer.write(np.full((320, 320), 128, np.uint8))
+    session = Session.load(folder)
+    mute = tuple(View(n, "room", (320, 320), video=f"videos/{n}.mp4", num_frames=15) for n in ("mic1", "mic2"))
+    dataclasses.replace(session, views=(*session.views, *mute)).save()
+    line = SoundLine(reference_s=0.2, at_s=0.2, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9)
+    monkeypatch.setattr("capture.sync._sound_lines", lambda *_: ({"mic2": line}, "mic1"))
+    with pytest.raises(GateError, match=r"mic1: its sound is heard by no view that has time codes.*cam1"):
+        run(folder)
+    assert not (folder / "01_sync").exists()
 
 
 def test_clocks_by_hand(tmp_path: Path) -> None:
