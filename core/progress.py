@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 
 class Advance(Protocol):
@@ -17,20 +14,22 @@ class Advance(Protocol):
     def __call__(self, amount: int = 1) -> None: ...
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
-
-
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Advance]:
     """Shows a bar on standard error while the block runs; yields the function that advances it."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield lambda amount=1: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    # only where there is a terminal: training runs on machines that have torch, numpy and h5py alone
+    from rich import progress as rich
+
+    class Rate(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> str:
+            speed = task.finished_speed or task.speed
+            return "" if speed is None else f"{speed:.1f}/s"
+
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), Rate())
+    console = rich.Console(stderr=True)
+    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount=1: bar.advance(task, amount)
