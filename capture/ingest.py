@@ -17,7 +17,7 @@ from typing import Literal, cast
 
 from capture.detectors import guess_format, read_keypoints
 from capture.layouts import FoundView, LayoutName, find_views
-from capture.session import FOOT_ROLES, Role, Session, View
+from capture.session import FOOT_ROLES, KeypointsFormat, Role, Session, View
 from capture.stills import list_stills, stills_size_px
 from capture.targets import load_targets
 from capture.video import VideoInfo, probe
@@ -26,8 +26,6 @@ from core.clock import parse_rate
 from core.errors import InputError
 from core.files import atomic_folder
 from core.skeletons import skeleton_named
-
-KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class IngestConfig:
         frame_rate: frames a second of views that have 2D joints but no video.
         size_px: pixel frame of views that have neither video nor lens pictures, `VIEW=WIDTH,HEIGHT`.
         picture_from_px: videos rescaled or padded after calibration, `VIEW=SCALE,DX,DY`:
-            picture = scale * px + (dx, dy), where px is the pixel frame of lens and joints.
+            picture = scale * px + (dx, dy), where px is the pixel frame of lens and joints. Pixel centres are integers:
+            a plain resize by s has dx = dy = (s - 1) / 2.
         row_time_s: rolling shutter, `VIEW=SECONDS` from one row to the next.
         spans_s: named stretches on the session clock, `calibration=FIRST,LAST` and `motion=FIRST,LAST`.
         targets: description of boards and markers; the recording's `targets.json` if there is one.
@@ -175,7 +174,7 @@ def _frame_size(
     """The pixel frame of lens and joints: that of the lens pictures, else of the video or stills, else as given.
 
     Raises:
-        InputError: if the lens pictures and the video differ and nothing says how they map.
+        InputError: if the lens pictures, the video and the size given differ and nothing says how they map.
     """
     lens_px = _pictures_size(files.lens_images) if files.lens_images else None
     own_px = info.size_px if info else stills_size_px(files.images) if files.images else None
@@ -185,9 +184,15 @@ def _frame_size(
             f"its lens pictures are {lens_px[0]}x{lens_px[1]} px, its own {own_px[0]}x{own_px[1]}",
             f"say how they map: --picture-from-px {files.id}=SCALE,DX,DY (1,0,0 if they share their pixels)",
         )
+    size_px = lens_px or own_px
+    if given and size_px and given != size_px and not mapped:
+        raise InputError(
+            files.id,
+            f"--size-px says {given[0]:g}x{given[1]:g} px, its pictures are {size_px[0]}x{size_px[1]}",
+            f"leave --size-px out, or say how they map: --picture-from-px {files.id}=SCALE,DX,DY",
+        )
     if given:
         return int(given[0]), int(given[1])
-    size_px = lens_px or own_px
     if size_px is None:
         raise InputError(files.id, "nothing tells its picture size", f"give --size-px {files.id}=WIDTH,HEIGHT")
     return size_px
