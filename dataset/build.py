@@ -80,15 +80,17 @@ def build(
     inputs = {f"{item}/{path.name}": path for item, source in found.items() for path in source.inputs}
     if config.body_model != "stand-in":
         inputs["body_model"] = Path(config.body_model)
+    # of the model file its name alone: its content is hashed, and its folder is no business of the dataset's
+    portable = dataclasses.replace(config, body_model=Path(config.body_model).name)
     return run_stage(
         "build",
         _VERSION,
         inputs=inputs,
-        config=config,
+        config=portable,
         out=out,
         items=list(found),
         process=partial(_import_source, found, config),
-        finish=partial(_assemble, config),
+        finish=partial(_assemble, portable),
         max_failed_fraction=config.max_failed_fraction,
         workers=workers,
         redo=redo,

@@ -117,6 +117,17 @@ def test_one_bad_file_among_many_is_named_and_may_be_allowed(tmp_path: Path, wal
     assert list(manifest.data["failed"]) == ["bad"] and manifest.metrics["clips"] == 1
 
 
+def test_a_dataset_says_nothing_of_the_machine_it_was_built_on(tmp_path: Path, walker, body: BodyModel) -> None:
+    from dataset.build import BuildConfig
+
+    model = tmp_path / "licensed" / "BODY.npz"
+    body.save_npz(model)
+    build([amass_file(tmp_path / "walk.npz", walker(120, 30.0))], tmp_path / "amd", BuildConfig(body_model=str(model)))
+    for path in (tmp_path / "amd").rglob("*.json"):
+        assert str(tmp_path) not in path.read_text(), path.name
+    assert AmdDataset(tmp_path / "amd").info.settings["body_model"] == "BODY.npz"
+
+
 def test_contacts_are_low_and_slow(walker) -> None:
     joints = np.repeat(walker(1, 30.0)["joints_m"], 90, axis=0)
     joints[:, [8, 11], 2] += np.where(np.arange(90) < 45, 0.0, 0.3)[:, None]  # the right foot is lifted
