@@ -105,8 +105,11 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
-    if config.feet and session.stage("05_egomotion").is_dir():
+    if config.feet and any(view.is_foot for view in session.views):
         inputs["egomotion"] = session.stage("05_egomotion")
+        if not inputs["egomotion"].is_dir():
+            action = "run `motifs calibrate feet` first, or fit without them: `--no-feet`"
+            raise InputError(session.id, "its foot cameras are not followed yet", action)
     return inputs
 
 
@@ -178,7 +181,7 @@ def _sequence(
     state = found.state
     posed = state.posed(body)
     sigma = np.sqrt(np.maximum(np.linalg.eigvalsh(found.joint_covariance)[..., -1], 0.0))
-    reasons = frame_reasons(error_px, sigma, soles, bridged, config.quality)
+    reasons = frame_reasons(error_px, sigma, soles, bridged, config.quality, floor=config.estimate.floor)
     step_s = float(np.diff(t_s).mean()) if len(t_s) > 1 else 1.0
     return SmplSequence(
         t_s=t_s,

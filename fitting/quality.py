@@ -46,6 +46,8 @@ def frame_reasons(
     soles_m: Float[np.ndarray, "frames points 3"],
     bridged: Bool[np.ndarray, "frames"],
     config: QualityConfig,
+    *,
+    floor: bool = True,
 ) -> Int[np.ndarray, "frames"]:
     """`Reason` of every frame.
 
@@ -55,6 +57,7 @@ def frame_reasons(
         soles_m: points of the soles.
         bridged: frames that a foot camera measured.
         config: thresholds.
+        floor: whether the world has a floor at z = 0.
     """
     by_frame = error_px.transpose(1, 0, 2).reshape(error_px.shape[1], -1)
     seen = np.isfinite(by_frame).sum(axis=1)
@@ -63,7 +66,8 @@ def frame_reasons(
     reasons = np.where(few & ~bridged, int(Reason.NO_KEYPOINTS), 0)
     reasons |= np.where(np.median(joint_sigma_m, axis=1) > config.max_joint_sigma_m, int(Reason.UNCERTAIN), 0)
     reasons |= np.where(~few & (typical > config.max_frame_px), int(Reason.MISFIT), 0)
-    reasons |= np.where(soles_m[..., 2].min(axis=1) < -2 * config.max_penetration_m, int(Reason.BELOW_FLOOR), 0)
+    if floor:
+        reasons |= np.where(soles_m[..., 2].min(axis=1) < -2 * config.max_penetration_m, int(Reason.BELOW_FLOOR), 0)
     return reasons.astype(np.int64)
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capture.session import Session, View
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.skeletons import HALPE_26, SMPL_24
 from core.transforms import SE3, geodesic, so3_exp
 from fitting.estimate import Estimate, EstimateConfig, Measurements, _with_soles, estimate_body
+from fitting.fit import FitConfig
+from fitting.fit import _inputs as stage_inputs_of_fit
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState, Objective, Weights
@@ -196,6 +199,7 @@ def test_reasons_name_what_is_wrong() -> None:
     assert reasons.tolist() == [int(reason) for reason in expected]
     bridged[1] = True
     assert frame_reasons(error_px, sigma, soles, bridged, config)[1] == Reason.OK
+    assert frame_reasons(error_px, sigma, soles, bridged, config, floor=False)[4] == Reason.OK
 
 
 def test_a_body_out_of_scale_is_refused(truth: PosedBody) -> None:
@@ -209,6 +213,19 @@ def test_a_body_out_of_scale_is_refused(truth: PosedBody) -> None:
     giant = [h for h in health_of({**facts, "height_m": 2.6}, QualityConfig(), True) if not h.ok]
     assert [h.name for h in giant] == ["height_m"]
     assert "square" in giant[0].action
+
+
+def test_foot_cameras_are_never_left_out_in_silence(tmp_path: Path) -> None:
+    views = (View("cam", "room", (8, 8)), View("left_foot", "left_foot", (8, 8)))
+    session = Session(tmp_path, "s", "anna", views)
+    (tmp_path / "01_sync").mkdir()
+    (tmp_path / "04_rig").mkdir()
+    (tmp_path / "04_rig" / "rig.json").touch()
+    with pytest.raises(InputError, match=r"not followed yet.*calibrate feet.*--no-feet"):
+        stage_inputs_of_fit(session, FitConfig())
+    assert "egomotion" not in stage_inputs_of_fit(session, FitConfig(feet=False))
+    (tmp_path / "05_egomotion").mkdir()
+    assert "egomotion" in stage_inputs_of_fit(session, FitConfig())
 
 
 def test_sequence_survives_the_disk(tmp_path: Path) -> None:
