@@ -114,7 +114,7 @@ def test_points_survive_the_disk(rng: np.random.Generator, tmp_path: Path) -> No
     np.testing.assert_array_equal(again.xyz_m, points.xyz_m)
     assert again.skeleton is COCO_17
     (tmp_path / "points3d.npz").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="not an .npz file"):
+    with pytest.raises(InputError, match=r"not an \.npz file"):
         load_points3d(tmp_path / "points3d.npz")
 
 
