@@ -149,7 +149,8 @@ def read_qualisys(path: Path) -> Rig:
         InputError: if it is not such XML, or declares a document type, which could make a small file huge.
     """
     raw = path.read_bytes()
-    if len(raw) > _XML_LIMIT_BYTES or b"<!DOCTYPE" in raw.upper() or b"<!ENTITY" in raw.upper():
+    # a zero byte: text of two bytes a letter, in which neither word would be found
+    if len(raw) > _XML_LIMIT_BYTES or any(word in raw.upper() for word in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):
         raise InputError(str(path), "it is too large or declares a document type", "export it from QTM again")
     try:
         root = ElementTree.fromstring(raw)
@@ -197,6 +198,7 @@ def read_opencv_yaml(path: Path) -> Rig:
     cameras = []
     for name in names:
         fields = {key: store.getNode(f"{name}_{key}").mat() for key in ("K", "dist", "R", "t", "size")}
+        fields["dist"] = np.zeros(0) if fields["dist"] is None else fields["dist"]  # a pinhole has none
         if any(value is None for value in fields.values()):
             raise InputError(str(path), f"camera {name} lacks a matrix", "write K, dist, R, t and size of every camera")
         model = store.getNode(f"{name}_model").string()

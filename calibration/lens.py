@@ -5,7 +5,7 @@ Writes `lenses.json` (lenses and their quality) and one coverage picture a view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from capture.session import Session, View
 from capture.stills import list_stills, read_still
 from capture.targets import Target, load_targets
 from core.arrays import UInt8
-from core.cameras import Lens
+from core.cameras import Camera, Lens
 from core.errors import GateError, InputError
 from core.files import read_json, write_json
 from core.stage import Health, Manifest, Summary, run_stage
@@ -239,9 +239,9 @@ def _imported(session: Session, config: LensConfig) -> dict[str, Lens]:
     if config.lenses_from is None:
         return {}
     rig = read_calibration(config.lenses_from)
-    views = [view.id for view in session.views if view.id in rig.ids]
+    views = tuple(view for view in session.views if view.id in rig.ids)
     if views:
-        return {view_id: rig[view_id].lens for view_id in views}
+        return imported_lenses(views, list(rig.subset([view.id for view in views])), config.lenses_from)
     room = session.of_role("room")
     if len(room) != len(rig):
         raise InputError(
@@ -249,4 +249,18 @@ def _imported(session: Session, config: LensConfig) -> dict[str, Lens]:
             f"its cameras {', '.join(rig.ids)} match no view of the session",
             "name the cameras in the file as the views",
         )
-    return {view.id: camera.lens for view, camera in zip(room, rig, strict=True)}
+    return imported_lenses(room, list(rig), config.lenses_from)
+
+
+def imported_lenses(views: Sequence[View], cameras: Sequence[Camera], path: Path) -> dict[str, Lens]:
+    """Lenses of a file by view.
+
+    Raises:
+        InputError: if one is for pictures of another size, whose pixels it would misread.
+    """
+    for view, camera in zip(views, cameras, strict=True):
+        if camera.lens.size_px != view.size_px:
+            found, own = ("x".join(map(str, size)) for size in (camera.lens.size_px, view.size_px))
+            action = f"ingest with the file's --size-px {view.id}=WIDTH,HEIGHT and --picture-from-px, or scale the file"
+            raise InputError(view.id, f"camera {camera.id} of {path} is for {found} px, its frames are {own}", action)
+    return {view.id: camera.lens for view, camera in zip(views, cameras, strict=True)}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calibration.formats import Up, read_calibration, turned_up
-from calibration.lens import load_lenses
+from calibration.lens import imported_lenses, load_lenses
 from calibration.pictures import draw_rig
 from calibration.rig_keypoints import KeypointRefinement, refine_on_keypoints
 from calibration.rig_targets import Sighting, TargetRig, solve_target_rig
@@ -266,9 +266,10 @@ def imported_rig(session: Session, config: RigConfig) -> Rig:
             f"its cameras {', '.join(reference.ids)} are not the session's {', '.join(names)}",
             "name the cameras in the file as the views",
         )
-    lenses: Mapping[str, Lens] = {name: camera.lens for name, camera in zip(names, cameras, strict=True)}
     if config.lenses == "calibrated":
         lenses = load_lenses(session.folder)
+    else:
+        lenses = imported_lenses(session.of_role("room"), cameras, config.reference)
     renamed = zip(names, cameras, strict=True)
     return Rig(tuple(dataclasses.replace(c, id=name, lens=_lens_of(lenses, name)) for name, c in renamed))
 
@@ -343,6 +344,8 @@ def rig_health(config: RigConfig, fact: Mapping[str, Any]) -> list[Health]:
     if len(fact["height_m"]) > 1:
         health.append(Health("baseline_m", fact["baseline_m"], config.min_baseline_m, "min", sizes))
         health.append(Health("baseline_m", fact["baseline_m"], config.max_baseline_m, "max", sizes))
+    if config.method == "import":  # it states no uncertainty: what is assumed of it says nothing
+        return health
     weak = "show the carried rig to it from near by, or hang a board that it sees"
     millimetres = 1000 * config.max_sigma_m
     health.append(_worst("position_sigma_mm", fact["position_sigma_mm"], millimetres, "max", weak))

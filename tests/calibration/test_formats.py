@@ -15,6 +15,8 @@ from core.transforms import SE3
 
 RATIONAL = Lens("rational", (640, 480), (500.0, 501.0), (320.5, 239.0), (0.1, 0.2, 0.001, 0.002, 0.3, 0.1, 0.05, 0.01))
 
+PINHOLE = Lens("pinhole", (640, 480), (500.0, 501.0), (320.5, 239.0))
+
 
 def mixed_rig(*lenses: Lens) -> Rig:
     poses = rig_poses(room_cameras(len(lenses)))
@@ -24,9 +26,9 @@ def mixed_rig(*lenses: Lens) -> Rig:
 @pytest.mark.parametrize(
     ("name", "write", "lenses"),
     [
-        ("rig.json", write_rig, (RADTAN, FISHEYE, RATIONAL)),
+        ("rig.json", write_rig, (RADTAN, FISHEYE, RATIONAL, PINHOLE)),
         ("rig.toml", write_toml, (RADTAN, FISHEYE)),
-        ("rig.yml", write_opencv_yaml, (RADTAN, FISHEYE, RATIONAL)),
+        ("rig.yml", write_opencv_yaml, (RADTAN, FISHEYE, RATIONAL, PINHOLE)),
     ],
 )
 def test_round_trip(name: str, write: Callable[[Path, Rig], None], lenses: tuple[Lens, ...], tmp_path: Path) -> None:
@@ -76,6 +78,13 @@ def test_colmap_moves_principal_points_by_half_a_pixel(tmp_path: Path) -> None:
     turn = 2 * np.arccos(w) * np.array([x, y, z]) / np.linalg.norm([x, y, z])
     pose = SE3.from_rotvec(turn, np.array(t))
     np.testing.assert_allclose(pose.matrix, rig.cameras[0].cam_from_world.matrix, atol=1e-9)
+
+
+def test_a_document_type_cannot_hide_in_an_encoding(tmp_path: Path) -> None:
+    text = '<!DOCTYPE a [<!ENTITY b "b">]><calibration>&b;</calibration>'
+    (tmp_path / "a.xml").write_bytes(text.encode("utf-16"))
+    with pytest.raises(InputError, match="document type"):
+        read_calibration(tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize(

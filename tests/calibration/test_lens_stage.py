@@ -9,10 +9,10 @@ import pytest
 from synthetic_scenes import charuco
 
 from calibration import lens
-from calibration.formats import read_calibration
+from calibration.formats import read_calibration, write_rig
 from capture.session import Session, View
 from capture.targets import Target, save_targets, target_image
-from core.cameras import Lens
+from core.cameras import Camera, Lens, Rig
 from core.errors import GateError, InputError, StageError
 from core.transforms import SE3
 
@@ -79,6 +79,14 @@ def test_lenses_are_imported_by_order_where_no_name_fits(tmp_path: Path, shared:
     Session(tmp_path, "s", "anna", views).save()
     lens.run(tmp_path, lens.LensConfig(lenses_from=path))
     assert lens.load_lenses(tmp_path)["b"] == read_calibration(path)["cam02"].lens
+
+
+def test_a_lens_for_pictures_of_another_size_is_refused(tmp_path: Path) -> None:
+    camera = Camera("cam", TRUTH, SE3.identity())
+    write_rig(tmp_path / "lenses.json", Rig((camera,)))
+    Session(tmp_path, "s", "anna", (View("cam", "room", (1280, 960)),)).save()
+    with pytest.raises(InputError, match=r"cam: camera cam of .* is for 640x480 px, its frames are 1280x960"):
+        lens.run(tmp_path, lens.LensConfig(lenses_from=tmp_path / "lenses.json"))
 
 
 @pytest.mark.slow
