@@ -62,8 +62,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "rng": checkpoint.rng,
         "lexicon": None if checkpoint.lexicon is None else checkpoint.lexicon.to_plain(),
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # a stream, as torch writes the name of a path into the file: the temporary one, which differs from run to run
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Checkpoint:

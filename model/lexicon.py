@@ -56,7 +56,9 @@ class Lexicon:
 
     def segmenting_model(self, config: A4MerConfig) -> A4Mer:
         """The network whose Atom tokens the codes belong to."""
-        model = A4Mer(config)
+        # the first weights are replaced: drawing them must not move the generator of a run that asks in between
+        with torch.random.fork_rng(devices=[]):
+            model = A4Mer(config)
         model.load_state_dict(self.segmenter, strict=False)
         return model.eval()
 

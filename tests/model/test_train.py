@@ -36,6 +36,7 @@ def assert_same_run(first: Path, second: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     a, b = (load_checkpoint(run / "checkpoint.pt") for run in (first, second))
     assert a.step == b.step and all(torch.equal(a.model[k], b.model[k]) for k in a.model)
+    assert torch.equal(a.rng, b.rng)
 
 
 # in stage 1, exactly at the mining, just after it, between two checkpoints of the second phase
