@@ -49,7 +49,8 @@ class RigConfig:
         reference: calibration file to import.
         world: whether the world target defines the world, or, without gravity and floor, the best connected camera.
         world_up: axis of the imported world that points up.
-        lenses: whether an imported rig keeps its own lenses or takes those of stage 03.
+        lenses: whether an imported rig keeps its own lenses or takes those of stage 03; `auto` takes the latter if the
+            rig is refined, which lets its poses follow the other principal points, and else keeps the file's.
         max_instants: poses of each carried target at most.
         refinement: settings of the refinement on keypoints.
         max_target_px: median reprojection error of a camera above which a rig from targets is refused.
@@ -64,7 +65,7 @@ class RigConfig:
     reference: Path | None = None
     world: Literal["target", "first_camera"] = "target"
     world_up: Up = "z"
-    lenses: Literal["calibrated", "imported"] = "calibrated"
+    lenses: Literal["auto", "calibrated", "imported"] = "auto"
     max_instants: int = 80
     refinement: KeypointRefinement = dataclasses.field(default_factory=KeypointRefinement)
     max_target_px: float = 1.5
@@ -87,7 +88,9 @@ def run(session_dir: Path, config: RigConfig | None = None, *, workers: int = 1,
     session = Session.load(session_dir)
     if not session.of_role("room"):
         raise InputError(session.id, "it has no room camera", "give at least two views the role room")
-    config = dataclasses.replace(config, method=_method(session, config))
+    method = _method(session, config)
+    lenses = ("imported" if method == "import" else "calibrated") if config.lenses == "auto" else config.lenses
+    config = dataclasses.replace(config, method=method, lenses=lenses)
     return run_stage(
         "calibrate rig",
         1,

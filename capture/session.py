@@ -41,6 +41,7 @@ class View:
         lens_model: model to calibrate.
         lens_images: folder of stills, or a video, of the lens board.
         row_time_s: rolling shutter: readout time of one row, seconds; row v is exposed at `t + v * row_time_s`.
+            Of foot cameras only; room cameras are taken as global shutters.
         keypoints: folder or file of another tool's 2D detections.
         keypoints_format: its layout.
         keypoints_skeleton: name of its skeleton.
@@ -183,6 +184,9 @@ def _view_from_json(data: Mapping[str, Any]) -> View:
         raise ValueError(f"size_px {size_px} of view {name!r}")
     if not (all(map(math.isfinite, (scale, dx, dy, row_time_s))) and scale > 0):
         raise ValueError(f"picture_from_px {(scale, dx, dy)} or row_time_s {row_time_s} of view {name!r}")
+    if row_time_s < 0 or (row_time_s > 0 and fields.get("role") == "room"):
+        # only egomotion and time codes honour it: a room camera's joints would silently be taken at row 0
+        raise ValueError(f"row_time_s {row_time_s} of view {name!r}: positive, and of foot cameras only")
     if (skeleton := fields.get("keypoints_skeleton")) is not None:
         skeleton_named(_require_text("keypoints_skeleton", skeleton))
     parse_rate(_require_text("frame_rate", fields.get("frame_rate", "30")))

@@ -175,6 +175,7 @@ def run_stage(
     fingerprint = hashlib.sha256(dump_json(identity).encode()).hexdigest()
     with _lock(out):
         if (existing := _reusable(out, identity, fingerprint, redo)) is not None:
+            shutil.rmtree(_refused(out), ignore_errors=True)  # of another try, which is given up by asking for this one
             return existing
         partial = _open_partial(out, fingerprint)
         records = _process_items(name, partial, items, process, workers)
@@ -196,9 +197,28 @@ def run_stage(
             "metrics": summary.metrics,
             "health": [{**to_jsonable(h), "ok": h.ok} for h in summary.health],
             "outputs": _list_outputs(partial),
+            "made_from": _neighbours(out, inputs),
             "timing": {"started": started.isoformat(), "seconds": round(time.perf_counter() - clock, 3)},
         }
         return _publish(out, partial, data, summary.health)
+
+
+def changed_inputs(out: Path) -> list[str]:
+    """Neighbouring stages (`04_rig`) that a finished result was made from and that have changed since."""
+    data = Manifest.read(out).data
+    made_from: Mapping[str, str] = data.get("made_from", {})
+    changed = {
+        Path(path).parts[0]
+        for key, path in made_from.items()
+        if not (out.parent / path).exists() or sha256_of_path(out.parent / path) != data["inputs"][key]
+    }
+    return sorted(changed)
+
+
+def _neighbours(out: Path, inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Inputs that other stages of the same session made, relative to the session."""
+    inside = {key: p.relative_to(out.parent) for key, p in sorted(inputs.items()) if p.is_relative_to(out.parent)}
+    return {key: path.as_posix() for key, path in inside.items() if path.parts[0][:2].isdigit()}
 
 
 def no_items(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
@@ -233,6 +253,8 @@ def _lock(out: Path) -> Iterator[None]:
     with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+                raise BlockingIOError  # its holder ended and removed the file between our opening and locking it
         except BlockingIOError as error:
             raise StageError(out.name, "another process is working on it", "wait for it to end, or stop it") from error
         try:
@@ -375,9 +397,14 @@ def _list_outputs(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256_of_file(p) for p in files if p.name != "manifest.json"}
 
 
+def _refused(out: Path) -> Path:
+    """Where a result is kept whose health figures do not hold."""
+    return out.with_name(f"{out.name}.refused")
+
+
 def _publish(out: Path, partial: Path, data: Mapping[str, Any], health: Sequence[Health]) -> Manifest:
     """Renames the working folder to its final name, or to `<out>.refused` if a health figure does not hold."""
-    refused_folder = out.with_name(f"{out.name}.refused")
+    refused_folder = _refused(out)
     shutil.rmtree(refused_folder, ignore_errors=True)
     refused = [figure for figure in health if not figure.ok]
     write_json(partial / "manifest.json", data)

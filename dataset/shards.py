@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from core.errors import InputError
-from core.files import read_json
+from core.files import inside, read_json
 from dataset.features import LAYOUT, REFERENCE_LEG_M, FeatureStats
 from dataset.resample import Motion, motion_of
 from dataset.schema import (
@@ -201,7 +201,7 @@ class AmdDataset:
         self._files = {}
 
     def _require_whole(self, shard: str, num_bytes: int) -> None:
-        path = self.path / "data" / shard
+        path = inside(self.path / "data", shard)
         if not path.is_file():
             raise InputError(str(path), "this shard is missing", "copy it again, or run `motifs build` with --redo")
         size = path.stat().st_size
@@ -216,7 +216,7 @@ class AmdDataset:
         if self._pid != os.getpid():  # a forked worker must not share the parent's file positions
             self._files, self._pid = {}, os.getpid()
         if shard not in self._files:
-            file = h5py.File(self.path / "data" / shard, "r")
+            file = h5py.File(inside(self.path / "data", shard), "r")
             require_schema(file.attrs.get("schema"), self.path / "data" / shard)
             self._files[shard] = file
         return self._files[shard]

@@ -21,9 +21,9 @@ from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import VERTEX_IDS, Landmarks
-from fitting.observations import load_observations
+from fitting.observations import Observations
 from fitting.overlay import write_overlays
-from fitting.points import TriangulationConfig, reprojection_px
+from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
@@ -116,10 +116,8 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
 def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: Path) -> dict[str, Any]:
     points = subject_points(session)
     rig = load_rig(session.folder)
-    seen = load_observations(session, rig, TriangulationConfig())
-    if seen.score.shape[1:] != points.valid.shape:
-        raise InputError(session.id, "its points were triangulated at other instants", "run `motifs triangulate` again")
-    seen, rig = seen.swapped(points.swapped), rig.subset(seen.view_ids)
+    seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
+    rig = rig.subset(seen.view_ids)
     step_s = 1 / float(seen.timeline.rate)
     feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
     landmarks = Landmarks.of(body, seen.skeleton)

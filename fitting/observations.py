@@ -7,6 +7,7 @@ other views: the person seen largest to begin with, then, twice, the one closest
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from capture.sync import load_times
 from core.cameras import Rig
 from core.clock import Timeline, parse_rate, resample
 from core.errors import InputError
-from core.skeletons import Skeleton
+from core.files import read_npz, write_npz
+from core.skeletons import Skeleton, skeleton_named
 from fitting.points import TriangulationConfig, reprojection_px, triangulate_points
 
 MAX_GAP_FRAMES = 1.5  # keypoints are interpolated between neighbouring frames only
@@ -46,6 +48,36 @@ class Observations:
         xy = np.where(swapped[..., None], self.xy_px[:, :, mirror], self.xy_px)
         score = np.where(swapped, self.score[:, :, mirror], self.score)
         return Observations(self.timeline, self.view_ids, xy, score, self.skeleton)
+
+    def save(self, path: Path) -> None:
+        """Writes them for the stages that follow, which so look at the same person with the same sides."""
+        timeline = self.timeline
+        arrays = {
+            "first_s": np.array(timeline.first_s),
+            "rate": np.array(str(timeline.rate)),
+            "view_ids": np.array(self.view_ids),
+            "xy_px": self.xy_px,
+            "score": self.score,
+            "skeleton": np.array(self.skeleton.name),
+        }
+        write_npz(path, arrays)
+
+    @staticmethod
+    def load(path: Path) -> Observations:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        data = read_npz(path)
+        try:
+            timeline = Timeline(float(data["first_s"]), parse_rate(str(data["rate"])), data["xy_px"].shape[1])
+            view_ids = tuple(str(view_id) for view_id in data["view_ids"])
+            skeleton = skeleton_named(str(data["skeleton"]))
+            return Observations(timeline, view_ids, data["xy_px"], data["score"], skeleton)
+        except (KeyError, IndexError) as error:
+            action = "run `motifs triangulate` with --redo"
+            raise InputError(str(path), f"it lacks {error}", action) from error
 
 
 def load_observations(session: Session, rig: Rig, config: TriangulationConfig) -> Observations:

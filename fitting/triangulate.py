@@ -68,6 +68,7 @@ def run(
         points = triangulate_points(rig, seen.xy_px, seen.score, seen.skeleton, config.points, seen.timeline.t_s)
         points.save(folder / "points3d.npz")
         used = seen.swapped(points.swapped)
+        used.save(folder / "observations.npz")
         error_px = np.where(
             used.score >= config.points.min_score, reprojection_px(rig, points.xyz_m, used.xy_px), np.nan
         )

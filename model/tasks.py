@@ -4,8 +4,9 @@ Heads are trained on the training split and judged on the test split (validation
 for training, the figures are taken on it and say so: they are then no evidence. Positions are those of the frame
 vector: heading-aligned, without the pelvis's path, of the body scaled to one leg length.
 
-Prediction and interpolation see nothing of the frames that they are asked for: the tokens around the gap are computed
-without them. Gaps begin and end where Motifs do, as in the paper.
+Prediction and interpolation see no pose of the frames that they are asked for: the tokens around the gap are computed
+without them. Gaps begin and end where Motifs do, and interpolation is told how many Motifs are missing and when each
+begins, as in the paper; these borders were found on the whole clip and so know a little of what is hidden.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+from core.errors import StageError
 from motifs.report import ReportConfig, write_report
 from simulation.recording import SimulateConfig, simulate
 
@@ -14,7 +15,10 @@ Done = tuple[float, str]
 
 def simulate_step(session: Path, config: SimulateConfig, seed: int, workers: int) -> Done:
     """Renders the session."""
-    manifest = simulate(session, dataclasses.replace(config, seed=seed), workers=workers)
+    try:
+        manifest = simulate(session, dataclasses.replace(config, seed=seed), workers=workers)
+    except StageError as error:  # --redo of one stage would not do: all that follows belongs to the other session
+        raise StageError(error.item, error.problem, "choose another --out, or remove that folder") from error
     metrics = manifest.metrics
     return manifest.seconds, f"{metrics['views']} views, {metrics['frames']} frames rendered"
 

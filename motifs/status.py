@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capture.session import Session
-from core.stage import Manifest
+from core.stage import Manifest, changed_inputs
 from motifs.pipeline import Step, steps_of
 
-State = Literal["done", "refused", "interrupted", "waiting"]
+State = Literal["done", "stale", "refused", "interrupted", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class StepStatus:
 
     Attributes:
         step: the stage.
-        state: done; refused (a health figure does not hold); interrupted (begun, will go on); waiting.
+        state: done; stale (a stage it was made from has changed since); refused (a health figure does not hold);
+            interrupted (begun, will go on); waiting.
         health: the health figures of its manifest.
         failed: items that failed, with their reasons.
         seconds: wall time of the run that completed it, NaN if none did.
@@ -36,10 +37,13 @@ class StepStatus:
 def step_status(session: Session, step: Step) -> StepStatus:
     """State of one stage of a session."""
     folder = session.stage(step.folder)
-    places: tuple[tuple[Path, State], ...] = ((folder, "done"), (folder.with_name(f"{folder.name}.refused"), "refused"))
+    # a refusal goes when the stage succeeds, so where there is one it is the newer
+    places: tuple[tuple[Path, State], ...] = ((folder.with_name(f"{folder.name}.refused"), "refused"), (folder, "done"))
     for place, state in places:
         if (place / "manifest.json").is_file():
             manifest = Manifest.read(place)
+            if state == "done" and changed_inputs(place):
+                state = "stale"
             return StepStatus(step, state, manifest.health, manifest.failed, manifest.seconds)
     begun = folder.with_name(f".{folder.name}.partial").is_dir()
     return StepStatus(step, "interrupted" if begun else "waiting")
@@ -64,6 +68,9 @@ def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool) -> 
             worst = next(h for h in status.health if not h["ok"])
             subject = f"{worst['item']}: " if worst["item"] else ""
             return f"{subject}{worst['action']} (see {folder / status.step.folder}.refused)"
+        if status.state == "stale":
+            changed = ", ".join(changed_inputs(folder / status.step.folder))
+            return f"motifs {status.step.command} {folder} --redo ({changed} changed since)"
         if status.state != "done":
             return f"motifs run {folder}"
     return f"motifs build {folder} --out DATASET" if reported else f"motifs report {folder}"
@@ -75,8 +82,8 @@ def describe(status: StepStatus) -> list[str]:
     for name in dict.fromkeys(h["name"] for h in status.health):
         figures = [h for h in status.health if h["name"] == name]
         worst = min(figures, key=lambda h: (h["ok"], _room_left(h)))
-        limits = {h["kind"]: h["limit"] for h in figures if h["item"] == worst["item"]}
-        items = {h["item"] for h in figures}
+        limits = {h["kind"]: h["limit"] for h in figures if h["item"] == worst["item"] or h["kind"] != worst["kind"]}
+        items = {h["item"] for h in figures if h["kind"] == worst["kind"]}
         subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
         lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
     return lines + [f"{item} failed: {why['problem']}" for item, why in status.failed.items()]

@@ -38,6 +38,7 @@ class TruthErrors:
         t_s: instants of the annotation.
         joints_mm: error of each SMPL joint, NaN in rejected frames.
         frame_valid: whether a frame was accepted.
+        feet_valid: share of each foot view's frames in the annotated span that have a pose.
     """
 
     rig: PoseErrors
@@ -46,9 +47,10 @@ class TruthErrors:
     t_s: Float[np.ndarray, "frames"]
     joints_mm: Float[np.ndarray, "frames 24"]
     frame_valid: Bool[np.ndarray, "frames"]
+    feet_valid: dict[str, float]
 
     def summary(self) -> dict[str, float]:
-        """Medians over cameras, frames and joints."""
+        """Medians over cameras, frames and joints, and the shares of frames they speak of."""
         feet_mm = np.concatenate([1e3 * errors.centre_m for errors in self.feet.values()])
         feet_deg = np.concatenate([np.rad2deg(errors.rotation_rad) for errors in self.feet.values()])
         return {
@@ -57,6 +59,8 @@ class TruthErrors:
             "foot_camera_mm": float(np.median(feet_mm)),
             "foot_camera_deg": float(np.median(feet_deg)),
             "joints_mm": float(np.nanmedian(self.joints_mm)),
+            "frames_valid": float(self.frame_valid.mean()),
+            "foot_frames_valid": float(np.mean(list(self.feet_valid.values()))),
         }
 
     def joint_medians_mm(self) -> Float[np.ndarray, "24"]:
@@ -97,7 +101,15 @@ def compare_with_truth(folder: Path) -> TruthErrors:
         t_s=t_s,
         joints_mm=joints_mm,
         frame_valid=frame_valid,
+        feet_valid={view: _share_of_span(session, view) for view in feet},
     )
+
+
+def _share_of_span(session: Session, view_id: str) -> float:
+    """Share of a foot view's frames in the annotated span that have a pose."""
+    ego = load_egomotion(session.folder, view_id)
+    first, last = session.spans_s.get("motion", (-np.inf, np.inf))
+    return float(ego.valid[(ego.t_s >= first) & (ego.t_s <= last)].mean())
 
 
 def room_errors(session: Session) -> PoseErrors:
@@ -166,8 +178,9 @@ def _feet_errors(session: Session) -> str:
     parts = []
     for view in session.views:
         if view.is_foot:
-            t_s, errors = foot_errors(session, view.id)
-            parts.append(f"{view.id} {_describe(errors)} ({100 * len(t_s) / view.num_frames:.0f} % of frames)")
+            _, errors = foot_errors(session, view.id)
+            share = 100 * _share_of_span(session, view.id)
+            parts.append(f"{view.id} {_describe(errors)} ({share:.0f} % of frames)")
     return ", ".join(parts)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from capture.detectors.stacking import stack_people, triples
+from capture.detectors.stacking import first_number, stack_people, triples
 from capture.keypoints import Keypoints2d
 from core.errors import InputError
 from core.files import read_json
@@ -52,7 +52,7 @@ def _image_id(entry: dict[str, Any]) -> str:
 
 
 def _frame_of_image(entries: list[dict[str, Any]], images: Any, path: Path) -> dict[str, int]:
-    """Frame of each image: its place in the list of images; without one, its number counted from the lowest."""
+    """Frame of each image: its place in the list of images; without one, its number, counted from 0 or 1."""
     if isinstance(images, list) and images:
         ids = [str(image.get("id")) if isinstance(image, dict) else "" for image in images]
         frames = {image: frame for frame, image in enumerate(ids)}
@@ -63,5 +63,5 @@ def _frame_of_image(entries: list[dict[str, Any]], images: Any, path: Path) -> d
     digits = {name: "".join(c for c in Path(name).stem if c.isdecimal()) for name in names}
     if not all(0 < len(d) <= 18 for d in digits.values()):
         raise InputError(str(path), "an image_id holds no number", "number the images by their frames")
-    first = min(int(d) for d in digits.values())
+    first = first_number(min(int(d) for d in digits.values()), str(path))
     return {name: int(d) - first for name, d in digits.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from capture.detectors.stacking import check_count, stack_people
+from capture.detectors.stacking import check_count, first_number, stack_people
 from capture.keypoints import Keypoints2d
 from core.errors import InputError
 from core.files import read_json
@@ -24,7 +24,7 @@ def read(path: Path, skeleton: Skeleton) -> Keypoints2d:
     numbers = [frame.get("frame_id", index) for index, frame in enumerate(frames)]
     if not all(isinstance(n, int) for n in numbers) or len(set(numbers)) != len(numbers):
         raise InputError(str(path), "its frame_id are not different whole numbers", "export the predictions again")
-    first = min(numbers, default=0)
+    first = first_number(min(numbers, default=0), str(path))
     people = {
         number - first: [_person(person, skeleton, path) for person in frame["instances"]]
         for number, frame in zip(numbers, frames, strict=True)

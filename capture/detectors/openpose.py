@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capture.detectors.stacking import stack_people, triples
+from capture.detectors.stacking import first_number, stack_people, triples
 from capture.keypoints import Keypoints2d
 from core.errors import InputError
 from core.files import atomic_folder, read_json
@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"\d+")
 
 
 def read(path: Path, skeleton: Skeleton) -> Keypoints2d:
-    """All frames of a folder; the lowest number is frame 0, a number without a file is a frame without people."""
+    """All frames of a folder; numbers count from 0 or 1, a number without a file is a frame without people."""
     files = _numbered(path)
-    first = min(files)
+    first = first_number(min(files), str(path))
     people = {number - first: _read_frame(file, skeleton) for number, file in sorted(files.items())}
     return stack_people(people, max(files) - first + 1, skeleton, str(path))
 

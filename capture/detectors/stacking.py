@@ -44,6 +44,22 @@ def check_count(found: float | int, skeleton: Skeleton, item: str) -> None:
         )
 
 
+def first_number(lowest: int, item: str) -> int:
+    """The number of frame 0: tools count from 0 or from 1.
+
+    Raises:
+        InputError: if the lowest number is another; nothing then tells which frame of the video it belongs to, and a
+            guess would shift the person in time without a trace.
+    """
+    if lowest not in (0, 1):
+        raise InputError(
+            item,
+            f"its frames begin at number {lowest}, so frame 0 is not known",
+            "number the frames from 0 or 1, as the video's, with empty entries where nobody is seen",
+        )
+    return lowest
+
+
 def stack_people(
     people: Mapping[int, Sequence[Float[np.ndarray, "joints 3"]]], num_frames: int, skeleton: Skeleton, item: str
 ) -> Keypoints2d:

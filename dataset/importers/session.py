@@ -9,6 +9,7 @@ import numpy as np
 from core.clock import frame_times, parse_rate
 from core.errors import InputError
 from core.files import read_json, read_npz
+from core.stage import changed_inputs
 from dataset.schema import NUM_JOINTS, REASON_OK, REASON_UNSPECIFIED, Clip, ClipLabels
 
 STAGE = "07_smpl"
@@ -50,6 +51,19 @@ def session_names(session_dir: Path) -> tuple[str, str]:
     return data["id"], data["subject"]
 
 
+def require_current(fit: Path) -> None:
+    """Refuses a fit that is older than what it was made from.
+
+    Raises:
+        InputError: naming the stages that changed.
+    """
+    if (fit / "manifest.json").is_file() and (changed := changed_inputs(fit)):
+        session = fit.parent
+        raise InputError(
+            str(session), f"its fit is older than {', '.join(changed)}", f"run `motifs fit {session} --redo` first"
+        )
+
+
 def read_session(session_dir: Path, item: str) -> Clip:
     """The whole fitted sequence of a session, not yet cut; invalid frames carry their reason.
 
@@ -61,6 +75,7 @@ def read_session(session_dir: Path, item: str) -> Clip:
         InputError: if the fit is missing, damaged, or not on an even time grid.
     """
     path = require_fit(session_dir)
+    require_current(path.parent)
     session, subject = session_names(session_dir)
     data = read_npz(path)
     _check(data, path)

@@ -37,13 +37,13 @@ def people_of(keypoints: Keypoints2d, frame: int) -> list[int]:
 
 def write_coco(path: Path, keypoints: Keypoints2d, *, images: bool) -> Path:
     entries = [
-        {"image_id": 10 + f, "keypoints": [v for row in rows(keypoints, f, p) for v in row], "score": 1.0}
+        {"image_id": 1 + f, "keypoints": [v for row in rows(keypoints, f, p) for v in row], "score": 1.0}
         for f in range(keypoints.num_frames)
         for p in people_of(keypoints, f)
     ]
     data: Any = entries
     if images:
-        data = {"annotations": entries, "images": [{"id": 10 + f} for f in range(keypoints.num_frames)]}
+        data = {"annotations": entries, "images": [{"id": 1 + f} for f in range(keypoints.num_frames)]}
     path.write_text(json.dumps(data))
     return path
 
@@ -247,3 +247,15 @@ def test_real_detections_are_read(shared: Path) -> None:
     everyone = read_keypoints(shared / "data/pose2sim_single/pose2d_body25b/cam01_json", "openpose", BODY_25B)
     same = np.nanmedian(np.linalg.norm(best_person(everyone).xy_px - found.xy_px, axis=-1))
     assert same < 1e-3
+
+
+@pytest.mark.parametrize("first", [2, 30])
+def test_numbers_that_begin_nowhere_are_refused_instead_of_shifting_the_person_in_time(
+    first: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    openpose.write(tmp_path / "o", sample(rng), "cam")
+    for path in sorted((tmp_path / "o").iterdir(), reverse=True):
+        number = int(path.name.split("_")[1]) + first
+        path.rename(path.with_name(f"cam_{number:012d}_keypoints.json"))
+    with pytest.raises(InputError, match=f"its frames begin at number {first}, so frame 0 is not known"):
+        read_keypoints(tmp_path / "o", "openpose", COCO_17)

@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import GateError, InputError, StageError
 from core.files import read_json
-from core.stage import Health, Manifest, Summary, no_items, run_stage
+from core.stage import Health, Manifest, Summary, changed_inputs, no_items, run_stage
 
 ITEMS = ("a", "b", "c")
 
@@ -260,3 +260,15 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     assert len(written) == 2
     time.sleep(0.5)
     assert [path.stat().st_size for path in sorted(log.iterdir())] == written
+
+
+def test_a_result_knows_when_a_neighbour_it_was_made_from_has_changed(tmp_path: Path) -> None:
+    rig = tmp_path / "04_rig" / "rig.json"
+    rig.parent.mkdir()
+    rig.write_text("{}")
+    run(tmp_path, inputs={"rig": rig}, out=tmp_path / "06_points3d")
+    assert changed_inputs(tmp_path / "06_points3d") == []
+    rig.write_text('{"moved": true}')
+    assert changed_inputs(tmp_path / "06_points3d") == ["04_rig"]
+    rig.unlink()
+    assert changed_inputs(tmp_path / "06_points3d") == ["04_rig"]

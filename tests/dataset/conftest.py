@@ -58,6 +58,12 @@ def walk(num_frames: int, rate_hz: float, seed: int = 0, scale: float = 1.0) -> 
     return {"poses": poses, "pelvis": pelvis, "joints_m": stick_joints(poses, pelvis, scale), "yaw": yaw}
 
 
+# what a stage's manifest holds at least; of it only the fingerprint is read by `build`
+MANIFEST = {
+    "inputs": {}, "config": {}, "outputs": {}, "metrics": {}, "health": [], "failed": {}, "timing": {"seconds": 1.0},
+}  # fmt: skip
+
+
 @pytest.fixture
 def walker() -> Callable[..., dict[str, np.ndarray]]:
     """`walk(num_frames, rate_hz, seed, scale)`."""
@@ -92,7 +98,7 @@ def session_maker(root: Path) -> MakeSession:
             "contacts": np.zeros((num_frames, 4)),
         }
         write_npz(folder / "07_smpl" / "smpl.npz", {**arrays, **changes})
-        write_json(folder / "07_smpl" / "manifest.json", {"fingerprint": f"fit-of-{name}"})
+        write_json(folder / "07_smpl" / "manifest.json", {**MANIFEST, "fingerprint": f"fit-of-{name}"})
         return folder
 
     return make

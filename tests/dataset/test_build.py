@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core.errors import GateError, InputError, StageError
-from core.files import read_json, write_json, write_npz
+from core.files import read_json, sha256_of_file, write_json, write_npz
 from dataset.build import BuildConfig, build
 from dataset.cutting import CutConfig
 from dataset.features import LAYOUT, SD_FLOORS
@@ -280,3 +280,18 @@ def test_pinned_subjects_stay_where_they_are_put(make_session, tmp_path: Path) -
     split = SplitConfig(pinned_splits={"s2": "test"}, test_share=0.0, val_share=0.0)
     build(sessions, tmp_path / "amd", BuildConfig(split=split))
     assert [clip.split for clip in AmdDataset(tmp_path / "amd").clips] == ["train", "train", "test", "train"]
+
+
+def test_a_fit_older_than_what_it_was_made_from_is_refused(make_session, tmp_path: Path) -> None:
+    folder = make_session("kitchen")
+    rig = folder / "04_rig" / "rig.json"
+    rig.parent.mkdir()
+    rig.write_text("{}")
+    path = folder / "07_smpl" / "manifest.json"
+    manifest = read_json(path)
+    write_json(path, {**manifest, "inputs": {"rig": sha256_of_file(rig)}, "made_from": {"rig": "04_rig/rig.json"}})
+    build([folder], tmp_path / "fresh")
+    rig.write_text('{"moved": true}')
+    with pytest.raises(StageError, match=r"its fit is older than 04_rig\. Next: run `motifs fit .* --redo`"):
+        build([folder], tmp_path / "stale")
+    assert not (tmp_path / "stale").exists()

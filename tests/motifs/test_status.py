@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from capture.session import Session
-from core.files import write_json
+from core.files import read_json, sha256_of_file, write_json
 from core.stage import Health
 from motifs import cli
 from motifs.pipeline import steps_of
@@ -50,10 +51,26 @@ def test_a_folder_without_a_manifest_is_no_result(session: Path) -> None:
     assert states(session)["01_sync"] == "waiting"
 
 
-def test_a_result_counts_although_an_earlier_one_was_refused(session: Path) -> None:
-    finish_stage(session / "01_sync.refused", DRIFT)
+def test_a_refusal_is_newer_than_the_result_beside_it(session: Path) -> None:
+    # a stage that succeeds removes what was refused before
     finish_stage(session / "01_sync")
-    assert states(session)["01_sync"] == "done"
+    finish_stage(session / "01_sync.refused", DRIFT)
+    assert states(session)["01_sync"] == "refused"
+
+
+def test_a_result_of_something_that_has_changed_is_stale(session: Path) -> None:
+    rig = session / "04_rig" / "rig.json"
+    for step in steps_of(Session.load(session)):
+        finish_stage(session / step.folder)
+    write_json(rig, {})
+    manifest = session / "07_smpl" / "manifest.json"
+    made = {"inputs": {"rig": sha256_of_file(rig)}, "made_from": {"rig": "04_rig/rig.json"}}
+    write_json(manifest, {**read_json(manifest), **made})
+    assert states(session)["07_smpl"] == "done"
+    write_json(rig, {"moved": True})
+    assert states(session)["07_smpl"] == "stale"
+    advice = next_action(session, session_status(session), reported=True)
+    assert advice == f"motifs fit {session} --redo (04_rig changed since)"
 
 
 def test_foot_cameras_bring_their_stage(session: Path) -> None:
@@ -68,6 +85,7 @@ def test_the_next_action_follows_the_first_stage_that_is_not_done(session: Path)
     finish_stage(session / "01_sync.refused", DRIFT, Health("late_s", 0.5, 1.0, "max", "no matter"))
     advice = next_action(session, session_status(session), reported=False)
     assert advice == f"cam2: mount cam2 firmly (see {session / '01_sync'}.refused)"
+    shutil.rmtree(session / "01_sync.refused")
     for step in steps_of(Session.load(session)):
         finish_stage(session / step.folder)
     done = session_status(session)
