@@ -18,11 +18,10 @@ import numpy as np
 from capture.detectors import read_keypoints
 from capture.keypoints import Keypoints2d
 from capture.markers import MarkerPoints, TargetFinder
+from capture.pictures import read_pictures
 from capture.session import Session, View
-from capture.stills import list_stills, read_still
 from capture.sync import load_times
 from capture.targets import Target, load_targets
-from capture.video import probe, read_frames
 from core.arrays import Bool, Float, Int, UInt8
 from core.errors import InputError
 from core.skeletons import skeleton_named
@@ -111,8 +110,7 @@ def _within(session: Session, span: str, t_s: Float[np.ndarray, "frames"]) -> Bo
 
 def _wanted(session: Session, view: View, config: DetectConfig) -> bool:
     joints = view.keypoints is not None or (config.model is not None and view.role == "room")
-    pictures = view.video is not None or view.images is not None
-    return joints or (pictures and bool(room_targets(session)))
+    return joints or (view.has_pictures and bool(room_targets(session)))
 
 
 def _inputs(session: Session, config: DetectConfig) -> dict[str, Path]:
@@ -137,7 +135,7 @@ def _process(session_dir: Path, config: DetectConfig, view_id: str, folder: Path
         keypoints.save(folder / f"{view_id}.npz")
         facts["seen"] = float(keypoints.valid.any(axis=(1, 2)).mean())
     targets = room_targets(session)
-    if targets and (view.video or view.images):
+    if targets and view.has_pictures:
         points = _markers(session, view, targets, config)
         points.save(folder / f"{view_id}.markers.npz")
         facts["points"] = len(points)
@@ -154,12 +152,12 @@ def _keypoints(session: Session, view: View, config: DetectConfig) -> Keypoints2
         skeleton = skeleton_named(view.keypoints_skeleton)
         found = read_keypoints(session.path(view.keypoints), view.keypoints_format, skeleton)
         return _as_long_as(found, view.num_frames, view.id)
-    if config.model is None or view.video is None or view.role != "room":
+    if config.model is None or not view.has_pictures or view.role != "room":
         return None
     from capture.detectors.rtmpose import RtmPose
 
     network = RtmPose(config.model, skeleton_named(config.model_skeleton))
-    frames = (image for _, image in read_frames(session.path(view.video), color="bgr"))
+    frames = (image for _, image in read_pictures(session, view, color="bgr"))
     found = network.detect_sequence(frames)
     scale, dx, dy = view.picture_from_px
     xy_px = ((found.xy_px - np.array([dx, dy])) / scale).astype(np.float32)
@@ -192,13 +190,10 @@ def _markers(session: Session, view: View, targets: Mapping[str, Target], config
 
 def _pictures(session: Session, view: View, config: DetectConfig) -> Iterator[tuple[int, UInt8[np.ndarray, "h w"]]]:
     """The pictures of a view in which boards are looked for."""
-    if view.images is not None:
-        for idx, path in enumerate(list_stills(session.path(view.images))):
-            yield idx, read_still(path)
-    elif view.video is not None:
-        info = probe(session.path(view.video))
-        frames = frames_to_search(session, view, load_times(session.folder, view.id), config)
-        yield from read_frames(info.path, frames.tolist(), info=info)
+    frames = None
+    if view.role != "handheld":
+        frames = frames_to_search(session, view, load_times(session.folder, view.id), config).tolist()
+    yield from read_pictures(session, view, frames)
 
 
 def _finish(config: DetectConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from capture.detectors import guess_format, read_keypoints
-from capture.layouts import FoundView, LayoutName, find_views
+from capture.layouts import PHOTOS, FoundView, LayoutName, find_views
 from capture.session import FOOT_ROLES, KeypointsFormat, Role, Session, View
 from capture.stills import list_stills, stills_size_px
 from capture.targets import load_targets
@@ -42,7 +42,7 @@ class IngestConfig:
         keypoints: folder of 2D joints within the recording, where it is not the layout's usual one.
         keypoints_format: their layout; `auto` looks.
         keypoints_skeleton: what their joints are (COCO_17, BODY_25, BODY_25B, HALPE_26).
-        frame_rate: frames a second of views that have 2D joints but no video.
+        frame_rate: frames a second of views that have no video, but stills or 2D joints.
         size_px: pixel frame of views that have neither video nor lens pictures, `VIEW=WIDTH,HEIGHT`.
         picture_from_px: videos rescaled or padded after calibration, `VIEW=SCALE,DX,DY`:
             picture = scale * px + (dx, dy), where px is the pixel frame of lens and joints. Pixel centres are integers:
@@ -139,7 +139,7 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
     for files in found:
         info = probe(files.video, decode=True) if files.video else None
         size_px = _frame_size(files, info, sizes.get(files.id), files.id in pictures)
-        num_frames = info.num_frames if info else 0
+        num_frames = info.num_frames if info else len(list_stills(files.images)) if files.images else 0
         layout, num_joint_frames = _check_keypoints(files, config, num_frames)
         scale, dx, dy = pictures.get(files.id, (1.0, 0.0, 0.0))
         if scale <= 0:
@@ -163,7 +163,7 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
 
 
 def _role(files: FoundView) -> Role:
-    if files.images is not None:
+    if files.id == PHOTOS:
         return "handheld"
     return next((role for role in FOOT_ROLES if role == files.id), "room")
 
@@ -215,7 +215,7 @@ def _check_keypoints(files: FoundView, config: IngestConfig, num_frames: int) ->
     if num_frames and found.num_frames > num_frames:
         raise InputError(
             str(files.keypoints),
-            f"it has {found.num_frames} frames, the video {num_frames}",
+            f"it has {found.num_frames} frames, its pictures {num_frames}",
             "check that they are of the same recording",
         )
     return cast(KeypointsFormat, layout), found.num_frames

@@ -1,11 +1,12 @@
 """Where the files of a recording lie: the folder layouts that `motifs ingest` understands.
 
-| layout   | videos       | lens pictures                                 | 2D joints                     | stills  |
-|----------|--------------|-----------------------------------------------|-------------------------------|---------|
-| flat     | videos/V.mp4 | calibration/lens/V/*.jpg (or a video V.mp4)   | keypoints/V/*.json, or V.json | photos/ |
-| pose2sim | videos/V.mp4 | calibration/intrinsics/V/*.jpg (or int_V_img) | <pose folder>/V_json/*.json   | photos/ |
+| layout   | videos       | lens pictures                                 | 2D joints                     |
+|----------|--------------|-----------------------------------------------|-------------------------------|
+| flat     | videos/V.mp4 | calibration/lens/V/*.jpg (or a video V.mp4)   | keypoints/V/*.json, or V.json |
+| pose2sim | videos/V.mp4 | calibration/intrinsics/V/*.jpg (or int_V_img) | <pose folder>/V_json/*.json   |
 
-V is the view's id. Videos named `left_foot` and `right_foot` are those of the foot cameras.
+V is the view's id; `left_foot` and `right_foot` are the foot cameras. A camera that writes pictures instead of a video
+has them in `images/V/`, in the order of their names; hand-held photographs lie in `photos/`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class FoundView:
     Attributes:
         id: name of the view.
         video: its video.
-        images: folder of stills, for hand-held photographs.
+        images: folder of stills: frames of a camera, or hand-held photographs (the view `photos`).
         lens_images: folder of pictures, or a video, of the lens board.
         keypoints: file or folder of another tool's 2D joints.
     """
@@ -57,18 +58,20 @@ def find_views(source: Path, layout: LayoutName, pose_folder: str = "") -> list[
     if not source.is_dir():
         raise InputError(str(source), "there is no such folder", "give the folder of the recording")
     name = _guess(source) if layout == "auto" else layout
-    videos = _videos(source)
+    videos, sequences = _videos(source), _sequences(source)
+    if twice := sorted(videos.keys() & sequences.keys()):
+        both = f"{videos[twice[0]]} and {sequences[twice[0]]} are both its pictures"
+        raise InputError(twice[0], both, "keep one of them")
     poses = _pose2sim_poses(source, pose_folder) if name == "pose2sim" else _flat_poses(source, pose_folder)
     views = [
-        FoundView(view, videos.get(view), None, _lens_images(source, name, view), poses.get(view))
-        for view in sorted(videos.keys() | poses.keys())
+        FoundView(view, videos.get(view), sequences.get(view), _lens_images(source, name, view), poses.get(view))
+        for view in sorted(videos.keys() | sequences.keys() | poses.keys())
     ]
     if (source / PHOTOS).is_dir():
         views.append(FoundView(PHOTOS, images=source / PHOTOS, lens_images=_lens_images(source, name, PHOTOS)))
     if not views:
-        raise InputError(
-            str(source), "it holds no videos, 2D joints or photos", "put them in videos/, keypoints/ and photos/"
-        )
+        action = "put them in videos/, images/, keypoints/ and photos/"
+        raise InputError(str(source), "it holds no videos, pictures or 2D joints", action)
     return views
 
 
@@ -82,6 +85,12 @@ def _videos(source: Path) -> dict[str, Path]:
     folder = source / "videos" if (source / "videos").is_dir() else source
     files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".")]
     return _by_view((path.stem, path) for path in files)
+
+
+def _sequences(source: Path) -> dict[str, Path]:
+    """Folders of stills by view, from `images/`."""
+    entries = sorted((source / "images").iterdir()) if (source / "images").is_dir() else []
+    return _by_view((path.name, path) for path in entries if path.is_dir() and path.name != PHOTOS)
 
 
 def _flat_poses(source: Path, pose_folder: str) -> dict[str, Path]:

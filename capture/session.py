@@ -35,7 +35,8 @@ class View:
         role: a static camera of the room, a camera on a foot, or stills taken by hand.
         size_px: width and height of the pixel frame that lens and keypoints live in.
         video: video file; None for stills or bare keypoints.
-        images: folder of stills (hand-held photographs, each from its own place).
+        images: folder of stills: the frames of a camera that writes pictures instead of a video, in the order of
+            their names; or hand-held photographs, each from its own place.
         num_frames: frames in the video (or keypoint sequence).
         frame_rate: frames a second as a rational, "30000/1001".
         lens_model: model to calibrate.
@@ -68,6 +69,11 @@ class View:
     def rate(self) -> Fraction:
         """Frames a second."""
         return parse_rate(self.frame_rate)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is anything to look at."""
+        return self.video is not None or self.images is not None
 
     @property
     def is_foot(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def list_stills(folder: Path) -> list[Path]:
     return stills
 
 
-def read_still(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A picture in gray, as the sensor wrote it: the orientation tag is ignored, so that one lens fits all pictures.
+def read_still(path: Path, *, color: Literal["gray", "bgr"] = "gray") -> UInt8[np.ndarray, "h w *channels"]:
+    """A picture as the sensor wrote it: the orientation tag is ignored, so that one lens fits all pictures.
 
     Raises:
         InputError: if it cannot be decoded.
@@ -35,7 +36,8 @@ def read_still(path: Path) -> UInt8[np.ndarray, "h w"]:
     import cv2
 
     data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
+    flag = cv2.IMREAD_GRAYSCALE if color == "gray" else cv2.IMREAD_COLOR_BGR
+    image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
     if image is None:
         raise InputError(str(path), "it cannot be decoded as a picture", "export it again as JPEG or PNG, or remove it")
     return image

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from capture.pictures import read_pictures
 from capture.session import Session, View
 from capture.sync import load_times
-from capture.video import read_frames
 from core.arrays import Float, Int, UInt8
 from core.cameras import Camera, Rig
 from core.files import atomic_path
@@ -87,10 +87,10 @@ def write_overlays(
     folder: Path,
     num_frames: int,
 ) -> list[Path]:
-    """Writes `<view>_<frame>.jpg` of the best, the worst and evenly spread instants of every view that has a video.
+    """Writes `<view>_<frame>.jpg` of the best, the worst and evenly spread instants of every view that has pictures.
 
     Args:
-        session: tells where the videos are.
+        session: tells where the pictures are.
         rig: cameras in the order of `seen`.
         sequence: the fit.
         posed: its bodies.
@@ -104,10 +104,10 @@ def write_overlays(
     written = []
     for v, view_id in enumerate(seen.view_ids):
         view = session[view_id]
-        if view.video is None:
+        if not view.has_pictures:
             continue
         frames = _frames_of(session, view, sequence.t_s[instants])
-        pictures = dict(read_frames(session.path(view.video), frames.tolist(), color="bgr"))
+        pictures = dict(read_pictures(session, view, frames.tolist(), color="bgr"))
         for i, (instant, frame) in enumerate(zip(instants.tolist(), frames.tolist(), strict=True)):
             body = posed.shaped.body
             image = draw_overlay(pictures[frame], rig[view_id], vertices[i], body.faces, view.picture_from_px)

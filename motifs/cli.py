@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "run": "all annotation stages of a session, from sync to fit",
     "build": "make AMD shards from fitted sessions",
     "verify": "check every clip of a dataset against its checksum",
-    "export": "write a dataset's clips in AMASS format",
+    "export": "write clips or cameras in the formats of other tools",
     "train": "train A4Mer on a dataset",
     "evaluate": "measure a trained model beside simple references",
     "discover": "find the atoms and motifs of a dataset",

@@ -176,13 +176,19 @@ def verify(dataset: DatasetPath) -> None:
     print(f"{dataset}: {found.num_clips} clips, {found.num_bytes / 2**20:.1f} MiB, all sound")
 
 
-def export(dataset: DatasetPath, out: Out) -> None:
-    """Write a dataset's clips as AMASS .npz files."""
-    from dataset.exporters.amass import export_amass
-    from dataset.shards import AmdDataset
+def export(
+    source: Annotated[Positional[Path], arg(metavar="SOURCE", help="dataset, or session with a rig")],
+    out: Out,
+    format: Annotated[
+        Literal["amass", "pose2sim", "opencv", "colmap"],
+        arg(help="amass: a dataset's clips; the others: a session's cameras, for these tools"),
+    ] = "amass",
+) -> None:
+    """Write a dataset's clips as AMASS files, or a session's rig for another tool."""
+    from motifs.export import export_clips, export_rig
 
-    paths = export_amass(AmdDataset(dataset), out)
-    print(f"{out}: {len(paths)} clips")
+    paths = export_clips(source, out) if format == "amass" else export_rig(source, out, format)
+    print(f"{out}: {len(paths)} files")
 
 
 def train(

@@ -11,10 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+from capture.detect import run as detect
 from capture.detectors import openpose
 from capture.ingest import IngestConfig, ingest, parse_pairs
 from capture.keypoints import clean
+from capture.pictures import read_pictures
 from capture.session import Session
+from capture.sync import SyncConfig, load_times
+from capture.sync import run as sync
 from capture.targets import SCHEMA
 from capture.video import VideoWriter
 from core.errors import InputError
@@ -65,7 +69,7 @@ def test_a_flat_recording_becomes_a_session(recording: Path, tmp_path: Path) -> 
         ("cam1", "room", 5, "radtan"),
         ("cam2", "room", 5, "radtan"),
         ("left_foot", "left_foot", 5, "fisheye"),
-        ("photos", "handheld", 0, "radtan"),
+        ("photos", "handheld", 3, "radtan"),
     ]
     assert session.spans_s == {"motion": (1.0, 4.5)}
     assert session["left_foot"].row_time_s == 2e-5
@@ -104,6 +108,22 @@ def test_bare_videos_and_bare_joints_are_enough(tmp_path: Path) -> None:
     assert (view.video, view.num_frames, view.frame_rate, view.size_px) == (None, 7, "50", (640, 480))
 
 
+def test_a_camera_may_write_pictures_instead_of_a_video(tmp_path: Path) -> None:
+    stills(tmp_path / "r/images/a", count=4)
+    joints(tmp_path / "r/keypoints/a", 4)
+    session = ingest(tmp_path / "r", tmp_path / "s", replace(COCO, frame_rate="15"))
+    view = session["a"]
+    assert (view.role, view.num_frames, view.frame_rate, view.size_px) == ("room", 4, "15", (64, 48))
+    sync(tmp_path / "s", SyncConfig(method="none"))
+    detect(tmp_path / "s")
+    np.testing.assert_allclose(load_times(tmp_path / "s", "a"), np.arange(4) / 15)
+    frames = list(read_pictures(session, view, [2, 0], color="bgr"))
+    assert [(idx, image.shape) for idx, image in frames] == [(0, (48, 64, 3)), (2, (48, 64, 3))]
+    video(tmp_path / "r/videos/a.mp4")
+    with pytest.raises(InputError, match="are both its pictures"):
+        ingest(tmp_path / "r", tmp_path / "t", COCO)
+
+
 def test_pixels_that_differ_from_the_lens_pictures_must_be_mapped(recording: Path, tmp_path: Path) -> None:
     stills(recording / "calibration/lens/cam2", (68, 48))
     with pytest.raises(InputError, match=r"cam2: its lens pictures are 68x48 px.*--picture-from-px cam2="):
@@ -140,7 +160,7 @@ def damage_joints(folder: Path) -> None:
         (lambda f: (f / "videos/cam2.MOV").write_bytes(b"x" * 99), r"cam2\.MOV: it cannot be read"),
         (lambda f: video(f / "videos/cam1.avi"), r"cam1\.mp4: cam1\.avi is of view cam1 too"),
         (lambda f: video(f / "videos/cam 3.mp4"), "cannot be a view's id"),
-        (lambda f: joints(f / "keypoints/cam2", 6), r"cam2: it has 6 frames, the video 5"),
+        (lambda f: joints(f / "keypoints/cam2", 6), r"cam2: it has 6 frames, its pictures 5"),
         (lambda f: damage_joints(f), "has 25 joints a person, COCO_17 has 17.*BODY_25 or BODY_25B"),
         (lambda f: joints(f / "keypoints/other"), "other: nothing tells its picture size"),
         (lambda f: (f / "photos/x.png").write_bytes(b"no"), r"x\.png: it cannot be decoded"),
@@ -186,7 +206,7 @@ def test_nothing_to_ingest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         ingest(tmp_path / "none", tmp_path / "s")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no videos, 2D joints or photos"):
+    with pytest.raises(InputError, match="no videos, pictures or 2D joints"):
         ingest(tmp_path / "empty", tmp_path / "s")
 
 

@@ -1,0 +1,26 @@
+"""What the documentation shows is what the code reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from capture.targets import load_targets
+from motifs.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_example_of_a_targets_file_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    example = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    (tmp_path / "targets.json").write_text(example[1])
+    assert set(load_targets(tmp_path / "targets.json")) == {"floor", "lens", "door"}
+
+
+def test_the_readme_is_short_and_names_commands_that_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    named = {match[1] for match in re.finditer(r"motifs ([a-z]+)", text)}
+    assert named - {"from", "of"} <= {command.split()[0] for command in COMMANDS}
