@@ -205,7 +205,10 @@ def read_opencv_yaml(path: Path) -> Rig:
         flat = tuple(float(v) for v in fields["dist"].ravel())
         K, (w, h) = fields["K"], (int(v) for v in fields["size"].ravel())
         lens = Lens(model, (w, h), *_focal_and_centre(K), flat)  # type: ignore[arg-type]
-        cameras.append(Camera(name, lens, SE3(fields["R"], fields["t"].ravel())))
+        try:
+            cameras.append(Camera.checked(name, lens, fields["R"], fields["t"].ravel()))
+        except ValueError as error:
+            raise InputError(str(path), str(error), "export it again") from error
     store.release()
     if not cameras:
         raise InputError(str(path), "it holds no camera (no `<id>_K`)", "check the file")

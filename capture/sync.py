@@ -267,7 +267,10 @@ def solve_clocks(
     for i, (coefficients, right, sigma) in enumerate(rows):
         A[i, list(coefficients)] = np.array(list(coefficients.values())) / sigma
         b[i] = right / sigma
-    covariance = np.linalg.pinv(A.T @ A)
+    # seconds and rates differ by orders of magnitude: without scaling, the weaker ones would fall under the cut-off
+    scale = 1 / np.maximum(np.linalg.norm(A, axis=0), 1e-30)
+    scaled = A * scale
+    covariance = np.linalg.pinv(scaled.T @ scaled) * np.outer(scale, scale)
     x = covariance @ (A.T @ b)
     clocks = {}
     for view_id, o in column.items():

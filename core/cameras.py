@@ -186,16 +186,21 @@ class Camera:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Camera:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote; see `checked`."""
+        R, t = (np.array(data["cam_from_world"][name], float) for name in ("R", "t_m"))
+        return Camera.checked(data["id"], Lens.from_json(data["lens"]), R, t)
+
+    @staticmethod
+    def checked(camera_id: str, lens: Lens, R: np.ndarray, t: np.ndarray) -> Camera:
+        """A camera whose `cam_from_world` comes from a file.
 
         Raises:
             ValueError: if the pose turns into a mirror, changes sizes or is not finite.
         """
-        R, t = (np.array(data["cam_from_world"][name], float) for name in ("R", "t_m"))
         rigid = R.shape == (3, 3) and t.shape == (3,) and bool(np.isfinite(t).all())
         if not (rigid and np.allclose(R @ R.T, np.eye(3), atol=1e-6) and np.linalg.det(R) > 0):
-            raise ValueError(f"cam_from_world of {data['id']} is no rigid transform")
-        return Camera(data["id"], Lens.from_json(data["lens"]), SE3(R, t))
+            raise ValueError(f"cam_from_world of {camera_id} is no rigid transform")
+        return Camera(camera_id, lens, SE3(R, t))
 
 
 @dataclass(frozen=True, eq=False)

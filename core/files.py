@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -187,10 +186,3 @@ def inside(root: Path, relative: str) -> Path:
     if Path(relative).is_absolute() or not joined.is_relative_to(root.resolve()):
         raise InputError(relative, f"the path leaves its folder {root}", "keep the files inside the folder")
     return joined
-
-
-def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """The bytes that `write_npz` would write."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

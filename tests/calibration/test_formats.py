@@ -113,3 +113,11 @@ def test_alignment_of_cameras_in_a_line_uses_their_orientations() -> None:
     found, scale = align_poses(source, move @ source, with_scale=True)
     np.testing.assert_allclose(found.matrix, move.matrix, atol=1e-9)
     assert scale == pytest.approx(1.0)
+
+
+def test_a_mirrored_camera_in_an_opencv_file_is_refused(tmp_path: Path) -> None:
+    lens = Lens("pinhole", (640, 480), (500.0, 500.0), (320.0, 240.0))
+    mirrored = Camera("cam1", lens, SE3(np.diag([1.0, 1.0, -1.0]), np.zeros(3)))
+    write_opencv_yaml(tmp_path / "c.yml", Rig((mirrored,)))
+    with pytest.raises(InputError, match="cam_from_world of cam1 is no rigid transform"):
+        read_calibration(tmp_path / "c.yml")
