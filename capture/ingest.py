@@ -47,7 +47,7 @@ class IngestConfig:
         picture_from_px: videos rescaled or padded after calibration, `VIEW=SCALE,DX,DY`:
             picture = scale * px + (dx, dy), where px is the pixel frame of lens and joints. Pixel centres are integers:
             a plain resize by s has dx = dy = (s - 1) / 2.
-        row_time_s: rolling shutter, `VIEW=SECONDS` from one row to the next.
+        row_time_s: rolling shutter of a foot camera, `VIEW=SECONDS` from one row to the next.
         spans_s: named stretches on the session clock, `calibration=FIRST,LAST` and `motion=FIRST,LAST`.
         targets: description of boards and markers; the recording's `targets.json` if there is one.
         copy: copy files even where a hard link would do.
@@ -145,6 +145,10 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
         if scale <= 0:
             raise InputError(files.id, f"--picture-from-px has the scale {scale}", "give a positive one")
         role = _role(files)
+        row_time_s = rows.get(files.id, (0.0,))[0]
+        if row_time_s < 0 or (row_time_s > 0 and role not in FOOT_ROLES):
+            action = "leave it out: only foot cameras' rolling shutters are modelled"
+            raise InputError(files.id, f"--row-time-s gives it {row_time_s:g} s a row", action)
         views.append(
             View(
                 id=files.id,
@@ -153,7 +157,7 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
                 num_frames=num_frames or num_joint_frames,
                 frame_rate=str(info.rate if info else parse_rate(config.frame_rate)),
                 lens_model=config.foot_lens_model if role in FOOT_ROLES else config.lens_model,
-                row_time_s=rows.get(files.id, (0.0,))[0],
+                row_time_s=row_time_s,
                 keypoints_format=layout,
                 keypoints_skeleton=skeleton_named(config.keypoints_skeleton).name if layout else None,
                 picture_from_px=(scale, dx, dy),

@@ -190,7 +190,7 @@ def _view_from_json(data: Mapping[str, Any]) -> View:
         raise ValueError(f"size_px {size_px} of view {name!r}")
     if not (all(map(math.isfinite, (scale, dx, dy, row_time_s))) and scale > 0):
         raise ValueError(f"picture_from_px {(scale, dx, dy)} or row_time_s {row_time_s} of view {name!r}")
-    if row_time_s < 0 or (row_time_s > 0 and fields.get("role") == "room"):
+    if row_time_s < 0 or (row_time_s > 0 and fields.get("role") not in FOOT_ROLES):
         # only egomotion and time codes honour it: a room camera's joints would silently be taken at row 0
         raise ValueError(f"row_time_s {row_time_s} of view {name!r}: positive, and of foot cameras only")
     if (skeleton := fields.get("keypoints_skeleton")) is not None:

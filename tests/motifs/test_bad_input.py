@@ -114,6 +114,7 @@ DESCRIPTIONS = {
     "an unknown field": (lambda d: d.update(colour="red"), "colour"),
     "no size": (view(size_px=[0, 48]), "size_px (0, 48)"),
     "frames in words": (view(num_frames="many"), "num_frames 'many'"),
+    "a rolling room camera": (view(row_time_s=1e-5), "row_time_s 1e-05"),
     "no frame rate": (view(frame_rate="fast"), "fast: not a frame rate"),
     "a rate of zero": (lambda d: d.update(rate="0"), "must be positive"),
     "a span backwards": (lambda d: d.update(spans_s={"motion": [5, 1]}), "span motion"),
