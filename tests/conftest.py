@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
 PACKAGES = ("core", "capture", "calibration", "fitting", "dataset", "model", "simulation", "motifs")
 install_import_hook(PACKAGES, "beartype.beartype")
+
+# tests never assert times; where changes are admitted, the same examples are drawn every time
+hypothesis.settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("project")
 
 
 @pytest.fixture
