@@ -85,7 +85,7 @@ def test_a_world_entered_upside_down_puts_cameras_underground(room: Room) -> Non
     assert [h.name for h in refused] == ["height_m"] and refused[0].value < 0
 
 
-def test_a_wrong_board_size_is_an_implausible_scale(room: Room, solved: TargetRig) -> None:
+def test_the_gate_of_the_scale_refuses_cameras_closer_than_their_housings(room: Room, solved: TargetRig) -> None:
     tiny = facts(solved) | {"baseline_m": 0.04}
     assert [h.name for h in rig_health(RigConfig(method="targets"), tiny) if not h.ok] == ["baseline_m"]
 
