@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.clocks import clock_inputs, load_times
 from calibration.lens import load_lenses
 from calibration.pictures import draw_track
 from calibration.resection import PointRays
@@ -22,7 +23,6 @@ from calibration.rig import load_marker_map, load_marker_sigma
 from calibration.tracking import Track, TrackConfig, track_camera
 from capture.markers import MarkerPoints, load_markers
 from capture.session import Session
-from capture.sync import load_times
 from capture.targets import Target, load_targets
 from core.arrays import Bool, Float, Int
 from core.errors import InputError
@@ -92,12 +92,11 @@ def run(session_dir: Path, config: EgomotionConfig | None = None, *, workers: in
         raise InputError(session.id, "it has no foot camera", "skip this stage, or give a view the role left_foot")
     inputs = {
         "session": session_dir / "session.json",
-        "clocks": session.stage("01_sync") / "clocks.json",
+        **clock_inputs(session_dir, feet),
         "lenses": session.stage("03_lenses") / "lenses.json",
         "markers": session.stage("04_rig") / "markers.json",
     }
     for view_id in feet:
-        inputs[f"times of {view_id}"] = session.stage("01_sync") / f"{view_id}.times.npz"
         inputs[f"points of {view_id}"] = session.stage("02_keypoints") / f"{view_id}.markers.npz"
     if session.targets is not None:
         inputs["targets"] = session.path(session.targets)

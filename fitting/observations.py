@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.clocks import load_times
 from capture.keypoints import load_keypoints
 from capture.session import Session
-from capture.sync import load_times
 from core.cameras import Rig
 from core.clock import Timeline, parse_rate, resample
 from core.errors import InputError

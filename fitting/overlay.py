@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from calibration.clocks import load_times
 from capture.pictures import read_pictures
 from capture.session import Session, View
-from capture.sync import load_times
 from core.arrays import Float, Int, UInt8
 from core.cameras import Camera, Rig
 from core.files import atomic_path

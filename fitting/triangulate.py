@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.clocks import clock_inputs
 from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
@@ -87,16 +88,17 @@ def stage_inputs(session: Session) -> dict[str, Path]:
     Raises:
         InputError: if a stage before has not been run.
     """
-    inputs = {"session": session.folder / "session.json"}
-    for name, file, command in (("sync", "01_sync", "sync"), ("rig", "04_rig/rig.json", "calibrate rig")):
-        inputs[name] = session.stage(file)
-        if not inputs[name].exists():
-            raise InputError(session.id, f"it has no {file}", f"run `motifs {command}` first")
-    for view in session.of_role("room"):
-        path = session.stage("02_keypoints") / f"{view.id}.npz"
-        if path.is_file():
-            inputs[f"keypoints {view.id}"] = path
-    return inputs
+    for stage, command in (("01_sync", "sync"), ("04_rig", "calibrate rig")):
+        if not session.stage(stage).exists():
+            raise InputError(session.id, f"it has no {stage}", f"run `motifs {command}` first")
+    paths = {view.id: session.stage("02_keypoints") / f"{view.id}.npz" for view in session.of_role("room")}
+    keypoints = {view_id: path for view_id, path in paths.items() if path.is_file()}
+    return {
+        "session": session.folder / "session.json",
+        "rig": session.stage("04_rig") / "rig.json",
+        **clock_inputs(session.folder, keypoints),
+        **{f"keypoints {view_id}": path for view_id, path in keypoints.items()},
+    }
 
 
 def _facts(points: Points3d, used: Observations, error_px: np.ndarray, outlier_px: float) -> dict[str, Any]:
