@@ -169,7 +169,8 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
 def _role(files: FoundView) -> Role:
     if files.id == PHOTOS:
         return "handheld"
-    return next((role for role in FOOT_ROLES if role == files.id), "room")
+    named: tuple[Role, ...] = (*FOOT_ROLES, "walkthrough")
+    return next((role for role in named if role == files.id), "room")
 
 
 def _frame_size(

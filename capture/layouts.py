@@ -6,7 +6,8 @@
 | pose2sim | videos/V.mp4 | calibration/intrinsics/V/*.jpg (or int_V_img) | <pose folder>/V_json/*.json   |
 
 V is the view's id; `left_foot` and `right_foot` are the foot cameras. A camera that writes pictures instead of a video
-has them in `images/V/`, in the order of their names; hand-held photographs lie in `photos/`.
+has them in `images/V/`, in the order of their names; hand-held photographs lie in `photos/`. The video (or pictures) of
+a walk through the empty room is called `walkthrough`.
 """
 
 from __future__ import annotations

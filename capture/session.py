@@ -21,7 +21,7 @@ from core.skeletons import skeleton_named
 
 SCHEMA = "action-motifs/session/1"
 KeypointsFormat = Literal["openpose", "coco", "mmpose"]
-Role = Literal["room", "left_foot", "right_foot", "handheld"]
+Role = Literal["room", "left_foot", "right_foot", "handheld", "walkthrough"]
 _PATHS = ("video", "images", "lens_images", "keypoints")
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
@@ -32,7 +32,8 @@ class View:
 
     Attributes:
         id: unique name, also the name of its files in every stage.
-        role: a static camera of the room, a camera on a foot, or stills taken by hand.
+        role: a static camera of the room, a camera on a foot, stills taken by hand, or a hand-held walk through the
+            still, empty room (a video or pictures), from which the scene map is made.
         size_px: width and height of the pixel frame that lens and keypoints live in.
         video: video file; None for stills or bare keypoints.
         images: folder of stills: the frames of a camera that writes pictures instead of a video, in the order of

@@ -67,7 +67,7 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
     """
     config = config or SyncConfig()
     session = Session.load(session_dir)
-    views = [view for view in session.views if view.role != "handheld"]
+    views = [view for view in session.views if view.role not in ("handheld", "walkthrough")]
     if not views:
         raise InputError(session.id, "it has no video and no keypoint sequence", "give at least one in `motifs ingest`")
     parse_given(config.given, session)

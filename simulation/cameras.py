@@ -80,7 +80,7 @@ def photo_poses(rng: np.random.Generator, num_photos: int, table_m: Float[np.nda
             aim = np.array([*rng.uniform(-0.4, 0.4, 2), place[2] + rng.uniform(-0.1, 0.35)])
             # held upright: the taller picture has both floor and ceiling in it
             poses.append(looking(place, aim, roll_rad=np.pi / 2 + rng.uniform(-0.1, 0.1)))
-    return SE3.stack(poses)
+    return SE3.stack(poses) if poses else SE3.identity(0)
 
 
 def lens_board_poses(rng: np.random.Generator, lens: Lens, num_stills: int, board_m: tuple[float, float]) -> SE3:

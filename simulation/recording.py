@@ -9,9 +9,10 @@ not done. The truth is for comparison only; no other stage reads it:
 | lenses.json       | lenses of all views                                                                  |
 | markers.json      | poses of the boards in the world                                                     |
 | clocks.json       | offset and rate of every video's clock                                               |
-| <foot view>.npz   | `t_s`, `world_from_cam_R`, `_t_m` when each frame's first row is exposed; the mount    |
+| <foot view>.npz   | `t_s`, `world_from_cam_R`, `_t_m` when each frame's first row is exposed; the mount; `covered` |
 | marker_rig.npz    | path of the carried rig at 30 Hz                                                     |
 | photos.npz        | poses of the hand-held stills                                                        |
+| walkthrough.npz   | poses of the walk-through's frames, if there is one                                   |
 | smpl.npz          | the person in AMASS's fields at the annotation's instants, with joints and contacts  |
 | landmarks.npz     | the detector's skeleton in 3D at these instants                                      |
 """
@@ -35,7 +36,8 @@ from core.files import write_json, write_npz
 from core.skeletons import skeleton_named
 from core.stage import Manifest, Summary, run_stage
 from fitting.landmarks import landmarks_of
-from simulation.views import film_foot_view, film_room_view, take_lens_stills, take_photos
+from simulation.views import film_foot_view, film_room_view, film_walkthrough, take_lens_stills, take_photos
+from simulation.walkthrough import WALKTHROUGH_RATE
 from simulation.world import (
     CALIBRATION_S,
     MOTION_START_S,
@@ -47,7 +49,7 @@ from simulation.world import (
 
 __all__ = ["SimulateConfig", "simulate"]
 
-VERSION = 1
+VERSION = 2
 ANNOTATION_RATE = Fraction(30)
 
 
@@ -65,7 +67,8 @@ def simulate(out: Path, config: SimulateConfig, *, workers: int = 1, redo: bool 
     """
     world = build_world(config)
     videos = [*world.feet, *world.rig.ids]  # the longest first
-    items = [*videos, "photos", *(f"lens_{view}" for view in world.lenses), "truth"]
+    by_hand = [name for name in ("photos", "walkthrough") if name in world.lenses]
+    items = [*videos, *by_hand, *(f"lens_{view}" for view in world.lenses), "truth"]
     return run_stage(
         "simulate",
         VERSION,
@@ -87,6 +90,8 @@ def _process(config: SimulateConfig, item: str, folder: Path) -> Mapping[str, An
         take_photos(world, folder / "images" / "photos")
     elif item == "truth":
         _write_truth(world, folder / "truth")
+    elif item == "walkthrough":
+        film_walkthrough(world, folder / "videos" / "walkthrough.mp4")
     elif item.startswith("lens_"):
         view = item.removeprefix("lens_")
         take_lens_stills(world, view, folder / "lens_images" / view)
@@ -150,7 +155,16 @@ def _views(world: World) -> list[View]:
         for role, view in zip(FOOT_ROLES, world.feet, strict=True)
     ]
     photos = View("photos", "handheld", config.photo_size_px, images="images/photos", lens_images="lens_images/photos")
-    return [*room, *feet, photos]
+    walkthrough = View(
+        id="walkthrough",
+        role="walkthrough",
+        size_px=world.config.walkthrough_size_px,
+        video="videos/walkthrough.mp4",
+        num_frames=len(world.world_from_walkthrough),
+        frame_rate=str(WALKTHROUGH_RATE),
+        lens_images="lens_images/walkthrough",
+    )
+    return [*room, *feet, *(view for view in (photos, walkthrough) if view.id in world.lenses)]
 
 
 def _write_truth(world: World, folder: Path) -> None:
@@ -164,9 +178,12 @@ def _write_truth(world: World, folder: Path) -> None:
         t_s = world.times(view)
         pose, mount = world.world_from_foot_cam(view, t_s), camera.foot_from_cam
         arrays = {"t_s": t_s, "world_from_cam_R": pose.R, "world_from_cam_t_m": pose.t}
-        write_npz(folder / f"{view}.npz", arrays | {"foot_from_cam_R": mount.R, "foot_from_cam_t_m": mount.t})
+        arrays |= {"foot_from_cam_R": mount.R, "foot_from_cam_t_m": mount.t, "covered": world.covered(view)}
+        write_npz(folder / f"{view}.npz", arrays)
     photos = world.world_from_photo
     write_npz(folder / "photos.npz", {"world_from_cam_R": photos.R, "world_from_cam_t_m": photos.t})
+    if len(walk := world.world_from_walkthrough):
+        write_npz(folder / "walkthrough.npz", {"world_from_cam_R": walk.R, "world_from_cam_t_m": walk.t})
     t_s = Timeline.spanning(*CALIBRATION_S, ANNOTATION_RATE).t_s
     carried = world_from_marker_rig(t_s)
     arrays = {"t_s": t_s, "world_from_target_R": carried.R, "world_from_target_t_m": carried.t}

@@ -11,10 +11,11 @@ from capture.targets import Target
 from core.arrays import Float
 from core.transforms import SE3, so3_exp
 from simulation.cameras import ROOM_M
+from simulation.fittings import fittings
 from simulation.furniture import Furniture
 from simulation.render import Quads
 from simulation.scenery import BOX_DOWN, BOX_NORMALS, PRINT_MARGIN_M, Scenery, Vector
-from simulation.textures import Picture, cloudy, lit, painting, plain, planks
+from simulation.textures import Picture, cloudy, lit, painting, plain, planks, wallpaper
 
 DICTIONARY = "DICT_4X4_250"  # the coarsest cells, readable from the far end of the room
 # A marker needs about 18 px, 3 a cell, and 3 px of white around it for its corners to be found without bias: these
@@ -25,7 +26,7 @@ _RIG_SQUARE_M, _RIG_MARKER_M = 0.18, 0.14
 _TOP_M, _SEAT_M, _CHAIR_M = 0.03, 0.05, 0.44  # thickness of the table's top and of the seat; side of the seat
 _CEILING_X_M, _CEILING_Y_M = (-1.6, 0.0, 1.6), (-1.25, 0.0, 1.25)
 _WALL_PX_PER_M = 220
-_TEXTURE_PX_PER_M = 250
+_WALL_CONTRAST = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +50,18 @@ class Room:
     lens_board: Quads
 
 
-def build_room(rng: np.random.Generator, furniture: Furniture) -> Room:
+def build_room(rng: np.random.Generator, furniture: Furniture, *, boards_overhead: bool = True) -> Room:
     """Furnishes the room.
 
     Args:
         rng: textures and small misplacements of the boards.
         furniture: where table and chair stand; a board goes under the table.
+        boards_overhead: whether boards hang from the ceiling and under the table.
     """
     scenery = Scenery()
     parts = [_shell(scenery, rng), _furniture(scenery, rng, furniture), _decoration(scenery, rng)]
-    placed = _static_targets(rng, furniture)
+    parts.append(fittings(scenery, rng.spawn(1)[0]))
+    placed = _static_targets(rng, furniture)[: None if boards_overhead else 1]
     parts += [scenery.printed(target, pose) for target, pose in placed]
     rig = _rig_target(first_marker=sum(len(target.marker_ids) for target, _ in placed))
     panels = zip(rig.panels, rig.target_from_panel, strict=True)
@@ -84,10 +87,11 @@ def _shell(scenery: Scenery, rng: np.random.Generator) -> Quads:
     px = _WALL_PX_PER_M
     floor = scenery.add(planks(rng, (int(x * px), int(y * px)), (88, 122, 160), 30))
     ceiling = scenery.add(cloudy(rng, (int(x * 100), int(y * 100)), (228, 230, 232), 3.0))
+    covers = (cloudy, wallpaper, cloudy, cloudy)
     colours = ((176, 190, 196), (190, 186, 172), (170, 188, 178), (186, 182, 190))
     walls = [
-        scenery.add(lit(cloudy(rng, (int(length * px), int(z * px)), colour, 9.0), 0.82, 1.06))
-        for length, colour in zip((x, x, y, y), colours, strict=True)
+        scenery.add(lit(cover(rng, (int(length * px), int(z * px)), colour, _WALL_CONTRAST), 0.82, 1.06))
+        for length, colour, cover in zip((x, x, y, y), colours, covers, strict=True)
     ]
     h, v = x / 2, y / 2
     return Quads.concatenate(

@@ -109,6 +109,38 @@ def cloudy(
     return np.clip(np.array(colour) + field[..., None], 0, 255).astype(np.uint8)
 
 
+def wallpaper(
+    rng: np.random.Generator, size: tuple[int, int], colour: tuple[int, int, int], contrast: float
+) -> Picture:
+    """Stripes with a printed flower that repeats: corners enough, but every one of them is there many times.
+
+    Args:
+        size: width and height in texels.
+        colour: mean (BGR).
+        contrast: standard deviation of the shades of the plaster beneath, gray levels; the print is four times that.
+    """
+    width, height = size
+    tile = np.zeros((88, 66), np.float32)
+    tile[:, 3:9] = 0.4
+    petals = np.array([33, 30]) + 9 * np.stack([np.cos(a := np.arange(5) * 2 * np.pi / 5), np.sin(a)], axis=-1)
+    for x, y in petals:
+        cv2.circle(tile, (round(x), round(y)), 5, -1.0, -1, cv2.LINE_AA)
+    cv2.ellipse(tile, (40, 62), (11, 4), 40.0, 0.0, 360.0, -0.7, -1, cv2.LINE_AA)
+    printed = np.tile(tile, (-(-height // 88), -(-width // 66)))[:height, :width, None]
+    paper = cloudy(rng, size, colour, contrast)
+    return np.clip(paper + 4 * contrast * printed, 0, 255).astype(np.uint8)
+
+
+def grille(size: tuple[int, int], colour: tuple[int, int, int], pitch: int) -> Picture:
+    """A framed grille of slats along x, `pitch` texels apart."""
+    width, height = size
+    image = np.full((height, width, 3), colour, float)
+    image[np.arange(height) % pitch < pitch // 2] *= 0.45
+    frame = max(pitch // 2, 3)
+    cv2.rectangle(image, (0, 0), (width - 1, height - 1), tuple(1.04 * c for c in colour), 2 * frame)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
 def planks(rng: np.random.Generator, size: tuple[int, int], colour: tuple[int, int, int], plank: int) -> Picture:
     """Wooden boards along x, `plank` texels wide, each of its own shade, with grain."""
     width, height = size

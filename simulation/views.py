@@ -14,15 +14,16 @@ from capture.video_writer import VideoWriter
 from core.arrays import Bool, Float, UInt8
 from core.cameras import Camera
 from core.skeletons import skeleton_named
-from core.transforms import SE3, interpolate
+from core.transforms import SE3, geodesic, interpolate
 from fitting.landmarks import landmarks_of
 from simulation import sound
 from simulation.cameras import lens_board_poses
 from simulation.detector import detect
 from simulation.picture import Canvas, Grain, develop
-from simulation.render import MeshScene, QuadScene, lens_samples, quads_block, window_of
+from simulation.render import Layer, MeshScene, QuadScene, Window, lens_samples, quads_block, window_of
 from simulation.textures import Atlas
 from simulation.time_code import tablets
+from simulation.walkthrough import WALKTHROUGH_RATE
 from simulation.world import CALIBRATION_S, CODES_S, MOTION_START_S, SOUND_SOURCE_M, World, world_from_marker_rig
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -30,6 +31,8 @@ STILL_SAMPLES = 2  # a pixel's side, wherever one cast serves many frames
 _MOVING_SAMPLES = 1  # where every frame is cast: the atlas filters textures, only outlines are jagged
 _MESH_CHUNK = 32
 _READOUT_KNOTS = 5  # poses a frame, between which rows are interpolated: under 0.1 mm off at 50 m/s2
+_CAST_STEP_PX = 1.5  # turn between the casts that make up an exposure
+_COVERED_GRAY = 14  # cloth over the lens
 _HIDDEN_M = 0.12  # joints lie this deep in the body
 _TABLET_M = (0.6, 0.3)  # distance and side of the display
 # near enough to be before the shin, small enough for a fisheye to leave the code's modules straight
@@ -80,6 +83,16 @@ def take_photos(world: World, folder: Path) -> None:
         _write_still(folder / f"photo_{i:03d}.jpg", grain.on(develop(layer.colour, STILL_SAMPLES), i))
 
 
+def film_walkthrough(world: World, video: Path) -> None:
+    """Writes the hand-held walk through the room before anybody enters it."""
+    lens = world.walkthrough_lens
+    grain = Grain(world.stream("grain walkthrough"), lens.size_px, world.config.noise)
+    with VideoWriter(video, lens.size_px, WALKTHROUGH_RATE, crf=world.config.crf) as writer:
+        for i in range(len(world.world_from_walkthrough)):
+            layer = world.scene.look(lens_samples(lens, STILL_SAMPLES), world.world_from_walkthrough[i])
+            writer.write(grain.on(develop(layer.colour, STILL_SAMPLES), i))
+
+
 def take_lens_stills(world: World, view: str, folder: Path) -> None:
     """Writes stills of the lens board, held before a view's camera where it stands."""
     lens, rng = world.lenses[view], world.stream(f"lens stills {view}")
@@ -122,18 +135,39 @@ def _foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"]) -> Iterat
     empty = Canvas(world.scene.look(samples, pose), STILL_SAMPLES)
     waiting = empty.and_thing(partial(resting.look, samples, pose), window)
     yield from _still_frames(world, view, waiting, pose, t_s[still], readout)
-    moving, samples = t_s[~still], lens_samples(lens, _MOVING_SAMPLES)
-    knots = np.linspace(0, readout, _READOUT_KNOTS)
-    knot_t = (moving[:, None] + knots).ravel()
+    covered = world.covered(view)[~still]
+    seen = _moving_foot_frames(world, view, t_s[~still][~covered], readout)
+    for dark in covered:
+        yield np.full((height, lens.size_px[0], 3), _COVERED_GRAY, np.uint8) if dark else next(seen)
+
+
+def _moving_foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"], readout_s: float) -> Iterator[Image]:
+    """Pictures of a foot camera on its way; each row has its own time, and is exposed around it."""
+    lens, exposure_s = world.feet[view].lens, world.config.foot_exposure_s
+    samples = lens_samples(lens, _MOVING_SAMPLES)
+    knots = np.linspace(-exposure_s / 2, readout_s + exposure_s / 2, _READOUT_KNOTS)
+    knot_t = (t_s[:, None] + knots).ravel()
     knot_pose = world.world_from_foot_cam(view, knot_t)
-    rows = np.linspace(0, readout, height, endpoint=False)
-    for i, mesh in enumerate(_meshes(world, moving + readout / 2)):
+    rows = np.linspace(0, readout_s, lens.size_px[1], endpoint=False)
+    for i, mesh in enumerate(_meshes(world, t_s + readout_s / 2)):
         cut = slice(i * _READOUT_KNOTS, (i + 1) * _READOUT_KNOTS)
-        by_row = interpolate(knot_pose[cut], knot_t[cut], moving[i] + rows)
-        middle = by_row[height // 2]
-        canvas = Canvas(world.scene.look(samples, by_row), _MOVING_SAMPLES)
+        part = partial(interpolate, knot_pose[cut], knot_t[cut])
+        middle = part(t_s[i] + rows[len(rows) // 2 :][:1])[0]
+        turned = geodesic(knot_pose.R[cut][0], knot_pose.R[cut][-1]) * exposure_s / max(np.ptp(knots), 1e-9)
+        casts = 1 + int(turned * max(lens.focal_px) / _CAST_STEP_PX)
         window = window_of(lens, middle.inverse().apply(mesh.vertices_m))
-        yield canvas.with_thing(partial(mesh.look, samples, middle), window)
+        leg = None if window is None else mesh.look(samples, middle, window)
+        pictures = [
+            _with_leg(world.scene.look(samples, part(t_s[i] + rows + late)), leg, window)
+            for late in exposure_s * ((np.arange(casts) + 0.5) / casts - 0.5)
+        ]
+        yield pictures[0] if casts == 1 else np.rint(np.mean(pictures, axis=0)).astype(np.uint8)
+
+
+def _with_leg(room: Layer, leg: Layer | None, window: Window | None) -> Image:
+    """One instant of the exposure; the leg rides with the camera and stays sharp."""
+    canvas = Canvas(room, _MOVING_SAMPLES)
+    return canvas.picture if leg is None or window is None else canvas.with_thing(lambda _: leg, window)
 
 
 def _still_frames(
@@ -183,7 +217,9 @@ def _resting_pose(world: World, view: str) -> SE3:
     """Where a view's camera is before the motion."""
     if view in world.feet:
         return world.world_from_foot_cam(view, np.zeros(1))[0]
-    return world.world_from_photo[0] if view == "photos" else world.rig[view].world_from_cam
+    if view in ("photos", "walkthrough"):
+        return (world.world_from_photo if view == "photos" else world.world_from_walkthrough)[0]
+    return world.rig[view].world_from_cam
 
 
 def _write_still(path: Path, image: Image) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.arrays import Float
+from core.arrays import Bool, Float
 from core.cameras import Lens, Rig
 from core.clock import Clock, frame_times
 from core.errors import InputError
@@ -23,6 +23,7 @@ from simulation.person import Person, make_person
 from simulation.render import QuadScene
 from simulation.room import Room, build_room, table_box
 from simulation.textures import Atlas
+from simulation.walkthrough import walkthrough_poses
 
 CODES_S, CALIBRATION_S = (0.0, 1.5), (1.5, 6.5)
 MOTION_START_S = 7.0
@@ -30,6 +31,7 @@ SOUND_SOURCE_M = np.array([0.6, 1.5, 1.2])
 _STAND_AT = (-1.4, -1.0, 0.6)
 _SHORTEST_MOTION_S = 2.0
 _MOST_CAMERAS = 24
+_MOST_BLIND = 0.8
 _ABOVE_INSTEP_M = 0.075  # of the foot camera over the line from ankle to toes
 _FORWARD_TILT_RAD = 0.35  # away from the shin, which would else fill the picture's rear
 
@@ -47,8 +49,14 @@ class SimulateConfig:
         foot_size_px: picture size of the foot cameras.
         photo_size_px: picture size of the hand-held stills.
         foot_row_time_s: rolling shutter of the foot cameras, readout time of one row.
+        foot_exposure_s: how long their rows are exposed, around their times; what moves meanwhile is blurred.
+        foot_blind_share: share of their frames during the motion in which something covers them, 0 to 0.8.
+        foot_blind_frames: mean length of these stretches, frames; lengths are geometric, places random.
         num_photos: hand-held stills, which tie the boards under the table to those of the ceiling.
         num_lens_stills: stills of the lens board for each camera.
+        num_walkthrough: frames of a hand-held walk through the still, empty room; 0 for none.
+        walkthrough_size_px: its picture size.
+        boards_overhead: whether boards hang from the ceiling and under the table; without, only the floor has one.
         noise: standard deviation of the sensor noise, gray levels.
         crf: quality of the H.264 videos, lower is better.
         skeleton: skeleton of the simulated detector.
@@ -63,8 +71,14 @@ class SimulateConfig:
     foot_size_px: tuple[int, int] = (512, 512)
     photo_size_px: tuple[int, int] = (1200, 900)
     foot_row_time_s: float = 20e-6
+    foot_exposure_s: float = 0.0
+    foot_blind_share: float = 0.0
+    foot_blind_frames: float = 6.0
     num_photos: int = 18
     num_lens_stills: int = 18
+    num_walkthrough: int = 0
+    walkthrough_size_px: tuple[int, int] = (960, 720)
+    boards_overhead: bool = True
     noise: float = 2.0
     crf: int = 19
     skeleton: str = "HALPE_26"
@@ -78,6 +92,9 @@ class SimulateConfig:
         shortest = MOTION_START_S + _SHORTEST_MOTION_S
         if not self.duration_s >= shortest:
             raise InputError("duration_s", f"{self.duration_s} s leaves no motion", f"use {shortest} s or more")
+        if not (0 <= self.foot_blind_share <= _MOST_BLIND and self.foot_blind_frames >= 1):
+            blind = f"{self.foot_blind_share} in stretches of {self.foot_blind_frames} frames"
+            raise InputError("foot_blind_share", f"{blind} is out of range", f"use 0 to {_MOST_BLIND}, and 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +125,8 @@ class World:
         feet: foot cameras by view id.
         photo_lens: lens of the hand-held camera.
         world_from_photo: its poses.
+        walkthrough_lens: lens of the walk-through's camera.
+        world_from_walkthrough: its poses, one a frame; none without a walk-through.
         clocks: of every video's recorder, by view id.
     """
 
@@ -119,6 +138,8 @@ class World:
     feet: Mapping[str, FootCamera]
     photo_lens: Lens
     world_from_photo: SE3
+    walkthrough_lens: Lens
+    world_from_walkthrough: SE3
     clocks: Mapping[str, Clock]
 
     @cached_property
@@ -135,7 +156,10 @@ class World:
     def lenses(self) -> dict[str, Lens]:
         """Lenses of all views."""
         feet = {view: camera.lens for view, camera in self.feet.items()}
-        return {camera.id: camera.lens for camera in self.rig} | feet | {"photos": self.photo_lens}
+        hand_held = {"photos": self.photo_lens} if len(self.world_from_photo) else {}
+        if len(self.world_from_walkthrough):
+            hand_held["walkthrough"] = self.walkthrough_lens
+        return {camera.id: camera.lens for camera in self.rig} | feet | hand_held
 
     def local_times(self, view: str) -> Float[np.ndarray, "frames"]:
         """Presentation times of a video's frames: all that fit before the session's end."""
@@ -152,6 +176,16 @@ class World:
         camera = self.feet[view]
         return self.person.world_from_foot(t_s, camera.side) @ camera.foot_from_cam
 
+    def covered(self, view: str) -> Bool[np.ndarray, "frames"]:
+        """Frames of a foot video in which something covers the camera: stretches at random until the share is met."""
+        t_s, rng = self.times(view), self.stream(f"covered {view}")
+        moving = np.flatnonzero(t_s > MOTION_START_S)
+        covered, wanted = np.zeros(len(t_s), bool), round(self.config.foot_blind_share * len(moving))
+        while (missing := wanted - int(covered.sum())) > 0:
+            start, length = rng.choice(moving), rng.geometric(1 / self.config.foot_blind_frames)
+            covered[start : start + min(length, missing)] = True
+        return covered
+
     def stream(self, name: str) -> np.random.Generator:
         """A generator of its own for each use, so that one does not shift another."""
         return _stream(self.config.seed, name)
@@ -161,7 +195,7 @@ class World:
 def build_world(config: SimulateConfig) -> World:
     """The world of a config; cached, as every view of a recording asks for it."""
     seed, furniture = config.seed, Furniture()
-    room = build_room(_stream(seed, "room"), furniture)
+    room = build_room(_stream(seed, "room"), furniture, boards_overhead=config.boards_overhead)
     rig = room_rig(_stream(seed, "cameras"), config.num_room_cameras, config.room_size_px)
     motion_span = (MOTION_START_S, config.duration_s)
     person = make_person(_stream(seed, "person"), motion_span, _STAND_AT, furniture)
@@ -173,13 +207,16 @@ def build_world(config: SimulateConfig) -> World:
     rng = _stream(seed, "photos")
     photo_lens = perspective_lens(rng, config.photo_size_px, 84.0)
     photos = photo_poses(rng, config.num_photos, table_box(furniture))
+    rng = _stream(seed, "walkthrough")
+    walk_lens = perspective_lens(rng, config.walkthrough_size_px, 78.0)
+    walk = walkthrough_poses(rng, config.num_walkthrough)
     rng = _stream(seed, "clocks")
     clocks = {
         view: Clock(round(rng.uniform(-0.5, 0.5), 6), 1 + round(rng.uniform(-80e-6, 80e-6), 9))
         for view in (*rig.ids, *feet)
     }
     figure = figure_of(_stream(seed, "figure"), person.shaped)
-    return World(config, room, rig, person, figure, feet, photo_lens, photos, clocks)
+    return World(config, room, rig, person, figure, feet, photo_lens, photos, walk_lens, walk, clocks)
 
 
 def world_from_marker_rig(t_s: Float[np.ndarray, "n"]) -> SE3:
