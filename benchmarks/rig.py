@@ -57,10 +57,10 @@ def main() -> None:
 
     def solve_free() -> Rig:
         start = lenses_from_boards(corners, board, "radtan", lenses[0].size_px)
-        return solve_boards(truth.ids, start, corners, board, free_lenses=True)
+        return solve_boards(truth.ids, start, corners, board, free_lenses=True).rig
 
     rows = {
-        "known": measure(lambda: solve_boards(truth.ids, lenses, corners, board), truth),
+        "known": measure(lambda: solve_boards(truth.ids, lenses, corners, board).rig, truth),
         "free": measure(solve_free, truth),
     }
     print(f"{'intrinsics':12} {'rmse mm':>8} {'median deg':>11} {'seconds':>8}")

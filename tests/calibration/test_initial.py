@@ -68,7 +68,7 @@ def test_the_graph_decides_planar_flips(rng: np.random.Generator) -> None:
     truth = rig.cameras[0].cam_from_world.R @ rig.cameras[1].cam_from_world.R.T
     wrong = np.degrees(geodesic(relative, np.broadcast_to(truth, relative.shape))) > 20
     assert wrong.any(), "the scene is too easy to test the choice"
-    solved = solve_boards(rig.ids, (RADTAN,) * 4, px, BOARD, sigma_px=0.5)
+    solved = solve_boards(rig.ids, (RADTAN,) * 4, px, BOARD, sigma_px=0.5).rig
     errors = rig_errors(solved, rig, align=True)
     # 0.5 px at 437 px is 1.1 mrad a corner; 30 boards of 20 corners average it by an order
     assert errors.centre_m.max() < 0.02
