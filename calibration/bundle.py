@@ -12,16 +12,20 @@ and what is left, images and lenses, is solved densely.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from calibration.normal_equations import BundleConfig, System
 from calibration.robust import variance_factor
-from calibration.scene import Observations, Scene, reproject, scene_step
+from calibration.scene import Observations, Scene, reproject
 from core.arrays import Float
 from core.threads import one_blas_thread
 
 __all__ = ["BundleConfig", "BundleResult", "solve_bundle"]
+
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,31 +74,50 @@ def solve_bundle(scene: Scene, observations: Observations, config: BundleConfig 
     config = config or BundleConfig()
     order = np.lexsort((observations.target_idx, observations.image_idx))
     system = System(observations[order], config)
-    damping, converged = 1e-4, False
-    cost = system.cost(scene)
-    normal = system.linearise(scene)
+    scene, converged = minimise(system, scene, config)
+    return _finish(scene, system, order, config, converged)
+
+
+@runtime_checkable
+class Problem(Protocol[S]):
+    """A least-squares problem over states of any kind."""
+
+    def cost(self, state: S) -> float:
+        """What is minimised."""
+
+    def linearise(self, state: S) -> Any:
+        """Normal equations at a state, whose `solve(damping)` gives a step."""
+
+    def move(self, state: S, step: Any) -> S | None:
+        """The state after a step; None where there is none."""
+
+
+def minimise(problem: Problem[S], state: S, config: BundleConfig) -> tuple[S, bool]:
+    """Levenberg-Marquardt (Marquardt's scaling): the optimum, and whether the cost stopped falling before the end."""
+    damping, cost = 1e-4, problem.cost(state)
+    normal = problem.linearise(state)
     for _ in range(config.max_iterations):
-        trial = scene_step(scene, *normal.solve(damping))
-        trial_cost = np.inf if trial is None else system.cost(trial)
+        trial = problem.move(state, normal.solve(damping))
+        trial_cost = np.inf if trial is None else problem.cost(trial)
         if trial is not None and trial_cost <= cost:
-            converged = cost - trial_cost <= config.tolerance * max(cost, 1e-12)
-            scene, cost, damping = trial, trial_cost, max(damping / 8, 1e-10)
-            if converged:
-                break
-            normal = system.linearise(scene)
+            settled = cost - trial_cost <= config.tolerance * max(cost, 1e-12)
+            state, cost, damping = trial, trial_cost, max(damping / 8, 1e-10)
+            if settled:
+                return state, True
+            normal = problem.linearise(state)
         else:
             damping *= 6
             if damping > 1e8:
-                converged = True  # no step of any length lowers the cost
-                break
-    return _finish(scene, system, order, config, converged)
+                return state, True  # no step of any length lowers the cost
+    return state, False
 
 
 def _finish(scene: Scene, system: System, order: np.ndarray, config: BundleConfig, converged: bool) -> BundleResult:
     """Covariances and residuals at the optimum, back in the caller's order."""
     residual = reproject(scene, system.observations)[0]
     weight = system.weighted(scene)[2]
-    factor = variance_factor(residual / system.observations.sigma_px[:, None], weight)
+    num_params = int(scene.image_free.sum() + scene.target_free.sum() + scene.lens_free.sum())
+    factor = variance_factor(residual / system.observations.sigma_px[:, None], weight, num_params)
     image, target, lens = system.linearise(scene).covariances()
     lens_variance = np.zeros(scene.lens_free.shape)
     lens_variance[:, : lens.shape[1]] = lens

@@ -9,11 +9,13 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from calibration.robust import robust_cost, robust_weight
-from calibration.scene import Observations, Scene, reproject
+from calibration.scene import LensPrior, Observations, Scene, reproject, scene_step
+from core.arrays import Float
+from core.cameras import Lens
 from core.errors import GateError
 from core.transforms import right_jacobian_inverse
 
-_UNSEEN_SIGMAS = 100.0  # residual charged for a point that the lens cannot see: worse than any outlier
+UNSEEN_SIGMAS = 100.0  # residual charged for a point that the lens cannot see: worse than any outlier
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Normal:
         step = np.zeros(len(b))
         index = np.flatnonzero(self.free)
         if len(index):
-            step[index] = -cho_solve(_factor(S[np.ix_(index, index)]), b[index])
+            step[index] = -cho_solve(factor_dense(S[np.ix_(index, index)]), b[index])
         target_step = -np.einsum("tij,tj->ti", inverse, self.g_target + self.cross @ step)
         images, lenses, p = self.shape
         return step[: 6 * images].reshape(images, 6), target_step, step[6 * images :].reshape(lenses, p)
@@ -73,7 +75,7 @@ class Normal:
         index = np.flatnonzero(self.free)
         full = np.zeros_like(S)
         if len(index):
-            full[np.ix_(index, index)] = cho_solve(_factor(S[np.ix_(index, index)]), np.eye(len(index)))
+            full[np.ix_(index, index)] = cho_solve(factor_dense(S[np.ix_(index, index)]), np.eye(len(index)))
         images, lenses, p = self.shape
         blocks = full[: 6 * images, : 6 * images].reshape(images, 6, images, 6)
         image = blocks[np.arange(images), :, np.arange(images)]
@@ -82,7 +84,12 @@ class Normal:
         return image, target, np.diag(full)[6 * images :].reshape(lenses, p)
 
 
-def _factor(S: np.ndarray) -> tuple[np.ndarray, bool]:
+def factor_dense(S: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Cholesky factor for `cho_solve`.
+
+    Raises:
+        GateError: if the matrix is singular.
+    """
     try:
         factor: tuple[np.ndarray, bool] = cho_factor(S, check_finite=False)
     except LinAlgError as error:
@@ -103,10 +110,14 @@ class System:
         self.starts, self.sizes = new, np.diff(np.append(new, len(o)))
         self.pair_image, self.pair_target = o.image_idx[new], o.target_idx[new]
 
+    def move(self, scene: Scene, step: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Scene | None:
+        """The scene after a step."""
+        return scene_step(scene, *step)
+
     def cost(self, scene: Scene) -> float:
         """Robust cost with the priors."""
         residual = reproject(scene, self.observations)[0] / self.observations.sigma_px[:, None]
-        squared = np.where(np.isfinite(residual[:, 0]), (residual**2).sum(axis=-1), _UNSEEN_SIGMAS**2)
+        squared = np.where(np.isfinite(residual[:, 0]), (residual**2).sum(axis=-1), UNSEEN_SIGMAS**2)
         return float(robust_cost(squared, self.config.loss, self.config.loss_sigmas).sum()) + _prior_cost(scene)
 
     def weighted(self, scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,21 +140,24 @@ class System:
         """Normal equations at a scene."""
         lens_moves = bool(scene.lens_free.any())
         residual, J, _ = self.weighted(scene)
-        products, gradients = self._pair_products(residual, J if lens_moves else J[..., :12])
+        products, gradients = group_products(J if lens_moves else J[..., :12], residual, self.starts, self.sizes)
         return _assemble(scene, self.pair_image, self.pair_target, products, gradients, lens_moves)
 
-    def _pair_products(self, residual: np.ndarray, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """J^T J and J^T r of every pair; pairs of one size are multiplied together."""
-        width = J.shape[-1]
-        products, gradients = np.empty((len(self.starts), width, width)), np.empty((len(self.starts), width))
-        for size in np.unique(self.sizes):
-            pairs = np.flatnonzero(self.sizes == size)
-            rows = self.starts[pairs][:, None] + np.arange(size)
-            A = J[rows].reshape(len(pairs), 2 * size, width)
-            At = np.swapaxes(A, -1, -2)
-            products[pairs] = At @ A
-            gradients[pairs] = (At @ residual[rows].reshape(len(pairs), 2 * size, 1))[..., 0]
-        return products, gradients
+
+def group_products(
+    J: Float[np.ndarray, "n 2 w"], r: Float[np.ndarray, "n 2"], starts: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """J^T J and J^T r of every group of consecutive rows; groups of one size are multiplied together."""
+    width = J.shape[-1]
+    products, gradients = np.empty((len(starts), width, width)), np.empty((len(starts), width))
+    for size in np.unique(sizes):
+        groups = np.flatnonzero(sizes == size)
+        rows = starts[groups][:, None] + np.arange(size)
+        A = J[rows].reshape(len(groups), 2 * size, width)
+        At = np.swapaxes(A, -1, -2)
+        products[groups] = At @ A
+        gradients[groups] = (At @ r[rows].reshape(len(groups), 2 * size, 1))[..., 0]
+    return products, gradients
 
 
 def _assemble(
@@ -188,10 +202,7 @@ def _prior_cost(scene: Scene) -> float:
     if scene.pose_prior is not None:
         off = scene.pose_prior.world_from_cam.local(scene.world_from_cam)
         cost += float(np.einsum("ni,nij,nj->", off, scene.pose_prior.information, off))
-    if scene.lens_prior is not None:
-        off = _padded_params(scene) - scene.lens_prior.mean
-        cost += float(np.einsum("ni,nij,nj->", off, scene.lens_prior.information, off))
-    return cost
+    return cost + lens_prior_terms(scene.lenses, scene.lens_prior)[0]
 
 
 def _add_priors(scene: Scene, H: np.ndarray, g: np.ndarray, p: int) -> None:
@@ -206,14 +217,19 @@ def _add_priors(scene: Scene, H: np.ndarray, g: np.ndarray, p: int) -> None:
         H[rows[:, :, None], rows[:, None, :]] += Jt_info @ J
         g[rows] += np.einsum("nij,nj->ni", Jt_info, off)
     if scene.lens_prior is not None and p:
-        off = _padded_params(scene) - scene.lens_prior.mean
         columns = 6 * images + p * np.arange(len(scene.lenses))[:, None] + np.arange(p)
-        H[columns[:, :, None], columns[:, None, :]] += scene.lens_prior.information
-        g[columns] += np.einsum("nij,nj->ni", scene.lens_prior.information, off)
+        _, information, gradient = lens_prior_terms(scene.lenses, scene.lens_prior)
+        H[columns[:, :, None], columns[:, None, :]] += information
+        g[columns] += gradient
 
 
-def _padded_params(scene: Scene) -> np.ndarray:
-    params = np.zeros(scene.lens_free.shape)
-    for row, lens in zip(params, scene.lenses, strict=True):
+def lens_prior_terms(lenses: tuple[Lens, ...], prior: LensPrior | None) -> tuple[float, np.ndarray, np.ndarray]:
+    """Cost of the lenses' priors, its information (lenses, p, p) and gradient (lenses, p); zeros without a prior."""
+    params = np.zeros((len(lenses), max(len(lens.params) for lens in lenses)))
+    if prior is None:
+        return 0.0, np.zeros((*params.shape, params.shape[1])), params
+    for row, lens in zip(params, lenses, strict=True):
         row[: len(lens.params)] = lens.params
-    return params
+    off = params - prior.mean
+    gradient = np.einsum("nij,nj->ni", prior.information, off)
+    return float((off * gradient).sum()), prior.information, gradient

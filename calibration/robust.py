@@ -36,9 +36,17 @@ def robust_weight(squared: Float[np.ndarray, "n"], loss: Loss, scale: float) -> 
     return np.ones_like(squared)
 
 
-def variance_factor(whitened: Float[np.ndarray, "n 2"], weight: Float[np.ndarray, "n"]) -> float:
-    """Squared ratio of the residuals' spread to what was stated, from the median of those that count; 1 without any."""
+def variance_factor(whitened: Float[np.ndarray, "n 2"], weight: Float[np.ndarray, "n"], num_params: int = 0) -> float:
+    """Squared ratio of the residuals' spread to what was stated, from the median of those that count; 1 without any.
+
+    Args:
+        whitened: residuals over their stated standard deviations.
+        weight: robust weights; those below 0.1 do not count.
+        num_params: unknowns that were fitted to them. Fitting takes their share of the residuals' variance away, so
+            what is left is divided by the degrees of freedom.
+    """
     counted = whitened[weight > 0.1]
     if len(counted) == 0:
         return 1.0
-    return float((_MAD_TO_SIGMA * np.median(np.abs(counted))) ** 2)
+    freedom = max(counted.size - num_params, 1) / counted.size
+    return float((_MAD_TO_SIGMA * np.median(np.abs(counted))) ** 2 / freedom)

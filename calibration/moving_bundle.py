@@ -1,0 +1,287 @@
+"""Bundle adjustment in continuous time: cameras, lenses, clocks, parts of targets and the ways of what is carried.
+
+Levenberg-Marquardt on `calibration.moving_scene`, with the white-noise-on-acceleration prior of every motion. A knot
+is coupled to its neighbours alone, so the trajectories' normal matrix is banded; it is factored by Cholesky and
+eliminated (Schur complement), and what is left, cameras, lenses, clocks and parts, is solved densely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve, cho_solve_banded, cholesky_banded
+
+from calibration.bundle import minimise
+from calibration.moving_scene import CLOCK, MovingScene, Residuals, TimedPoints, dense_columns, linearised, residuals
+from calibration.normal_equations import UNSEEN_SIGMAS, BundleConfig, factor_dense, group_products, lens_prior_terms
+from calibration.robust import robust_cost, robust_weight, variance_factor
+from calibration.trajectory import STATE, Smoothness
+from core.arrays import Float
+from core.errors import GateError
+from core.threads import one_blas_thread
+
+_BAND = 2 * STATE
+
+
+@dataclass(frozen=True, eq=False)
+class MovingResult:
+    """A solved moving scene.
+
+    Attributes:
+        scene: the scene at the optimum.
+        residual_px: (n, 2) predicted minus seen; NaN where unseen by the lens.
+        weight: (n,) robust weight of each point, 0..1.
+        speed_px_s: (n, 2) how fast each point moves in the picture.
+        covariance: (d, d) of the dense block: cameras (6 each), lenses (if free), clocks (3 each), parts (6 each).
+        variance_factor: by how much the residuals exceed the stated standard deviations, squared; already in the
+            covariances.
+        converged: whether the cost stopped falling before the iterations ran out.
+    """
+
+    scene: MovingScene
+    residual_px: Float[np.ndarray, "n 2"]
+    weight: Float[np.ndarray, "n"]
+    speed_px_s: Float[np.ndarray, "n 2"]
+    covariance: Float[np.ndarray, "d d"]
+    variance_factor: float
+    converged: bool
+
+    @property
+    def error_px(self) -> Float[np.ndarray, "n"]:
+        """Distance between predicted and seen, pixels."""
+        return np.linalg.norm(self.residual_px, axis=-1)
+
+    @property
+    def camera_covariance(self) -> Float[np.ndarray, "cameras 6 6"]:
+        """Of each `world_from_cam`, (rotation, translation)."""
+        return self._blocks(0, 6, len(self.scene.lenses))
+
+    @property
+    def clock_covariance(self) -> Float[np.ndarray, "cameras 3 3"]:
+        """Of each clock: offset, drift, row time."""
+        cameras, lenses, _, _ = self.scene.dense_sizes
+        return self._blocks(cameras + lenses, CLOCK, len(self.scene.lenses))
+
+    @property
+    def part_covariance(self) -> Float[np.ndarray, "parts 6 6"]:
+        """Of each `body_from_part`."""
+        return self._blocks(sum(self.scene.dense_sizes[:3]), 6, len(self.scene.part_body))
+
+    @property
+    def lens_sigma(self) -> Float[np.ndarray, "cameras p"]:
+        """Standard deviations of the lens parameters; 0 where held."""
+        cameras, lenses, _, _ = self.scene.dense_sizes
+        if not lenses:
+            return np.zeros(self.scene.lens_free.shape)
+        variance = np.diag(self.covariance)[cameras : cameras + lenses]
+        return np.sqrt(np.maximum(variance, 0.0)).reshape(self.scene.lens_free.shape)
+
+    def _blocks(self, start: int, size: int, count: int) -> np.ndarray:
+        end = start + size * count
+        cut = self.covariance[start:end, start:end].reshape(count, size, count, size)
+        return cut[np.arange(count), :, np.arange(count)]
+
+
+@one_blas_thread
+def solve_moving(
+    scene: MovingScene,
+    points: TimedPoints,
+    smoothness: tuple[Smoothness, ...],
+    config: BundleConfig | None = None,
+) -> MovingResult:
+    """Minimises the robust reprojection error and the motions' priors.
+
+    Args:
+        scene: start values; they must be near enough for the points to lie in front of their cameras.
+        points: what was seen.
+        smoothness: prior of each motion.
+        config: settings.
+
+    Raises:
+        GateError: if the normal equations are singular, that is, something free is not determined by the data.
+    """
+    system = _System(points, smoothness, config or BundleConfig())
+    scene, converged = minimise(system, scene, system.config)
+    final, weight = system.weighted(scene)
+    whitened = final.px / points.sigma_px[:, None]
+    num_params = int(scene.dense_free.sum()) + STATE * scene.first_knots[-1]
+    factor = variance_factor(whitened, weight, num_params)
+    covariance = factor * system.linearise(scene).covariance()
+    return MovingResult(scene, final.px, weight, final.speed_px_s, covariance, factor, converged)
+
+
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """Normal equations: a dense block, the banded block of the knots, and what couples them."""
+
+    H: np.ndarray  # (d, d)
+    g: np.ndarray  # (d,)
+    free: np.ndarray  # (d,) which rows are solved for
+    cross: np.ndarray  # (12 knots, d)
+    own: np.ndarray  # (knots, 12, 12)
+    ahead: np.ndarray  # (knots, 12, 12) of each knot with its successor
+    g_knots: np.ndarray  # (12 knots,)
+
+    def reduced(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Schur complement of the knots, its right-hand side, and the knots' block inverse times (cross, gradient)."""
+        solved = np.zeros((len(self.g_knots), len(self.g) + 1))
+        if len(self.own):
+            both = np.column_stack([self.cross, self.g_knots])
+            solved = cho_solve_banded((_factor_banded(self.own, self.ahead, damping), True), both, check_finite=False)
+        S = self.H + damping * np.diag(np.diag(self.H)) - self.cross.T @ solved[:, :-1]
+        return S, self.g - self.cross.T @ solved[:, -1], solved
+
+    def solve(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
+        """The step of the dense unknowns (d,) and of the knots (k, 12)."""
+        S, b, solved = self.reduced(damping)
+        step, index = np.zeros(len(b)), np.flatnonzero(self.free)
+        if len(index):
+            step[index] = -cho_solve(factor_dense(S[np.ix_(index, index)]), b[index])
+        return step, -(solved[:, -1] + solved[:, :-1] @ step).reshape(-1, STATE)
+
+    def covariance(self) -> np.ndarray:
+        """Of the dense unknowns (d, d); zero where they are held."""
+        S = self.reduced(0.0)[0]
+        index, full = np.flatnonzero(self.free), np.zeros_like(S)
+        if len(index):
+            full[np.ix_(index, index)] = cho_solve(factor_dense(S[np.ix_(index, index)]), np.eye(len(index)))
+        return full
+
+
+def _factor_banded(own: np.ndarray, ahead: np.ndarray, damping: float) -> np.ndarray:
+    """Cholesky factor of the knots' block, in LAPACK's lower band storage."""
+    own = own + damping * np.einsum("kii->ki", own)[:, :, None] * np.eye(STATE)
+    # of every knot the columns below the diagonal: its own block's, then its successor's
+    below = np.concatenate([own, np.swapaxes(ahead, -1, -2)], axis=1)  # (k, 24, 12)
+    row = np.arange(_BAND)[:, None] + np.arange(STATE)
+    inside = row < _BAND
+    band = np.where(inside, below[:, np.where(inside, row, 0), np.arange(STATE)], 0.0)  # (k, 24, 12): [i - j, j]
+    matrix = np.ascontiguousarray(np.swapaxes(band, 0, 1).reshape(_BAND, -1))
+    try:
+        factor: np.ndarray = cholesky_banded(matrix, overwrite_ab=True, lower=True, check_finite=False)
+    except LinAlgError as error:
+        raise GateError(
+            "bundle", f"the points do not determine the way of what is carried ({error})", "carry it more slowly"
+        ) from error
+    return factor
+
+
+class _System:
+    """Cost and normal equations of a moving scene; a problem for `bundle.minimise`."""
+
+    def __init__(self, points: TimedPoints, smoothness: tuple[Smoothness, ...], config: BundleConfig) -> None:
+        self.points, self.smoothness, self.config = points, smoothness, config
+
+    def move(self, scene: MovingScene, step: tuple[np.ndarray, np.ndarray]) -> MovingScene | None:
+        """The scene after a step."""
+        return scene.moved(*step)
+
+    def cost(self, scene: MovingScene) -> float:
+        """Robust cost with the priors."""
+        whitened = residuals(scene, self.points) / self.points.sigma_px[:, None]
+        squared = np.where(np.isfinite(whitened[:, 0]), (whitened**2).sum(axis=-1), UNSEEN_SIGMAS**2)
+        cost = float(robust_cost(squared, self.config.loss, self.config.loss_sigmas).sum())
+        cost += float((((scene.clocks - scene.clock_prior) / scene.clock_sigma)[scene.clock_free] ** 2).sum())
+        for motion, prior in zip(scene.motions, self.smoothness, strict=True):
+            cost += float((prior.residual(motion)[0] ** 2).sum())
+            cost += float((motion.velocity[_starts(motion.linked)] ** 2 * prior.rate_information).sum())
+        if scene.lens_free.any():
+            cost += lens_prior_terms(scene.lenses, scene.lens_prior)[0]
+        return cost
+
+    def weighted(self, scene: MovingScene) -> tuple[Residuals, np.ndarray]:
+        """Residuals with derivatives, and the robust weight of each point; 0 where the lens cannot see it."""
+        found = linearised(scene, self.points)
+        seen = np.isfinite(found.px[:, 0])
+        squared = np.where(seen, ((found.px / self.points.sigma_px[:, None]) ** 2).sum(axis=-1), 0.0)
+        weight = robust_weight(squared, self.config.loss, self.config.loss_sigmas)
+        return found, np.where(seen, weight, 0.0)
+
+    def linearise(self, scene: MovingScene) -> _Normal:
+        """Normal equations at a scene."""
+        found, weight = self.weighted(scene)
+        scale = np.sqrt(weight) / self.points.sigma_px
+        J = np.concatenate([found.by_dense, found.by_knots], axis=-1) * scale[:, None, None]
+        J = np.where((weight > 0)[:, None, None], J, 0.0)
+        r = np.where((weight > 0)[:, None], found.px, 0.0) * scale[:, None]
+        order, starts, sizes = self._groups(found.knot)
+        products, gradients = group_products(J[order], r[order], starts, sizes)
+        first = order[starts]
+        return self._assemble(
+            scene, self.points.camera_idx[first], self.points.part_idx[first], found.knot[first], products, gradients
+        )
+
+    def _groups(self, knot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Order of the points by camera, part and knot, and the groups' first places and sizes."""
+        o = self.points
+        key = (o.camera_idx * (int(o.part_idx.max()) + 1) + o.part_idx) * (int(knot.max()) + 1) + knot
+        order = np.argsort(key, kind="stable")
+        starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+        return order, starts, np.diff(np.append(starts, len(o)))
+
+    def _assemble(
+        self,
+        scene: MovingScene,
+        camera: np.ndarray,
+        part: np.ndarray,
+        knot: np.ndarray,
+        products: np.ndarray,
+        gradients: np.ndarray,
+    ) -> _Normal:
+        """Adds the groups' products into the blocks, and the priors."""
+        columns = dense_columns(scene, camera, part)
+        width, d, k = columns.shape[1], sum(scene.dense_sizes), scene.first_knots[-1]
+        H = _sum_at(columns[:, :, None] * d + columns[:, None, :], products[:, :width, :width], d * d).reshape(d, d)
+        g = _sum_at(columns, gradients[:, :width], d)
+        rows = STATE * np.minimum(knot, max(k - 1, 0))[:, None] + np.arange(2 * STATE)
+        size = STATE * (k + 1)  # the last knot's successor is a place for zeros
+        cross = _sum_at(rows[:, :, None] * d + columns[:, None, :], products[:, width:, :width], size * d)
+        g_knots = _sum_at(rows, gradients[:, width:], size)
+        own, ahead = np.zeros((2, k + 1, STATE, STATE))
+        at, head, tail = np.minimum(knot, k), slice(width, width + STATE), slice(width + STATE, None)
+        np.add.at(own, at, products[:, head, head])
+        np.add.at(ahead, at, products[:, head, tail])
+        np.add.at(own, np.minimum(at + 1, k), products[:, tail, tail])
+        normal = _Normal(
+            H, g, scene.dense_free, cross.reshape(size, d)[: STATE * k], own[:k], ahead[:k], g_knots[: STATE * k]
+        )
+        self._add_priors(scene, normal)
+        return normal
+
+    def _add_priors(self, scene: MovingScene, normal: _Normal) -> None:
+        cameras, lenses, clocks, _ = scene.dense_sizes
+        at = cameras + lenses + np.arange(clocks)
+        information = 1 / scene.clock_sigma.ravel() ** 2
+        normal.H[at, at] += information
+        normal.g[at] += information * (scene.clocks - scene.clock_prior).ravel()
+        if lenses:
+            _, H, g = lens_prior_terms(scene.lenses, scene.lens_prior)
+            p = scene.lens_free.shape[1]
+            at = cameras + p * np.arange(len(scene.lenses))[:, None] + np.arange(p)
+            normal.H[at[:, :, None], at[:, None, :]] += H
+            normal.g[at] += g
+        g_knots = normal.g_knots.reshape(-1, STATE)
+        for motion, prior, first in zip(scene.motions, self.smoothness, scene.first_knots, strict=False):
+            r, J0, J1 = prior.residual(motion)
+            here, nxt = slice(first, first + len(motion)), slice(first + 1, first + len(motion))
+            J0t, J1t = np.swapaxes(J0, -1, -2), np.swapaxes(J1, -1, -2)
+            normal.own[here] += J0t @ J0
+            normal.own[nxt] += (J1t @ J1)[:-1]
+            normal.ahead[here] += J0t @ J1
+            g_knots[here] += (J0t @ r[..., None])[..., 0]
+            g_knots[nxt] += (J1t @ r[..., None])[:-1, :, 0]
+            start = np.flatnonzero(_starts(motion.linked))
+            rate = np.arange(6, STATE)
+            normal.own[first + start[:, None], rate, rate] += prior.rate_information
+            g_knots[first + start[:, None], rate] += prior.rate_information * motion.velocity[start]
+
+
+def _starts(linked: np.ndarray) -> np.ndarray:
+    """Knots that no other leads to: of their velocity nothing is known beforehand."""
+    return np.append(True, ~linked[:-1])
+
+
+def _sum_at(index: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Sums of values by place (size,)."""
+    return np.bincount(index.ravel(), values.ravel(), minlength=size)
