@@ -24,14 +24,16 @@ class Clock:
     Attributes:
         offset_s: session time at local time zero, seconds.
         rate: session seconds for one local second; 1 + 1e-6 is a drift of 1 ppm.
-        offset_sigma_s: standard deviation of the offset, at the middle of the data it was measured on.
-        rate_sigma: standard deviation of the rate.
+        offset_sigma_s: standard deviation of the session time at local time `measured_at_s`.
+        rate_sigma: standard deviation of the rate, independent of that.
+        measured_at_s: local time at which the clock is known best: where it was measured.
     """
 
     offset_s: float = 0.0
     rate: float = 1.0
     offset_sigma_s: float = 0.0
     rate_sigma: float = 0.0
+    measured_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.5 < self.rate < 2.0:
@@ -50,10 +52,14 @@ class Clock:
         """Local times of session times, seconds."""
         return (np.asarray(t_s, float) - self.offset_s) / self.rate
 
+    def sigma_s(self, t_local_s: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Standard deviation of the session times of local times, seconds."""
+        return np.hypot(self.offset_sigma_s, self.rate_sigma * (np.asarray(t_local_s, float) - self.measured_at_s))
+
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Clock:
         """Reads the fields of a clock, ignoring what a stage wrote beside them."""
-        names = ("offset_s", "rate", "offset_sigma_s", "rate_sigma")
+        names = ("offset_s", "rate", "offset_sigma_s", "rate_sigma", "measured_at_s")
         return Clock(**{name: float(data[name]) for name in names if data.get(name) is not None})
 
 
