@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,37 +10,42 @@ from calibration.resection import PointRays
 from calibration.rig_targets import Sighting
 from capture.markers import MarkerPoints
 from capture.targets import Target
-from core.cameras import Camera, Lens, Rig
+from core.cameras import Lens, Rig
 from core.transforms import SE3
+from simulation.target_scenes import (
+    DOWN,
+    RADTAN,
+    carried_rig,
+    charuco,
+    look_at,
+    mirrored,
+    room_cameras,
+    room_targets,
+    see,
+    table_of,
+    way_through_the_room,
+)
 
-RADTAN = Lens("radtan", (800, 600), (436.0, 437.0), (401.5, 297.0), (-0.12, 0.03, 0.0004, -0.0003, 0.0))
+__all__ = [
+    "DOWN",
+    "FISHEYE",
+    "RADTAN",
+    "Room",
+    "carried_rig",
+    "charuco",
+    "foot_points",
+    "foot_way",
+    "look_at",
+    "make_room",
+    "mirrored",
+    "room_cameras",
+    "room_targets",
+    "see",
+    "table_of",
+    "way_through_the_room",
+]
+
 FISHEYE = Lens("fisheye", (512, 512), (195.0, 195.0), (256.5, 254.0), (-0.02, 0.004, -0.001, 0.0))
-DOWN = SE3.from_rotvec(np.array([np.pi, 0.0, 0.0]), np.zeros(3))  # a print on the floor, read from above: z into it
-
-
-def look_at(centre: np.ndarray, target: np.ndarray, up: np.ndarray | None = None) -> SE3:
-    """`world_from_cam` at a place, looking at another."""
-    z = (target - centre) / np.linalg.norm(target - centre)
-    x = np.cross(z, np.array([0.0, 0.0, 1.0]) if up is None else up)
-    x = x / np.linalg.norm(x)
-    return SE3(np.stack([x, np.cross(z, x), z], axis=-1), centre)
-
-
-def charuco(name: str, mounting: str, pose: SE3 | None = None, first: int = 0, square_m: float = 0.1) -> Target:
-    """A 6 x 5 board with 20 corners."""
-    return Target(
-        name, "charuco", mounting, (6, 5), square_m, 0.7 * square_m, "DICT_5X5_1000", first, world_from_target=pose
-    )
-
-
-def carried_rig() -> Target:
-    """Four boards around a box, so that every side shows one or two."""
-    panels, poses = [], []
-    for k in range(4):
-        turn = SE3.from_rotvec(np.array([0.0, k * np.pi / 2, 0.0]), np.zeros(3))
-        poses.append(turn @ SE3(np.eye(3), np.array([-0.18, -0.15, -0.25])))
-        panels.append(charuco(f"rig/{k}", "carried", first=400 + 20 * k, square_m=0.06))
-    return Target("rig", "rig", "carried", panels=tuple(panels), target_from_panel=tuple(poses))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,70 +63,6 @@ class Room:
     targets: dict[str, Target]
     world_from_target: dict[str, SE3]
     sightings: dict[str, Sighting]
-
-
-def room_cameras(num: int = 4, lens: Lens = RADTAN) -> Rig:
-    """Cameras in the corners of a 5 x 4 m room, by turns high and low."""
-    cameras = []
-    for k in range(num):
-        angle = 2 * np.pi * (k + 0.5) / num
-        centre = np.array([2.4 * np.cos(angle), 1.9 * np.sin(angle), 2.2 if k % 2 == 0 else 1.1])
-        aim = np.array([0.0, 0.0, 0.7 if k % 2 == 0 else 1.5])
-        cameras.append(Camera(f"cam{k}", lens, look_at(centre, aim).inverse()))
-    return Rig(tuple(cameras))
-
-
-def room_targets() -> tuple[dict[str, Target], dict[str, SE3]]:
-    """A board on the floor (world), two on the ceiling, one under a table (static), and the carried rig."""
-    floor = SE3(DOWN.R, np.array([-0.3, 0.25, 0.0]))
-    truth = {"floor": floor}
-    targets = {"floor": charuco("floor", "world", floor)}
-    for k, place in enumerate([(-0.8, -0.3, 2.6), (0.5, 0.2, 2.6)]):
-        truth[f"ceiling{k}"] = SE3(np.eye(3), np.array(place))
-        targets[f"ceiling{k}"] = charuco(f"ceiling{k}", "static", first=40 + 20 * k)
-    truth["table"] = SE3(np.eye(3), np.array([1.2, 0.8, 0.7]))
-    targets["table"] = charuco("table", "static", first=100, square_m=0.05)
-    return {**targets, "rig": carried_rig()}, truth
-
-
-def way_through_the_room(t_s: np.ndarray) -> SE3:
-    """The carried rig: on an ellipse round the middle, turning and nodding."""
-    a = 2 * np.pi * t_s / 6
-    place = np.stack([0.9 * np.cos(a), 0.6 * np.sin(a), 1.2 + 0.3 * np.sin(2 * a)], axis=-1)
-    upright = SE3.from_rotvec(np.array([np.pi / 2, 0, 0]), np.zeros(3)).R
-    turns = np.stack([0.25 * np.sin(1.7 * a), 0.2 * np.cos(a), 1.5 * a], axis=-1)
-    return SE3(SE3.from_rotvec(turns, place).R @ upright.T, place)
-
-
-def see(
-    world_from_cam: SE3, lens: Lens, target: Target, world_from_target: SE3, rng: np.random.Generator, noise_px: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Visible points of a target: their indices and noisy pixels. A print is seen from its front only."""
-    index, xy = [], []
-    placed = [SE3.identity()] if target.kind != "rig" else list(target.target_from_panel)
-    for (part, start), pose in zip(target.parts, placed, strict=True):
-        world_from_part = world_from_target @ pose
-        camera_in_part = world_from_part.inverse().apply(world_from_cam.t)
-        middle = np.array([*np.array(part.size_m) / 2, 0.0])
-        ray = camera_in_part - middle
-        if -ray[2] / np.linalg.norm(ray) < 0.2:  # from behind, or at a grazing angle
-            continue
-        px = lens.project(world_from_cam.inverse().apply(world_from_part.apply(part.points_m)))
-        inside = lens.contains(np.nan_to_num(px, nan=-1e6), 4.0)
-        index.append(start + np.flatnonzero(inside))
-        xy.append(px[inside] + noise_px * rng.standard_normal((int(inside.sum()), 2)))
-    if not index:
-        return np.zeros(0, int), np.zeros((0, 2))
-    return np.concatenate(index), np.concatenate(xy)
-
-
-def table_of(target_ids: tuple[str, ...], rows: list[tuple[int, int, np.ndarray, np.ndarray]]) -> MarkerPoints:
-    """A table from (frame, target, points, pixels)."""
-    frame = np.concatenate([np.full(len(p), f) for f, _, p, _ in rows] or [np.zeros(0)]).astype(np.int32)
-    target = np.concatenate([np.full(len(p), t) for _, t, p, _ in rows] or [np.zeros(0)]).astype(np.int32)
-    point = np.concatenate([p for _, _, p, _ in rows] or [np.zeros(0)]).astype(np.int32)
-    xy = np.concatenate([x for _, _, _, x in rows] or [np.zeros((0, 2))]).astype(np.float32)
-    return MarkerPoints(target_ids, frame, target, point, xy, np.full(len(frame), 0.2, np.float32))
 
 
 def make_room(
@@ -165,14 +105,6 @@ def _photographs(
             if name != "rig":
                 rows.append((photo, index, *see(pose, RADTAN, targets[name], truth[name], rng, noise_px)))
     return table_of(ids, rows)
-
-
-def mirrored(points: MarkerPoints, targets: dict[str, Target], name: str) -> MarkerPoints:
-    """The table with one board's corners numbered from the right: what a mirrored print gives."""
-    columns, _ = targets[name].corner_grid
-    rows = points.target == points.target_ids.index(name)
-    swapped = points.point_idx - 2 * (points.point_idx % columns) + columns - 1
-    return dataclasses.replace(points, point_idx=np.where(rows, swapped, points.point_idx).astype(np.int32))
 
 
 def foot_way(t_s: np.ndarray) -> SE3:
