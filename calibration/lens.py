@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.formats import read_calibration
+from calibration.formats import read_lenses
 from calibration.lens_solver import LensSolution, calibrate_lens
 from calibration.pictures import draw_coverage
 from calibration.scene import Observations
@@ -26,6 +26,7 @@ from core.cameras import Camera, Lens
 from core.errors import GateError, InputError
 from core.files import read_json, write_json
 from core.stage import Health, Manifest, Summary, run_stage
+from core.transforms import SE3
 
 STAGE = "03_lenses"
 _ACTION = "take 10 to 20 sharp pictures of the whole board, tilted to all sides, in every part of the image"
@@ -238,18 +239,19 @@ def _imported(session: Session, config: LensConfig) -> dict[str, Lens]:
     """Lenses of the file given, by view."""
     if config.lenses_from is None:
         return {}
-    rig = read_calibration(config.lenses_from)
-    views = tuple(view for view in session.views if view.id in rig.ids)
+    lenses = read_lenses(config.lenses_from)
+    cameras = {name: Camera(name, lens, SE3.identity()) for name, lens in lenses.items()}
+    views = tuple(view for view in session.views if view.id in cameras)
     if views:
-        return imported_lenses(views, list(rig.subset([view.id for view in views])), config.lenses_from)
+        return imported_lenses(views, [cameras[view.id] for view in views], config.lenses_from)
     room = session.of_role("room")
-    if len(room) != len(rig):
+    if len(room) != len(cameras):
         raise InputError(
             str(config.lenses_from),
-            f"its cameras {', '.join(rig.ids)} match no view of the session",
+            f"its cameras {', '.join(cameras)} match no view of the session",
             "name the cameras in the file as the views",
         )
-    return imported_lenses(room, list(rig), config.lenses_from)
+    return imported_lenses(room, list(cameras.values()), config.lenses_from)
 
 
 def imported_lenses(views: Sequence[View], cameras: Sequence[Camera], path: Path) -> dict[str, Lens]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from calibration.egomotion import EgomotionConfig
+from calibration.formats import Writable
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
 from capture.detect import DetectConfig
@@ -180,15 +181,15 @@ def export(
     source: Annotated[Positional[Path], arg(metavar="SOURCE", help="dataset, or session with a rig")],
     out: Out,
     format: Annotated[
-        Literal["amass", "pose2sim", "opencv", "colmap"],
+        Literal["amass"] | Writable,
         arg(help="amass: a dataset's clips; the others: a session's cameras, for these tools"),
     ] = "amass",
 ) -> None:
     """Write a dataset's clips as AMASS files, or a session's rig for another tool."""
     from motifs.export import export_clips, export_rig
 
-    paths = export_clips(source, out) if format == "amass" else export_rig(source, out, format)
-    print(f"{out}: {len(paths)} files")
+    paths, notes = (export_clips(source, out), ()) if format == "amass" else export_rig(source, out, format)
+    print("\n".join([f"{out}: {len(paths)} files", *notes]))
 
 
 def train(

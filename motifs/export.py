@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from calibration.formats import write_colmap, write_opencv_yaml, write_toml
+from calibration.formats import Writable, write_calibration
 from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
@@ -21,17 +20,18 @@ def export_clips(dataset: Path, out: Path) -> tuple[Path, ...]:
     return export_amass(AmdDataset(dataset), out)
 
 
-def export_rig(session: Path, out: Path, tool: Literal["pose2sim", "opencv", "colmap"]) -> tuple[Path, ...]:
-    """A session's room cameras as Pose2Sim TOML, OpenCV YAML or a COLMAP text model in the folder `out`."""
+def export_rig(session: Path, out: Path, tool: Writable) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """A session's room cameras in the files of another tool, in the folder `out`.
+
+    Returns:
+        the files, and what their format does not say of the rig.
+
+    Raises:
+        InputError: if the session has no rig, the folder is not empty, or the format cannot hold a camera.
+    """
     Session.load(session)
     rig = load_rig(session)
     if out.exists() and any(out.iterdir()):
         raise InputError(str(out), "it is not empty", "choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    if tool == "colmap":
-        write_colmap(out, rig)
-    elif tool == "opencv":
-        write_opencv_yaml(out / "cameras.yml", rig)
-    else:
-        write_toml(out / "Calib.toml", rig)
-    return tuple(sorted(path for path in out.iterdir() if path.is_file()))
+    notes = write_calibration(out, rig, tool)
+    return tuple(sorted(path for path in out.iterdir() if path.is_file())), notes

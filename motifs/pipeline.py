@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.egomotion import EgomotionConfig
-from calibration.formats import read_calibration
+from calibration.formats import read_calibration, read_lenses
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
 from capture.detect import DetectConfig
@@ -100,9 +100,10 @@ def _check_files(session: Session, config: RunConfig) -> None:
     """Reads the small files that late stages need, so that hours of work do not end at a wrong one."""
     if session.targets is not None:
         load_targets(session.path(session.targets))
-    for path in (config.lens.lenses_from, config.rig.reference):
-        if path is not None:
-            read_calibration(path)
+    if config.lens.lenses_from is not None:
+        read_lenses(config.lens.lenses_from)
+    if config.rig.reference is not None:
+        read_calibration(config.rig.reference)
     load_body(config.fit.body_model)
 
 

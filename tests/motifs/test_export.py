@@ -26,7 +26,18 @@ def with_rig(session: Path) -> Path:
     return session
 
 
-@pytest.mark.parametrize(("tool", "file"), [("pose2sim", "Calib.toml"), ("opencv", "cameras.yml")])
+@pytest.mark.parametrize(
+    ("tool", "file"),
+    [
+        ("pose2sim", "Calib.toml"),
+        ("anipose", "calibration.toml"),
+        ("opencv", "cameras.yml"),
+        ("easymocap", "intri.yml"),
+        ("colmap", "cameras.txt"),
+        ("colmap-binary", "cameras.bin"),
+        ("project", "rig.json"),
+    ],
+)
 def test_a_rig_comes_back_from_another_tools_file(tool: str, file: str, with_rig: Path, tmp_path: Path) -> None:
     assert cli.run(["export", str(with_rig), "--out", str(tmp_path / "x"), "--format", tool]) == 0
     found, truth = read_calibration(tmp_path / "x" / file), read_calibration(with_rig / "04_rig" / "rig.json")
@@ -56,3 +67,20 @@ def test_colmap_reads_the_model_and_sees_the_same_pixels(with_rig: Path, tmp_pat
 def test_a_session_is_no_dataset(session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["export", str(session), "--out", str(tmp_path / "x")]) == 1
     assert "motifs build" in capsys.readouterr().err
+
+
+def test_what_a_format_does_not_say_is_said(with_rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["export", str(with_rig), "--out", str(tmp_path / "x"), "--format", "kalibr"]) == 0
+    assert "1 files\nKalibr has no world: the cameras are placed relative to cam0" in capsys.readouterr().out
+
+
+def test_a_lens_that_a_format_cannot_hold_leaves_nothing(
+    with_rig: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = read_calibration(with_rig / "04_rig" / "rig.json")
+    wide = Lens("fisheye", (640, 480), (300.0, 300.0), (320.0, 240.0), (0.0, 0.0, 0.0, 0.0))
+    write_json(with_rig / "04_rig" / "rig.json", Rig((rig.cameras[0], Camera("cam1", wide, SE3.identity()))).to_json())
+    for tool in ("pose2sim", "easymocap"):
+        assert cli.run(["export", str(with_rig), "--out", str(tmp_path / "x"), "--format", tool]) == 1
+        assert "cannot hold its fisheye lens" in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
