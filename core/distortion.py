@@ -6,6 +6,8 @@ principal point over the focal length.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 Coefficients = tuple[float, ...]
@@ -14,6 +16,7 @@ _NEAR = 1e-6  # metres; a point closer to the camera plane has no direction
 _UNPROJECT_STEPS = 12  # Newton converges quadratically; 12 covers the strongest lens in the tests
 
 
+@lru_cache(maxsize=1024)  # solvers ask for the same lens hundreds of times
 def radial_limit(model: str, k: Coefficients) -> float:
     """Largest undistorted radius (perspective) or angle (fisheye) up to which the radial mapping still rises."""
     if model == "pinhole":
