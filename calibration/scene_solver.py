@@ -87,6 +87,7 @@ class SolvedScene:
         camera_m: (c,) distance of a room camera in the map from the rig's, before the adjustment; NaN if not in it.
         camera_rad: (c,) angle between them.
         scale_by_source: the scale from cameras and from markers alone, where they allow one.
+        num_marks: marker points among the anchors.
         rms_px: root mean square of the kept residuals' coordinates.
     """
 
@@ -98,6 +99,7 @@ class SolvedScene:
     camera_m: Float[np.ndarray, "c"]
     camera_rad: Float[np.ndarray, "c"]
     scale_by_source: Mapping[str, float]
+    num_marks: int
     rms_px: float
 
 
@@ -138,6 +140,7 @@ def solve_scene(
         camera_m=apart,
         camera_rad=angle,
         scale_by_source=by_source,
+        num_marks=int(np.isfinite(marks[:, 0]).sum()),
         rms_px=float(np.sqrt(np.nanmean(bundle.residual_px**2))),
     )
 

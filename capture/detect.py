@@ -17,7 +17,8 @@ import numpy as np
 
 from capture.detectors import read_keypoints
 from capture.keypoints import Keypoints2d
-from capture.markers import MarkerPoints, TargetFinder
+from capture.finder import TargetFinder
+from capture.markers import MarkerPoints
 from capture.pictures import read_pictures
 from capture.session import Session, View
 from capture.sync import load_times
@@ -110,7 +111,12 @@ def _within(session: Session, span: str, t_s: Float[np.ndarray, "frames"]) -> Bo
 
 def _wanted(session: Session, view: View, config: DetectConfig) -> bool:
     joints = view.keypoints is not None or (config.model is not None and view.role == "room")
-    return joints or (view.has_pictures and bool(room_targets(session)))
+    return joints or (_searched(view) and bool(room_targets(session)))
+
+
+def _searched(view: View) -> bool:
+    """Whether boards are looked for in a view; the scene map looks for them itself, in the frames it chooses."""
+    return view.has_pictures and view.role != "walkthrough"
 
 
 def _inputs(session: Session, config: DetectConfig) -> dict[str, Path]:
@@ -135,7 +141,7 @@ def _process(session_dir: Path, config: DetectConfig, view_id: str, folder: Path
         keypoints.save(folder / f"{view_id}.npz")
         facts["seen"] = float(keypoints.valid.any(axis=(1, 2)).mean())
     targets = room_targets(session)
-    if targets and view.has_pictures:
+    if targets and _searched(view):
         points = _markers(session, view, targets, config)
         points.save(folder / f"{view_id}.markers.npz")
         facts["points"] = len(points)
