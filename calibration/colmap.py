@@ -134,11 +134,18 @@ def _run_child(folder: Path) -> None:
         raise StageError("COLMAP", ended, action)
 
 
-def _child(folder: Path) -> None:
-    """What the child does: database, verification, mapping, result."""
-    import zlib  # noqa: F401 I001 - before pycolmap, see above
+def load_pycolmap() -> Any:
+    """The library, its zlib kept from replacing the system's; for processes that may die of it."""
+    import zlib  # noqa: F401 - before pycolmap
+
     import pycolmap
 
+    return pycolmap
+
+
+def _child(folder: Path) -> None:
+    """What the child does: database, verification, mapping, result."""
+    pycolmap = load_pycolmap()
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
     request = read_npz(folder / "request.npz")
     seed = int(request["seed"])

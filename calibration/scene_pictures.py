@@ -17,7 +17,7 @@ from core.skeletons import Skeleton
 
 _SMALL_PX = 320  # longer side of the pictures in which flow and sharpness are measured
 _CORNERS = 200
-_LIMB = 0.22  # radius of a limb, as a share of the body's extent in the picture divided by two
+_LIMB = 0.3  # width of a limb with clothes and blur, as a share of the extent of all joints in the picture
 _LEAST_JOINTS = 3
 _FLICKER_GRAY = 12.0  # spread in time above which a pixel shows no still thing
 _LEAST_SEEN = 0.25  # share of the frames that must see past the people
