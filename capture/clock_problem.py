@@ -273,19 +273,24 @@ class Reading:
 
 
 def readings(
-    found: Sequence[MethodClocks], solution: Solution, at_s: Mapping[str, float]
+    found: Sequence[MethodClocks], session_s: Mapping[str, float], at_s: Mapping[str, float]
 ) -> dict[str, dict[str, Reading]]:
-    """For every view and method, where that method alone puts the clock: {view: {method: reading}}."""
+    """For every view and method, where that method alone puts the clock: {view: {method: reading}}.
+
+    Args:
+        found: of `by_method`.
+        session_s: session time of each view's compared local time by the common solution.
+        at_s: those local times.
+    """
     table: dict[str, dict[str, Reading]] = {}
     for item in found:
         local_s = {view: at_s[view] for view in item.solution.views}
         mine, covariance = item.solution.contrast(local_s, item.base)
-        common, _ = solution.contrast(local_s, SESSION)
-        residual = mine - common
+        residual = mine - np.array([session_s[view] for view in local_s])
         if item.base != SESSION:  # its zero is free
             residual = residual - residual.mean()
         for k, view in enumerate(local_s):
             sigma = float(np.sqrt(max(covariance[k, k], 0.0)))
-            offset = float(common[k] + residual[k]) - local_s[view]
+            offset = session_s[view] + float(residual[k]) - local_s[view]
             table.setdefault(view, {})[item.method] = Reading(offset, sigma, float(residual[k]))
     return table

@@ -1,13 +1,14 @@
 """Sound: two recorders that heard the same claps tell how their clocks run against each other.
 
 Delays are found window by window with the generalised cross-correlation with phase transform (GCC-PHAT, Knapp and
-Carter 1976); the line through them gives offset and rate. A sound reaches a camera later by 2.9 ms a metre; where the
-cameras stand is not known yet, so the offset carries that uncertainty, while the rate does not suffer from it.
+Carter 1976); the line through them gives offset and rate. A sound reaches a camera later by 2.9 ms a metre: while
+nobody knows where the cameras stand, the offset carries that uncertainty, and the rate that of a moving source. Where
+they are known, `capture.sound_places` takes the way of the sound into account.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -23,6 +24,7 @@ _SEARCH_S = 0.05  # about the coarse offset, covers 250 ppm over three minutes; 
 _MAX_RATE_ERROR = 500e-6
 _MIN_PEAK = 4.5  # of the correlation, in its own standard deviations
 _OUTLIER_S = 2e-4
+_MOVING_S = 8e-3  # by which sounds from all over a room scatter about the line at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ class SoundLine:
         slope_sigma: its standard deviation.
         residual_s: root mean square of the windows about the line.
         num_windows: windows that agreed on it.
+        heard_s: (windows, 2) local times, reference and other, of every window with a clear delay, these or not.
     """
 
     reference_s: float
@@ -53,6 +56,7 @@ class SoundLine:
     slope_sigma: float
     residual_s: float
     num_windows: int
+    heard_s: Float[np.ndarray, "windows 2"] = field(default_factory=lambda: np.zeros((0, 2)), compare=False)
 
 
 def gcc_phat(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"]) -> Float[np.ndarray, "lags"]:
@@ -111,8 +115,10 @@ def _window_delays(reference: Sound, other: Sound, lag_s: float) -> np.ndarray:
         if inside[peak] < _MIN_PEAK * correlation.std() or not 0 < peak < len(inside) - 1:
             continue
         delay = (begin + peak + _vertex(inside[peak - 1 : peak + 2])) / rate + other.first_s
-        middle = _WINDOW_S / 2
-        rows.append((reference.first_s + first / rate + middle, delay + middle))
+        loudness = reference.samples[first : first + size].astype(np.float64) ** 2
+        # a clap tells the delay of its own instant, not of the window's middle
+        instant = float(loudness @ np.arange(size) / max(loudness.sum(), 1e-30)) / rate
+        rows.append((reference.first_s + first / rate + instant, delay + instant))
     return np.array(rows).reshape(-1, 2)
 
 
@@ -129,7 +135,11 @@ def _line(table: np.ndarray) -> SoundLine | None:
     i, j = np.triu_indices(len(u), 1)
     slope = float(np.median((v[j] - v[i]) / (u[j] - u[i])))
     level = float(np.median(v - slope * u))
-    keep = np.abs(v - level - slope * u) < _OUTLIER_S
+    off = np.abs(v - level - slope * u)
+    # one fixed source leaves a tenth of a millisecond; a source that walks about leaves its ways' differences
+    keep = off < _OUTLIER_S
+    if keep.mean() < 0.5 and (spread := 1.48 * float(np.median(off))) < _MOVING_S:
+        keep = off < 3 * spread
     if keep.sum() < 3 or np.ptp(u[keep]) < 2 * _WINDOW_S:
         return None
     u, v = u[keep], v[keep]
@@ -137,6 +147,6 @@ def _line(table: np.ndarray) -> SoundLine | None:
     slope, level = (float(x) for x in np.polyfit(u - middle, v, 1))
     residual = float(np.sqrt(np.mean((v - level - slope * (u - middle)) ** 2)))
     # windows overlap by half: every second one is independent
-    spread = float(np.sqrt(((u - middle) ** 2).sum() / 2))
-    sigma = max(residual, 0.25 / 48_000) / spread
-    return SoundLine(middle, middle + level, 1.0 + slope, sigma, residual, int(keep.sum()))
+    lever = float(np.sqrt(((u - middle) ** 2).sum() / 2))
+    sigma = max(residual, 0.25 / 48_000) / lever
+    return SoundLine(middle, middle + level, 1.0 + slope, sigma, residual, int(keep.sum()), table)

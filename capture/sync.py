@@ -1,12 +1,14 @@
 """Stage `01_sync`: one session clock for all views.
 
-Time codes fix when a view's clock stands where, sound how fast it runs against the others, and one least-squares
-problem weighs both by their uncertainties. Recordings that were synchronised by hardware say so (`--method none`).
+Every method (time codes, sound, a flash, motion of keypoints, numbers by hand) is a measurement with its own
+uncertainty; one least-squares problem weighs them all (`capture.clock_problem`). Where two contradict each other the
+stage refuses and names them. Recordings that hardware synchronised say so (`--method none`), and are checked against
+what can be heard and seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +16,36 @@ from typing import Any, Literal
 
 import numpy as np
 
+from capture.clock_evidence import (
+    GivenClock,
+    code_evidence,
+    given_evidence,
+    keypoint_evidence,
+    locked_evidence,
+    parse_given,
+    sound_evidence,
+    sound_lines,
+)
+from capture.clock_problem import (
+    SESSION,
+    Agreement,
+    Evidence,
+    Reading,
+    agreements,
+    by_method,
+    groups_of,
+    readings,
+    solve,
+)
+from capture.code_clock import CodeClock, clock_from_codes, display_period_s
+from capture.flash import Step, brightness, find_steps, flash_evidence
+from capture.pictures import read_pictures
 from capture.session import Session, View
-from capture.sound import SPEED_M_S, Sound, SoundLine, sound_line
-from capture.time_code import CodeClock, TimeCodes, clock_from_codes, display_period_s, read_time_codes
-from capture.video import probe, read_audio
+from capture.sound_places import Room
+from capture.time_code import CodeFrames, read_time_codes
+from capture.video import probe
 from core.arrays import Float
+from core.cameras import Rig
 from core.clock import Clock, frame_times
 from core.errors import GateError, InputError
 from core.files import read_json, read_npz, write_json, write_npz
@@ -28,6 +55,9 @@ STAGE = "01_sync"
 _NEXT = (
     "show every camera the QR time code, give `--given VIEW=OFFSET_S`, or `--method none` if hardware locks the clocks"
 )
+_THIN = 5  # at the end of a video every so many frames are looked at before all are
+_MAX_RATE_SPREADS = 5.0  # no recorder is further from 1 than that many spreads
+_FIXED = {"none": "locked", "given": "given"}
 
 
 @dataclass(frozen=True)
@@ -35,26 +65,40 @@ class SyncConfig:
     """Settings of `motifs sync`.
 
     Attributes:
-        method: `auto` uses time codes and sound, whichever each view has; `qr` and `sound` only that; `given` takes the
-            numbers of `given`; `none` takes the container times as they are (hardware-synchronised cameras).
-        given: clocks by hand, `VIEW=OFFSET_S` or `VIEW=OFFSET_S,RATE`, for views that need one.
+        method: `auto` uses time codes, sound and a flash, whichever each view has, and the motion of keypoints where
+            views have none of these; `qr`, `sound`, `flash` and `motion` only that; `given` takes the numbers of
+            `given`; `none` takes the container times as they are (hardware-synchronised cameras).
+        given: clocks by hand, `VIEW=OFFSET_S`, `VIEW=OFFSET_S,RATE` or `VIEW=OFFSET_S,RATE,SIGMA_MS`.
         qr_span_s: stretch at the start of each video that is searched for time codes.
+        qr_end_span_s: stretch at its end; codes at both ends give the rate of a camera without sound.
         display_period_ms: how long a code stays on display; 0 finds it from the codes.
-        rate_prior_ppm: spread of the rates of recorders, where nothing measures them.
-        path_difference_m: how much further from a sound one camera may be than another (standard deviation).
+        flash_span_s: stretch of the local clocks (first, last) in which the light was switched; (0, 0) looks nowhere in
+            `auto` and everywhere in `flash`.
+        rig: file with the places of the cameras (`rig.json` of an earlier session in the same room, or of an import),
+            which frees the sound from the ways it travels.
+        sound_at_m: where all the sounds were made, world; NaN if not known.
+        rate_prior_ppm: spread of the rates of recorders, a prior on each.
+        path_difference_m: how much further from a sound one camera may be than another (standard deviation), where
+            their places are not known.
+        locked_sigma_ms: how well `none` and `given` without a sigma are trusted to hold.
+        check: whether `none` and `given` are compared with what can be heard and with the motion of keypoints.
         max_violation_ms: contradiction between a view's own codes above which it is refused.
-        max_disagreement_ms: contradiction between sound and codes above which a view is refused.
         max_sigma_ms: uncertainty of a clock above which it is refused.
     """
 
-    method: Literal["auto", "qr", "sound", "given", "none"] = "auto"
+    method: Literal["auto", "qr", "sound", "flash", "motion", "given", "none"] = "auto"
     given: tuple[str, ...] = ()
     qr_span_s: float = 3.0
+    qr_end_span_s: float = 3.0
     display_period_ms: float = 0.0
+    flash_span_s: tuple[float, float] = (0.0, 0.0)
+    rig: Path | None = None
+    sound_at_m: tuple[float, float, float] = (float("nan"), float("nan"), float("nan"))
     rate_prior_ppm: float = 60.0
     path_difference_m: float = 3.0
+    locked_sigma_ms: float = 1.0
+    check: bool = True
     max_violation_ms: float = 5.0
-    max_disagreement_ms: float = 40.0
     max_sigma_ms: float = 20.0
 
 
@@ -72,10 +116,13 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
         raise InputError(session.id, "it has no video and no keypoint sequence", "give at least one in `motifs ingest`")
     parse_given(config.given, session)
     inputs = {"session": session_dir / "session.json"}
-    inputs |= {f"{view.id} video": session.path(view.video) for view in views if view.video}
+    for name in ("video", "images", "keypoints"):
+        paths = {view.id: getattr(view, name) for view in views}
+        inputs |= {f"{view_id} {name}": session.path(path) for view_id, path in paths.items() if path}
+    inputs |= {"rig": config.rig} if config.rig is not None else {}
     return run_stage(
         "sync",
-        1,
+        2,
         inputs=inputs,
         config=config,
         out=session.stage(STAGE),
@@ -111,216 +158,234 @@ def load_times(session_dir: Path, view_id: str) -> Float[np.ndarray, "frames"]:
     return clocks[view_id].to_session(read_npz(session_dir / STAGE / f"{view_id}.times.npz")["t_local_s"])
 
 
-def parse_given(given: Sequence[str], session: Session) -> dict[str, Clock]:
-    """Clocks written by hand as `VIEW=OFFSET_S[,RATE]`.
-
-    Raises:
-        InputError: if one is malformed or names no view.
-    """
-    clocks = {}
-    for text in given:
-        view_id, _, numbers = text.partition("=")
-        try:
-            offset, _, rate = numbers.partition(",")
-            clocks[session[view_id].id] = Clock(float(offset), float(rate or 1.0))
-        except ValueError as error:
-            raise InputError(text, "not a clock", "write it as VIEW=OFFSET_S or VIEW=OFFSET_S,RATE") from error
-    return clocks
-
-
 def _process(session_dir: Path, config: SyncConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
-    """Frame times and time codes of one view."""
+    """Frame times of one view, its time codes, and its changes of light."""
     session = Session.load(session_dir)
     view = session[view_id]
-    facts: dict[str, Any] = {"sound": False}
-    if view.video is None:
-        times = frame_times(view.num_frames, view.rate)
-    else:
+    times, has_sound = frame_times(view.num_frames, view.rate), False
+    if view.video is not None:
         info = probe(session.path(view.video))
-        times, facts["sound"] = info.pts_s, info.has_audio
-        if config.method in ("auto", "qr"):
-            fisheye = view.lens_model == "fisheye"
-            codes = read_time_codes(info, config.qr_span_s, view.row_time_s, fisheye=fisheye).consistent()
-            facts |= {"local_s": codes.local_s.tolist(), "code_s": codes.code_s.tolist()}
+        times, has_sound = info.pts_s, info.has_audio
     write_npz(folder / f"{view_id}.times.npz", {"t_local_s": times})
-    return {**facts, "num_frames": len(times), "duration_s": float(times[-1] - times[0])}
+    facts: dict[str, Any] = {"sound": has_sound, "frame_s": 1 / float(view.rate), "stretches": 0, "steps": []}
+    if len(times) and view.has_pictures and config.method in ("auto", "qr"):
+        for frames in _code_stretches(session, view, times, config):
+            frames.save(folder / f"{view_id}.codes{facts['stretches']}.npz")
+            facts["stretches"] += 1
+    first, last = config.flash_span_s
+    if len(times) and view.has_pictures and (config.method == "flash" or (config.method == "auto" and last > first)):
+        wanted = np.flatnonzero((times >= first) & (times <= (last if last > first else np.inf))).tolist()
+        frames_seen, light = brightness(read_pictures(session, view, wanted))
+        steps = find_steps(times[frames_seen], light, view.row_time_s * view.size_px[1])
+        facts["steps"] = [[step.local_s, step.sigma_s, step.brighter] for step in steps]
+    return facts
+
+
+def _code_stretches(
+    session: Session, view: View, times: Float[np.ndarray, "frames"], config: SyncConfig
+) -> Iterator[CodeFrames]:
+    """Time codes at the start of a view and, if a glance finds any there, at its end."""
+    read = partial(
+        read_time_codes,
+        times_s=times,
+        row_time_s=view.row_time_s,
+        picture_from_px=view.picture_from_px,
+        fisheye=view.lens_model == "fisheye",
+    )
+    start = times - times[0] <= config.qr_span_s
+    end = (times[-1] - times < config.qr_end_span_s) & ~start
+    for stretch, thin in ((start, 1), (end, _THIN)):
+        frames = np.flatnonzero(stretch).tolist()
+        if thin > 1 and not read(read_pictures(session, view, frames[::thin])).read.any():
+            continue
+        found = read(read_pictures(session, view, frames)).consistent()
+        if found.read.any():
+            yield found
 
 
 def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     session = Session.load(session_dir)
     given = parse_given(config.given, session)
-    if config.method in ("none", "given"):
-        clocks = {view_id: given.get(view_id, Clock()) for view_id in facts}
+    local_s = {view_id: read_npz(folder / f"{view_id}.times.npz")["t_local_s"] for view_id in facts}
+    stretches = {
+        view_id: [CodeFrames.load(folder / f"{view_id}.codes{i}.npz") for i in range(fact["stretches"])]
+        for view_id, fact in facts.items()
+        if fact["stretches"]
+    }
+    period_s = config.display_period_ms / 1e3 or display_period_s(
+        [frames.code_s[frames.read] for found in stretches.values() for frames in found]
+    )
+    codes = _code_clocks(stretches, period_s, config, facts)
+    if config.method in _FIXED:
+        clocks = {view_id: _clock_as_given(given.get(view_id), config) for view_id in facts}
         if config.method == "given" and (without := facts.keys() - given.keys()):
             raise GateError(sorted(without)[0], "no clock was given for it", _NEXT)
-        found = {view_id: _entry(clock, [config.method], 0.0) for view_id, clock in clocks.items()}
-        write_json(folder / "clocks.json", {"clocks": found})
-        return Summary({"num_views": len(found)})
-    found, health = _measured(session, config, facts, given)
-    write_json(folder / "clocks.json", {"clocks": found})
-    return Summary({"num_views": len(found), "period_ms": 1e3 * _period_s(config, _codes(facts))}, health)
+        items = given_evidence(given) + locked_evidence(
+            [v for v in facts if v not in given], config.locked_sigma_ms / 1e3
+        )
+        checks = _relative_evidence(session, config, facts, local_s, []) if config.check else []
+        checked = {view_id for item in checks for view_id in item.views}
+        unchecked = sorted(facts.keys() - checked)
+        found = _by_method(list(facts), items + checks, clocks, config)
+        health = _agreement_health(found[0])
+        metrics: dict[str, Any] = {"num_views": len(clocks), "unchecked": unchecked}
+        held = ""
+    else:
+        absolute = code_evidence(codes) + given_evidence(given)
+        items = absolute + _relative_evidence(session, config, facts, local_s, [v for e in absolute for v in e.views])
+        held = _check_groups(list(facts), items, config)
+        solution = solve(items, list(facts), config.rate_prior_ppm * 1e-6, held)
+        clocks = {view_id: solution.clock(view_id) for view_id in facts}
+        found = _by_method(list(facts), items, clocks, config)
+        health = _clock_health(clocks, codes, config) + _agreement_health(found[0])
+        metrics = {"num_views": len(clocks), "period_ms": 1e3 * period_s}
+    write_json(folder / "clocks.json", _document(clocks, found[1], held))
+    return Summary(metrics, health)
 
 
-def _codes(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, TimeCodes]:
-    """Time codes of the views that saw any."""
+def _clock_as_given(given: GivenClock | None, config: SyncConfig) -> Clock:
+    """The clock of a view that is not measured."""
+    if given is None:
+        return Clock()
+    return Clock(given.offset_s, 1.0 if given.rate is None else given.rate, given.sigma_s or 0.0)
+
+
+def _code_clocks(
+    stretches: Mapping[str, list[CodeFrames]],
+    period_s: float,
+    config: SyncConfig,
+    facts: Mapping[str, Mapping[str, Any]],
+) -> dict[str, list[CodeClock]]:
+    """What each stretch of codes says."""
+    if stretches and not np.isfinite(period_s):
+        raise GateError(next(iter(stretches)), "one single time code was seen, so its period is unknown", _NEXT)
+    spread = _MAX_RATE_SPREADS * config.rate_prior_ppm * 1e-6
     return {
-        view_id: TimeCodes(np.array(fact["local_s"]), np.array(fact["code_s"]))
-        for view_id, fact in facts.items()
-        if fact.get("local_s")
+        view_id: [clock_from_codes(frames, period_s, spread, facts[view_id]["frame_s"]) for frames in found]
+        for view_id, found in stretches.items()
     }
 
 
-def _period_s(config: SyncConfig, codes: Mapping[str, TimeCodes]) -> float:
-    return config.display_period_ms / 1e3 if config.display_period_ms else display_period_s(list(codes.values()))
-
-
-def _measured(
-    session: Session, config: SyncConfig, facts: Mapping[str, Mapping[str, Any]], given: Mapping[str, Clock]
-) -> tuple[dict[str, Any], list[Health]]:
-    """Clocks from codes and sound, with their health."""
-    codes = _codes(facts)
-    period_s = _period_s(config, codes)
-    if codes and not np.isfinite(period_s):
-        raise GateError(next(iter(codes)), "one single time code was seen, so its period is unknown", _NEXT)
-    prior = config.rate_prior_ppm * 1e-6
-    by_code = {view_id: clock_from_codes(c, period_s, prior) for view_id, c in codes.items()}
-    lines: dict[str, SoundLine] = {}
-    reference = ""
-    if config.method in ("auto", "sound"):
-        lines, reference = _sound_lines(session, facts, by_code)
-    set_by = by_code.keys() | given.keys()
-    if reference and set_by and not set_by & {reference, *lines}:
-        problem = f"its sound is heard by no view that has time codes or a given clock ({', '.join(sorted(set_by))})"
-        raise GateError(reference, problem, _NEXT)
-    anchored = by_code.keys() | lines.keys() | given.keys() | {reference}
-    for view_id in facts:
-        if view_id not in anchored:
-            raise GateError(view_id, f"neither time codes nor sound were found in it (method {config.method})", _NEXT)
-    clocks = solve_clocks(list(facts), by_code, lines, reference, given, config)
-    entries, health = {}, []
-    for view_id, clock in clocks.items():
-        methods = [name for name, has in (("qr", view_id in by_code), ("sound", view_id in lines)) if has]
-        methods += ["given"] * (view_id in given) + ["reference"] * (view_id == reference and view_id not in by_code)
-        residual = _code_residual_s(clock, codes[view_id], period_s) if view_id in codes else 0.0
-        entries[view_id] = _entry(clock, methods, residual)
-        health += _health(view_id, clock, by_code.get(view_id), config)
-        if view_id in by_code and view_id in lines and reference in by_code:
-            health.append(_agreement(view_id, clocks, by_code[view_id], lines[view_id], reference, config))
-    return entries, health
-
-
-def _sound_lines(
-    session: Session, facts: Mapping[str, Mapping[str, Any]], by_code: Mapping[str, CodeClock]
-) -> tuple[dict[str, SoundLine], str]:
-    """Every view's sound against that of one reference, preferably one with time codes."""
-    with_sound = sorted((v for v in facts if facts[v]["sound"]), key=lambda v: (v not in by_code, v))
-    if len(with_sound) < 2:
-        return {}, ""
-    reference, *others = with_sound
-    heard = _read_sound(session, session[reference])
-    lines = {view_id: sound_line(heard, _read_sound(session, session[view_id])) for view_id in others}
-    return {view_id: line for view_id, line in lines.items() if line is not None}, reference
-
-
-def _read_sound(session: Session, view: View) -> Sound:
-    if view.video is None:
-        raise InputError(view.id, "it has no video to take sound from", _NEXT)
-    return Sound(*read_audio(session.path(view.video)))
-
-
-def solve_clocks(
-    views: Sequence[str],
-    by_code: Mapping[str, CodeClock],
-    lines: Mapping[str, SoundLine],
-    reference: str,
-    given: Mapping[str, Clock],
+def _relative_evidence(
+    session: Session,
     config: SyncConfig,
-) -> dict[str, Clock]:
-    """Weighted least squares for every view's offset and rate.
+    facts: Mapping[str, Mapping[str, Any]],
+    local_s: Mapping[str, Float[np.ndarray, "_"]],
+    absolute: list[str],
+) -> list[Evidence]:
+    """What ties views to each other: sound, flash, and for views without these the motion of keypoints."""
+    items: list[Evidence] = []
+    with_sound = [view_id for view_id, fact in facts.items() if fact["sound"]]
+    if config.method in ("auto", "sound", *_FIXED) and len(with_sound) > 1:
+        lines, reference = sound_lines(session, with_sound, absolute)
+        items += sound_evidence(reference, lines, config.path_difference_m, _room(config)) if lines else []
+    steps = {view_id: [_step(step) for step in fact["steps"]] for view_id, fact in facts.items()}
+    items += flash_evidence(steps, {view_id: fact["frame_s"] for view_id, fact in facts.items()})
+    tied = {view_id for item in items for view_id in item.views} | set(absolute)
+    if config.method in ("motion", *_FIXED) or (config.method == "auto" and facts.keys() - tied):
+        items += keypoint_evidence(session, local_s)
+    return items
 
-    Unknowns: offset and rate error of each view. Time codes say `offset + rate * l = s`; a sound heard by two says that
-    their session times differ by the unknown difference of its ways, and that their rates keep the slope of the line.
-    Without any code or given clock the reference's own clock is the session clock.
-    """
-    column = {view_id: 2 * i for i, view_id in enumerate(views)}
-    rows: list[tuple[dict[int, float], float, float]] = []  # coefficients, right side, standard deviation
+
+def _check_groups(views: list[str], items: list[Evidence], config: SyncConfig) -> str:
+    """The view whose clock is the session clock, if nothing sets that; refuses views that nothing ties together."""
+    measured = {view_id for item in items for view_id in item.views}
     for view_id in views:
-        o = column[view_id]
-        rows.append(({o + 1: 1.0}, 0.0, config.rate_prior_ppm * 1e-6))
-        if view_id in given:
-            clock = given[view_id]
-            rows += [({o: 1.0}, clock.offset_s, 1e-6), ({o + 1: 1.0}, clock.rate - 1.0, 1e-9)]
-        elif view_id in by_code:
-            code = by_code[view_id]
-            rows.append(({o: 1.0, o + 1: code.local_s}, code.session_s - code.local_s, code.session_sigma_s))
-            if code.rate_sigma < config.rate_prior_ppm * 1e-6:
-                rows.append(({o + 1: 1.0}, code.rate - 1.0, code.rate_sigma))
-    if reference and not {reference, *lines} & (by_code.keys() | given.keys()):
-        rows.append(({column[reference]: 1.0}, 0.0, 1e-9))
-    way_sigma_s = config.path_difference_m / SPEED_M_S
-    for view_id, line in lines.items():
-        o, r = column[view_id], column[reference]
-        same_instant = {o: 1.0, o + 1: line.at_s, r: -1.0, r + 1: -line.reference_s}
-        rows.append((same_instant, line.reference_s - line.at_s, way_sigma_s))
-        rows.append(({o + 1: line.slope, r + 1: -1.0}, 1.0 - line.slope, line.slope_sigma))
-    A, b = np.zeros((len(rows), 2 * len(views))), np.zeros(len(rows))
-    for i, (coefficients, right, sigma) in enumerate(rows):
-        A[i, list(coefficients)] = np.array(list(coefficients.values())) / sigma
-        b[i] = right / sigma
-    # seconds and rates differ by orders of magnitude: without scaling, the weaker ones would fall under the cut-off
-    scale = 1 / np.maximum(np.linalg.norm(A, axis=0), 1e-30)
-    scaled = A * scale
-    covariance = np.linalg.pinv(scaled.T @ scaled) * np.outer(scale, scale)
-    x = covariance @ (A.T @ b)
-    clocks = {}
-    for view_id, o in column.items():
-        middle = by_code[view_id].local_s if view_id in by_code else lines[view_id].at_s if view_id in lines else 0.0
-        at = np.array([1.0, middle])
-        sigma = float(np.sqrt(max(at @ covariance[o : o + 2, o : o + 2] @ at, 0.0)))
-        rate_sigma = float(np.sqrt(max(covariance[o + 1, o + 1], 0.0)))
-        clocks[view_id] = Clock(float(x[o]), 1.0 + float(x[o + 1]), sigma, rate_sigma)
-    return clocks
+        if view_id not in measured and len(views) > 1:
+            problem = f"neither time codes nor sound nor anything else tells its clock (method {config.method})"
+            raise GateError(view_id, problem, _NEXT)
+    groups = groups_of(views, items)
+    if len(groups) > 1:
+        named = "; ".join(", ".join(members) for members, _ in groups)
+        free = next((members for members, absolute in groups if not absolute), groups[-1][0])
+        raise GateError(free[0], f"nothing ties its group to the others' clocks ({named})", _NEXT)
+    return "" if groups[0][1] else groups[0][0][0]
 
 
-def _code_residual_s(clock: Clock, codes: TimeCodes, period_s: float) -> float:
-    """Root mean square by which the frames leave the stretch in which their code was on display, seconds."""
-    t_s = clock.to_session(codes.local_s)
-    outside = np.maximum(codes.code_s - t_s, 0.0) + np.maximum(t_s - codes.code_s - period_s, 0.0)
-    return float(np.sqrt(np.mean(outside**2)))
+def _by_method(
+    views: list[str], items: list[Evidence], clocks: Mapping[str, Clock], config: SyncConfig
+) -> tuple[list[Agreement], dict[str, dict[str, Reading]]]:
+    """How the methods agree, and where each alone puts each view's clock, where that is known best."""
+    at_s = {view_id: clock.measured_at_s for view_id, clock in clocks.items()}
+    alone = by_method(items, config.rate_prior_ppm * 1e-6)
+    session_s = {view_id: float(clocks[view_id].to_session(np.array([at_s[view_id]]))[0]) for view_id in views}
+    return agreements(alone, at_s), readings(alone, session_s, at_s)
 
 
-def _entry(clock: Clock, methods: Sequence[str], residual_s: float) -> dict[str, Any]:
-    return {
-        "offset_s": clock.offset_s,
-        "rate": clock.rate,
-        "offset_sigma_s": clock.offset_sigma_s,
-        "rate_sigma": clock.rate_sigma,
-        "residual_ms": 1e3 * residual_s,
-        "methods": list(methods),
-    }
+def _agreement_health(found: list[Agreement]) -> list[Health]:
+    """One figure for each pair of methods: where they differ most, against what their uncertainties allow."""
+    health = []
+    for item in found:
+        against = "" if item.base == SESSION else f"_against_{item.base}"
+        value = 1e3 * abs(item.difference_s)
+        action = f"find out which of {item.methods[0]} and {item.methods[1]} is wrong, and leave it out by `--method`"
+        # the limit is that of the chi-square of all views together, put as milliseconds of the worst
+        limit = value / max(np.sqrt(item.excess), 1e-9)
+        health.append(
+            Health(f"{item.methods[0]}_{item.methods[1]}{against}_ms", value, limit, "max", action, item.view)
+        )
+    return health
 
 
-def _health(view_id: str, clock: Clock, code: CodeClock | None, config: SyncConfig) -> list[Health]:
-    figures = [Health("clock_sigma_ms", 1e3 * clock.offset_sigma_s, config.max_sigma_ms, "max", _NEXT, view_id)]
-    if code is not None:
-        action = "check that all displays show one clock, or give `--display-period-ms`"
-        violation = 1e3 * code.violation_s
-        figures.append(Health("time_code_violation_ms", violation, config.max_violation_ms, "max", action, view_id))
-    return figures
+def _clock_health(
+    clocks: Mapping[str, Clock], codes: Mapping[str, list[CodeClock]], config: SyncConfig
+) -> list[Health]:
+    health = [
+        Health("clock_sigma_ms", 1e3 * clock.offset_sigma_s, config.max_sigma_ms, "max", _NEXT, view_id)
+        for view_id, clock in clocks.items()
+    ]
+    action = "check that all displays show one clock, or give `--display-period-ms`"
+    for view_id, found in codes.items():
+        violation = 1e3 * max(clock.violation_s for clock in found)
+        health.append(Health("time_code_violation_ms", violation, config.max_violation_ms, "max", action, view_id))
+    return health
 
 
-def _agreement(
-    view_id: str,
-    clocks: Mapping[str, Clock],
-    code: CodeClock,
-    line: SoundLine,
-    reference: str,
-    config: SyncConfig,
-) -> Health:
-    """How far the sound puts a view's clock from where its codes put it."""
-    rate = clocks[view_id].rate
-    by_sound = float(clocks[reference].to_session(np.array([line.reference_s]))[0])
-    by_codes = code.session_s + rate * (line.at_s - code.local_s)
-    action = "check whether the sound track belongs to the picture; `--method qr` leaves the sound out"
-    difference_ms = 1e3 * abs(by_sound - by_codes)
-    return Health("sound_against_codes_ms", difference_ms, config.max_disagreement_ms, "max", action, view_id)
+def _document(
+    clocks: Mapping[str, Clock], found: Mapping[str, Mapping[str, Reading]], held: str
+) -> dict[str, dict[str, Any]]:
+    """`clocks.json`: the clocks, and where each method alone puts them."""
+    entries, by_view = {}, {}
+    for view_id, clock in clocks.items():
+        own = found.get(view_id, {})
+        squares = [reading.residual_s**2 for reading in own.values()]
+        entries[view_id] = {
+            "offset_s": clock.offset_s,
+            "rate": clock.rate,
+            "offset_sigma_s": clock.offset_sigma_s,
+            "rate_sigma": clock.rate_sigma,
+            "measured_at_s": clock.measured_at_s,
+            "residual_ms": 1e3 * float(np.sqrt(np.mean(squares))) if squares else 0.0,
+            "methods": [*own, *(["reference"] if view_id == held else [])],
+        }
+        by_view[view_id] = {
+            method: {
+                "offset_ms": 1e3 * reading.offset_s,
+                "sigma_ms": 1e3 * reading.sigma_s,
+                "residual_ms": 1e3 * reading.residual_s,
+            }
+            for method, reading in own.items()
+        }
+    return {"clocks": entries, "evidence": by_view}
+
+
+def _step(values: list[Any]) -> Step:
+    return Step(float(values[0]), float(values[1]), bool(values[2]))
+
+
+def _room(config: SyncConfig) -> Room | None:
+    """Places of cameras and sounds, as far as they are told.
+
+    Raises:
+        InputError: if the file is no rig.
+    """
+    if config.rig is None:
+        return None
+    try:
+        rig = Rig.from_json(read_json(config.rig))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            str(config.rig), f"it is no rig ({error})", "give the rig.json of `motifs calibrate rig`"
+        ) from error
+    source = config.sound_at_m if all(map(np.isfinite, config.sound_at_m)) else None
+    return Room({camera.id: camera.centre for camera in rig}, source)

@@ -1,83 +1,99 @@
-"""QR time codes: a display shows the session time as a code, and every frame that shows one bounds its camera's clock.
+"""QR time codes in pictures: reads them, and samples their modules so that codes mixed in one exposure can be told.
 
-A code reads `MOTIFS-T=<milliseconds>`: the session time at which it first appeared. It stays for one period of the
-display, so a row exposed at local time l while code c is on display obeys `c <= offset + rate * l < c + period`. The
-clock is the middle of what all frames together allow, and half of what they leave open is its uncertainty.
+A code reads `MOTIFS-T=<milliseconds>`: the session time at which it first appeared; a fraction is allowed. What the
+samples say of a clock is worked out in `capture.code_clock`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.optimize import linprog
 
-from capture.video import VideoInfo, read_frames
-from core.arrays import Float, UInt8
+from core.arrays import Bool, Float, UInt8
+from core.files import read_npz, write_npz
 
-_PAYLOAD = re.compile(r"MOTIFS-T=(-?\d{1,12})")
+_PAYLOAD = re.compile(r"MOTIFS-T=(-?\d{1,12}(?:\.\d{1,6})?)")
 _LONG_SIDE_PX = 1280  # larger pictures are halved: a code that fills a tablet stays readable
 _FISHEYE_DEG = (130.0, 165.0, 100.0, 195.0)  # each reads codes of lenses some 20 degrees about it
 _MISREAD_S = 0.5  # further than this from the other codes is a misread or a replayed code
+_SIDE_SAMPLES = 3  # samples along a module's side, of which the middle one counts
+_SIDES = (21, 25)  # modules along the codes' sides
+_LEVELS = (0.5, 0.35, 0.65)  # of light, between black and white: where a code mixed with a weaker one can be cut out
+_GAMMA = 2.2
+_NEAR_S = 0.25  # a frame whose code was not found takes its place from one no further away
 
 
 @dataclass(frozen=True, eq=False)
-class TimeCodes:
-    """Codes read from the frames of one view.
+class CodeFrames:
+    """Frames in which a time code was seen.
 
     Attributes:
-        local_s: local time at which the code's middle row was exposed, seconds.
-        code_s: session time at which the code appeared, seconds.
+        local_s: (frames,) their times, of row 0, seconds.
+        edge_s: (frames, 2) by how much later the code's upper and lower edges were exposed (rolling shutter).
+        code_s: (frames,) session time at which the code appeared; NaN where it was seen but not read.
+        modules: (frames, side, side) gray levels of the code's modules.
     """
 
-    local_s: Float[np.ndarray, "n"]
-    code_s: Float[np.ndarray, "n"]
+    local_s: Float[np.ndarray, "frames"]
+    edge_s: Float[np.ndarray, "frames 2"]
+    code_s: Float[np.ndarray, "frames"]
+    modules: UInt8[np.ndarray, "frames side side"]
 
     def __len__(self) -> int:
         return len(self.local_s)
 
-    def consistent(self) -> TimeCodes:
+    @property
+    def read(self) -> Bool[np.ndarray, "frames"]:
+        """Frames whose code was read."""
+        return np.isfinite(self.code_s)
+
+    @property
+    def middle_s(self) -> Float[np.ndarray, "frames"]:
+        """Local times at which the code's middle was exposed."""
+        return self.local_s + self.edge_s.mean(axis=1)
+
+    def where(self, chosen: Bool[np.ndarray, "frames"]) -> CodeFrames:
+        """Some of the frames."""
+        return CodeFrames(self.local_s[chosen], self.edge_s[chosen], self.code_s[chosen], self.modules[chosen])
+
+    def consistent(self) -> CodeFrames:
         """Without codes that lie far from what the others say."""
-        if not len(self):
+        if not self.read.any():
             return self
         difference = self.code_s - self.local_s
-        keep = np.abs(difference - np.median(difference)) < _MISREAD_S
-        return TimeCodes(self.local_s[keep], self.code_s[keep])
+        return self.where(~(np.abs(difference - np.nanmedian(difference)) > _MISREAD_S))
+
+    def save(self, path: Path) -> None:
+        """Writes `<view>.codes.npz`."""
+        names = ("local_s", "edge_s", "code_s", "modules")
+        write_npz(path, {name: getattr(self, name) for name in names})
+
+    @staticmethod
+    def load(path: Path) -> CodeFrames:
+        """Reads what `save` wrote."""
+        data = read_npz(path)
+        return CodeFrames(data["local_s"], data["edge_s"], data["code_s"], data["modules"])
 
 
-@dataclass(frozen=True)
-class CodeClock:
-    """What time codes say of a clock.
-
-    Attributes:
-        local_s: local time in the middle of the codes.
-        session_s: session time there.
-        session_sigma_s: its standard deviation.
-        rate: session seconds for one local second.
-        rate_sigma: its standard deviation.
-        violation_s: by how much the worst frame contradicts the others; zero for true codes.
-    """
-
-    local_s: float
-    session_s: float
-    session_sigma_s: float
-    rate: float
-    rate_sigma: float
-    violation_s: float
+@lru_cache(maxsize=1024)
+def code_modules(text: str) -> Bool[np.ndarray, "side side"]:
+    """White modules of a code, as OpenCV writes it, without its margin."""
+    code = cv2.QRCodeEncoder.create().encode(text) > 127
+    rows, columns = (np.flatnonzero(~code.all(axis=axis)) for axis in (1, 0))
+    return np.asarray(code[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
 class CodeReader:
     """Reads QR codes from a view's pictures.
 
     No decoder follows the bent edges of a code before a wide lens, and the lens is not known yet: pictures of a fisheye
-    are straightened as if the lens were ideal, for a few fields of view, and the one that works is kept.
-
-    Args:
-        size_px: width and height of the pictures.
-        fisheye: whether the lens is one.
+    are straightened with the ideal lens of a nominal field of view, trying several until one is found that reads.
     """
 
     def __init__(self, size_px: tuple[int, int], fisheye: bool) -> None:
@@ -86,16 +102,58 @@ class CodeReader:
         degrees = _FISHEYE_DEG if fisheye else (None,)
         self._maps = [_straightening(size_px, self._scale, field) for field in degrees]
 
-    def read(self, image: UInt8[np.ndarray, "h w"]) -> tuple[str, float]:
-        """Text of the code, empty if there is none, and the row of the picture in which it stands."""
+    def read(self, image: UInt8[np.ndarray, "h w"]) -> tuple[str, np.ndarray | None]:
+        """Text of the code, empty if none could be read, and its corners in the straight picture if it was seen."""
         for index, (x, y) in enumerate(self._maps):
-            straight = cv2.remap(image, x, y, cv2.INTER_AREA if self._scale < 1 else cv2.INTER_LINEAR)
-            text, corners, _ = self._detector.detectAndDecode(straight)
-            if text and corners is not None:
+            text, corners, _ = self._detector.detectAndDecode(self._straight(image, x, y))
+            if _PAYLOAD.fullmatch(text) and corners is not None:
                 self._maps = [self._maps[index]]
-                column, row = np.clip(corners.reshape(-1, 2).mean(axis=0).round(), 0, np.array(x.shape)[::-1] - 1)
-                return text, float(y[int(row), int(column)])
-        return "", float("nan")
+                return text, corners.reshape(-1, 4, 2)[0].astype(np.float64)
+            if corners is not None and len(corners):
+                place = corners.reshape(-1, 4, 2)[0].astype(np.float64)
+                if text := self._unmixed(image, place, index):
+                    self._maps = [self._maps[index]]
+                if text or len(self._maps) == 1:
+                    return text, place
+        return "", None
+
+    def _unmixed(self, image: np.ndarray, corners: np.ndarray, index: int) -> str:
+        """The stronger of two codes that share an exposure: a black and white copy of the modules is read instead."""
+        for side in _SIDES:
+            light = (self._modules(image, corners, side, index) / 255.0) ** _GAMMA
+            black, white = np.percentile(light, [2, 98])
+            for level in _LEVELS:
+                copy = 255 * (light > black + level * (white - black)).astype(np.uint8)
+                large = np.kron(np.pad(copy, 4, constant_values=255), np.ones((4, 4), np.uint8))
+                text = str(self._detector.detectAndDecode(large)[0])
+                if _PAYLOAD.fullmatch(text) and len(code_modules(text)) == side:
+                    return text
+        return ""
+
+    def sample(
+        self, image: UInt8[np.ndarray, "h w"], corners: Float[np.ndarray, "4 2"], side: int
+    ) -> UInt8[np.ndarray, "side side"]:
+        """Gray levels of the modules of a code with these corners in the straight picture."""
+        return self._modules(image, corners, side, 0)
+
+    def _modules(self, image: np.ndarray, corners: np.ndarray, side: int, index: int) -> np.ndarray:
+        n = _SIDE_SAMPLES * side
+        square = np.array([[-0.5, -0.5], [n - 0.5, -0.5], [n - 0.5, n - 0.5], [-0.5, n - 0.5]], np.float32)
+        to_square = cv2.getPerspectiveTransform(corners.astype(np.float32), square)
+        fine = cv2.warpPerspective(self._straight(image, *self._maps[index]), to_square, (n, n))
+        middle = _SIDE_SAMPLES // 2
+        return np.asarray(fine[middle::_SIDE_SAMPLES, middle::_SIDE_SAMPLES])
+
+    def rows(self, corners: Float[np.ndarray, "4 2"]) -> tuple[float, float]:
+        """Rows of the true picture in which a code's upper and lower edges lie."""
+        _, y = self._maps[0]
+        places = np.stack([corners[:2].mean(axis=0), corners[2:].mean(axis=0)])
+        column, row = np.clip(places.round().astype(int), 0, np.array(y.shape)[::-1] - 1).T
+        upper, lower = y[row, column]
+        return float(upper), float(lower)
+
+    def _straight(self, image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.remap(image, x, y, cv2.INTER_AREA if self._scale < 1 else cv2.INTER_LINEAR))
 
 
 def _straightening(size_px: tuple[int, int], scale: float, field_deg: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -112,53 +170,52 @@ def _straightening(size_px: tuple[int, int], scale: float, field_deg: float | No
     return np.asarray(x), np.asarray(y)
 
 
-def read_time_codes(info: VideoInfo, until_s: float, row_time_s: float, *, fisheye: bool = False) -> TimeCodes:
-    """Reads the codes in the first `until_s` seconds of a video."""
-    times = info.pts_s
-    frames = np.flatnonzero(times - times[0] <= until_s)
-    reader = CodeReader(info.size_px, fisheye)
-    found: list[tuple[float, float]] = []
-    for idx, image in read_frames(info.path, frames.tolist(), info=info):
-        text, row = reader.read(image)
-        if match := _PAYLOAD.fullmatch(text):
-            found.append((float(times[idx]) + row * row_time_s, int(match[1]) / 1000))
-    table = np.array(found, dtype=np.float64).reshape(-1, 2)
-    return TimeCodes(table[:, 0], table[:, 1])
-
-
-def display_period_s(codes: Sequence[TimeCodes]) -> float:
-    """Period of the display: the smallest step between any two codes seen by any view; NaN if fewer than two were."""
-    seen = np.unique(np.concatenate([c.code_s for c in codes])) if codes else np.zeros(0)
-    return float(np.diff(seen).min()) if len(seen) > 1 else float("nan")
-
-
-def clock_from_codes(codes: TimeCodes, period_s: float, rate_prior_sigma: float) -> CodeClock:
-    """The clock that a view's codes allow.
+def read_time_codes(
+    pictures: Iterable[tuple[int, UInt8[np.ndarray, "h w"]]],
+    times_s: Float[np.ndarray, "all_frames"],
+    *,
+    row_time_s: float = 0.0,
+    picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0),
+    fisheye: bool = False,
+) -> CodeFrames:
+    """Reads the codes in some pictures of one view.
 
     Args:
-        codes: at least one.
-        period_s: how long a code stays on display.
-        rate_prior_sigma: spread of the rates of recorders about 1; used where the codes span too little time.
+        pictures: (frame, picture) in order of time.
+        times_s: local times of all the view's frames.
+        row_time_s: readout time of a row of the view's pixel frame.
+        picture_from_px: (scale, dx, dy) from that pixel frame to the pictures.
+        fisheye: whether the pictures are a fisheye's.
     """
-    middle = float((codes.local_s.min() + codes.local_s.max()) / 2)
-    elapsed = codes.local_s - middle
-    # unknowns: session time at the middle, rate error, common slack of all bounds
-    bounds = [(None, None), (-5 * rate_prior_sigma, 5 * rate_prior_sigma), (0.0, None)]
-    low, high = codes.code_s - elapsed, codes.code_s + period_s - elapsed
-    ones = np.ones_like(elapsed)
-    A = np.concatenate([np.stack([ones, elapsed, -ones], 1), np.stack([-ones, -elapsed, -ones], 1)])
-    b = np.concatenate([high, -low])
-    slack = float(linprog([0, 0, 1], A_ub=A, b_ub=b, bounds=bounds).x[2])
-    bounds[2] = (slack + 1e-9, slack + 1e-9)
-    session = [linprog([sign, 0, 0], A_ub=A, b_ub=b, bounds=bounds).x[0] for sign in (1, -1)]
-    rate = [linprog([0, sign, 0], A_ub=A, b_ub=b, bounds=bounds).x[1] for sign in (1, -1)]
-    rate_sigma = (rate[1] - rate[0]) / np.sqrt(12)
-    free = rate_sigma > rate_prior_sigma  # the codes say less than what is known of recorders
-    return CodeClock(
-        local_s=middle,
-        session_s=float(sum(session) / 2),
-        session_sigma_s=float(max(session[1] - session[0], 1e-4) / np.sqrt(12)),
-        rate=1.0 if free else 1.0 + float(sum(rate) / 2),
-        rate_sigma=rate_prior_sigma if free else float(rate_sigma),
-        violation_s=slack,
+    reader: CodeReader | None = None
+    scale, _, dy = picture_from_px
+    waiting: list[tuple[int, np.ndarray, np.ndarray | None]] = []  # seen, but not read
+    corners_of: dict[int, np.ndarray] = {}
+    code_of: dict[int, float] = {}
+    samples: dict[int, np.ndarray] = {}
+    side = 0
+    for idx, image in pictures:
+        reader = reader or CodeReader((image.shape[1], image.shape[0]), fisheye)
+        text, corners = reader.read(image)
+        if match := _PAYLOAD.fullmatch(text):
+            side = side or len(code_modules(text))
+            if corners is not None and len(code_modules(text)) == side:
+                corners_of[idx], code_of[idx] = corners, float(match[1]) / 1000
+                samples[idx] = reader.sample(image, corners, side)
+        waiting += [] if idx in samples else [(idx, image, corners)]
+        while waiting and (samples or times_s[idx] - times_s[waiting[0][0]] > _NEAR_S):
+            if times_s[idx] - times_s[waiting[0][0]] <= _NEAR_S and idx not in samples:
+                break  # a frame to come may tell where its code is
+            late, picture, place = waiting.pop(0)
+            near = min(corners_of, key=lambda i: abs(times_s[i] - times_s[late]), default=None)
+            if near is not None and abs(times_s[near] - times_s[late]) <= _NEAR_S:
+                corners_of[late] = corners_of[near] if place is None else place
+                samples[late] = reader.sample(picture, corners_of[late], side)
+    order = sorted(samples)
+    edges = [(np.array(reader.rows(corners_of[i])) - dy) / scale * row_time_s for i in order] if reader else []
+    return CodeFrames(
+        times_s[order].astype(float),
+        np.array(edges, dtype=np.float64).reshape(-1, 2),
+        np.array([code_of.get(i, np.nan) for i in order], dtype=np.float64),
+        np.array([samples[i] for i in order], dtype=np.uint8).reshape(len(order), side, side),
     )

@@ -16,15 +16,20 @@ _BURST_EVERY_S = 0.9
 
 def source_signal(rng: np.random.Generator, duration_s: float) -> Float[np.ndarray, "samples"]:
     """Sound at one metre from its source, from session time -1 s to one second past the end; RATE_HZ."""
+    return source_signals(rng, duration_s, 1)[0]
+
+
+def source_signals(rng: np.random.Generator, duration_s: float, num_places: int) -> Float[np.ndarray, "places samples"]:
+    """The same, where claps and bursts come from several places in turn."""
     count = int((duration_s + 2 * _LEAD_S) * RATE_HZ)
     t = np.arange(count) / RATE_HZ
-    envelope = np.full(count, 0.004)
+    envelope = np.full((num_places, count), 0.004)
     starts = np.arange(0.3, duration_s + _LEAD_S, _BURST_EVERY_S)
     for i, start in enumerate(starts + rng.uniform(0, 0.5, len(starts))):
         since = t - _LEAD_S - start
         length = 0.012 if i % 2 == 0 else rng.uniform(0.08, 0.25)  # a clap, a burst
-        envelope += np.where(since >= 0, np.exp(-np.maximum(since, 0) / length), 0.0) * rng.uniform(0.5, 1.0)
-    return _band_limited(rng.standard_normal(count) * envelope)
+        envelope[i % num_places] += np.where(since >= 0, np.exp(-np.maximum(since, 0) / length), 0.0) * rng.uniform(0.5, 1.0)
+    return np.stack([_band_limited(rng.standard_normal(count) * loudness) for loudness in envelope])
 
 
 def heard(

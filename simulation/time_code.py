@@ -1,57 +1,115 @@
 """Time codes: tablets before the cameras that all show one clock as QR codes.
 
-A code says the session time, in whole milliseconds, at which it first appeared: `MOTIFS-T=1480`. The displays change
-together 50 times a second, a whole number of milliseconds, so that a code is exact.
+A code says the session time, in milliseconds, at which it first appeared: `MOTIFS-T=1480`. A display changes at its own
+rate, whatever the camera's: a frame's exposure may see two or three codes, mixed in proportion to their times in it
+(in linear light), and the rows of a rolling shutter see other mixtures than the first.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
-from core.arrays import Float
+from core.arrays import Float, UInt8
 from simulation.render import Quads
 from simulation.scenery import Scenery
-from simulation.textures import Picture, plain
+from simulation.textures import plain
 
-PERIOD_MS = 20
 _QUIET_MODULES = 3  # white around the code, without which no reader finds it
 _PX_PER_MODULE = 8
+_DARK, _BRIGHT = 12, 240
+_GAMMA = 2.2  # of the camera: gray levels are linear light to the power of 1 / gamma
 
 
-def shown_ms(t_s: float) -> int:
-    """Session time (ms) at which the code that is on display at `t_s` appeared."""
-    return int(np.floor(round(t_s * 1000, 6) / PERIOD_MS)) * PERIOD_MS
+@dataclass(frozen=True)
+class Display:
+    """A display of time codes, and the exposure with which a camera sees it.
+
+    Attributes:
+        rate_hz: codes a second.
+        first_s: session time at which a code appeared, any one of them.
+        exposure_s: how long a row is exposed, centred on its time; 0 for an instant.
+    """
+
+    rate_hz: float = 50.0
+    first_s: float = 0.0
+    exposure_s: float = 0.008
+
+    def appeared_ms(self, index: int) -> float:
+        """What the code with a number says, to a tenth of a millisecond."""
+        return round(1000 * (self.first_s + index / self.rate_hz), 1)
+
+    def mixture(self, t_s: Float[np.ndarray, "n"]) -> tuple[int, Float[np.ndarray, "codes n"]]:
+        """Number of the first code that any of the exposures sees, and the share of each in each of them."""
+        half = max(self.exposure_s / 2, 1e-7)
+        low, high = ((t_s + sign * half - self.first_s) * self.rate_hz + 1e-9 for sign in (-1, 1))
+        index = np.arange(int(np.floor(low.min())), int(np.floor(high.max())) + 1)[:, None]
+        seen = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
+        return int(index[0, 0]), seen / seen.sum(axis=0)
 
 
-def code_picture(appeared_ms: int) -> Picture:
-    """The display's picture."""
-    code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={appeared_ms}")
+@lru_cache(maxsize=512)
+def code_picture(appeared_ms: float) -> UInt8[np.ndarray, "h w"]:
+    """The display's picture, black and white, with its quiet zone."""
+    code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={appeared_ms:.1f}".removesuffix(".0"))
     rows, columns = (np.flatnonzero(np.any(code == 0, axis=axis)) for axis in (1, 0))
     code = code[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # its own margin differs by version
     code = np.pad(code, _QUIET_MODULES, constant_values=255)
-    large = np.kron(code, np.ones((_PX_PER_MODULE, _PX_PER_MODULE), np.uint8))
-    return np.asarray(cv2.merge([np.clip(large, 12, 240)] * 3))
+    return np.kron(code, np.ones((_PX_PER_MODULE, _PX_PER_MODULE), np.uint8))
 
 
-def tablets(times_s: Float[np.ndarray, "n"], distance_m: float, side_m: float) -> tuple[Scenery, tuple[Quads, ...]]:
+def seen_display(display: Display, t_s: float, span_s: float = 0.0) -> UInt8[np.ndarray, "h w"]:
+    """The display as one exposure sees it.
+
+    Args:
+        display: what it shows.
+        t_s: exposure of its middle row.
+        span_s: by how much later its lower edge is exposed than its upper one.
+    """
+    height = len(code_picture(display.appeared_ms(0)))
+    first, share = display.mixture(t_s + span_s * ((np.arange(height) + 0.5) / height - 0.5))
+    codes = [code_picture(display.appeared_ms(first + k)) for k in range(len(share))]
+    if len({code.shape for code in codes}) > 1:  # a longer text needs a larger code: the one seen longest is taken
+        codes = [codes[int(share.sum(axis=1).argmax())]] * len(codes)
+        height = len(codes[0])
+        share = np.full((len(codes), height), 1 / len(codes))
+    light = sum(weight[:, None] * (code / 255.0) for weight, code in zip(share, codes, strict=True))
+    levels = np.array([_DARK, _BRIGHT]) ** _GAMMA
+    return np.asarray((levels[0] + light * (levels[1] - levels[0])) ** (1 / _GAMMA)).round().astype(np.uint8)
+
+
+def tablets(
+    times_s: Float[np.ndarray, "n"], distance_m: float, side_m: float, display: Display, span_s: float = 0.0
+) -> tuple[Scenery, tuple[Quads, ...]]:
     """Tablets held upright and square to a camera.
 
     Args:
-        times_s: exposures.
+        times_s: exposures of the middle of the display.
         distance_m: from the camera to the display.
         side_m: of the display.
+        display: what it shows.
+        span_s: by how much later its lower edge is exposed than its upper one.
 
     Returns:
         The pictures, and for each exposure a tablet in the camera's frame.
     """
     scenery = Scenery()
     bezel = scenery.add(plain((34, 32, 30)))
-    codes = {ms: scenery.add(code_picture(ms)) for ms in sorted({shown_ms(float(t)) for t in times_s})}
     wide, half = 1.14 * side_m, side_m / 2
     frame = scenery.rectangle((-wide / 2, -wide / 2, distance_m + 0.004), (wide, 0, 0), (0, wide, 0), bezel)
+    known: dict[bytes, int] = {}
+
+    def picture_of(t_s: float) -> int:
+        seen = np.asarray(cv2.merge([seen_display(display, t_s, span_s)] * 3))
+        if (key := seen.tobytes()) not in known:
+            known[key] = scenery.add(seen)
+        return known[key]
+
     shown = [
-        scenery.rectangle((-half, -half, distance_m), (side_m, 0, 0), (0, side_m, 0), codes[ms], glows=True)
-        for ms in (shown_ms(float(t)) for t in times_s)
+        scenery.rectangle((-half, -half, distance_m), (side_m, 0, 0), (0, side_m, 0), picture_of(float(t)), glows=True)
+        for t in times_s
     ]
-    return scenery, tuple(Quads.concatenate([frame, display]) for display in shown)
+    return scenery, tuple(Quads.concatenate([frame, tablet]) for tablet in shown)

@@ -74,7 +74,9 @@ def test_methods_that_contradict_each_other_are_named_with_the_view() -> None:
 def test_the_residual_of_each_method_is_against_the_common_solution() -> None:
     items = two_methods(2e-3)
     solution = solve(items, list("abc"), PRIOR)
-    table = readings(by_method(items, PRIOR), solution, dict.fromkeys("abc", 1.0))
+    at = dict.fromkeys("abc", 1.0)
+    times, _ = solution.contrast(at, SESSION)
+    table = readings(by_method(items, PRIOR), dict(zip("abc", times.tolist(), strict=True)), at)
     assert set(table["c"]) == {"qr", "sound"}
     assert abs(table["c"]["sound"].residual_s) > abs(table["b"]["sound"].residual_s)
     assert table["c"]["qr"].sigma_s == pytest.approx(1e-3, rel=1e-3)

@@ -9,21 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
+from capture.clock_evidence import parse_given, sound_evidence
 from capture.session import Session, View
 from capture.sound import Sound, SoundLine, gcc_phat, sound_line
-from capture.sync import SyncConfig, load_clocks, load_times, parse_given, run, solve_clocks
-from capture.time_code import TimeCodes, clock_from_codes, display_period_s
+from capture.sync import SyncConfig, load_clocks, load_times, run
 from capture.video_writer import VideoWriter
 from core.clock import Clock, parse_rate
 from core.errors import GateError, InputError
 
 PERIOD_S = 0.020
-PRIOR = 60e-6
-
-
-def codes_seen(clock: Clock, local_s: np.ndarray) -> TimeCodes:
-    """What a display with a period of 20 ms shows at these local times."""
-    return TimeCodes(local_s, np.floor(clock.to_session(local_s) / PERIOD_S + 1e-9) * PERIOD_S)
 
 
 def recorded(clock: Clock, signal: np.ndarray, rate_hz: int, late_s: float, rng: np.random.Generator) -> Sound:
@@ -37,44 +31,6 @@ def noise_bursts(rng: np.random.Generator, duration_s: float, rate_hz: int) -> n
     samples = rng.standard_normal(int(duration_s * rate_hz))
     smooth = np.convolve(samples, np.hanning(9), "same")  # within what linear interpolation keeps
     return smooth * (0.2 + np.sin(2 * np.pi * 0.7 * np.arange(len(smooth)) / rate_hz) ** 4)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_codes_bound_the_clock_within_a_third_of_their_period(seed: int) -> None:
-    # a 30 Hz camera meets a 50 Hz display in three phases: the bounds leave a third of 20 ms open
-    rng = np.random.default_rng(seed)
-    clock = Clock(rng.uniform(-0.5, 0.5), 1 + rng.uniform(-80e-6, 80e-6))
-    found = clock_from_codes(codes_seen(clock, np.arange(45) / 30), PERIOD_S, PRIOR)
-    error = found.session_s - float(clock.to_session(np.array([found.local_s]))[0])
-    assert found.violation_s < 1e-6
-    assert found.session_sigma_s < PERIOD_S / 3 / np.sqrt(12) + 3e-4
-    assert abs(error) <= PERIOD_S / 6 + 3e-4
-    assert found.rate_sigma <= PRIOR
-
-
-def test_codes_at_both_ends_of_a_recording_give_the_rate() -> None:
-    clock = Clock(0.2, 1 + 300e-6)
-    local = np.concatenate([np.arange(60), 18000 + np.arange(60)]) / 30
-    found = clock_from_codes(codes_seen(clock, local), PERIOD_S, 500e-6)
-    assert found.rate - 1 == pytest.approx(300e-6, abs=3 * found.rate_sigma)
-    assert found.rate_sigma < 10e-6
-
-
-def test_contradicting_codes_are_reported() -> None:
-    codes = codes_seen(Clock(), np.arange(30) / 30)
-    wrong = TimeCodes(codes.local_s, codes.code_s + np.where(np.arange(30) == 7, 0.1, 0.0))
-    assert clock_from_codes(wrong, PERIOD_S, PRIOR).violation_s > 0.03
-
-
-def test_a_misread_code_is_left_out() -> None:
-    codes = codes_seen(Clock(), np.arange(30) / 30)
-    wrong = TimeCodes(codes.local_s, codes.code_s + np.where(np.arange(30) == 7, 10.0, 0.0))
-    assert len(wrong.consistent()) == 29
-
-
-def test_the_period_is_the_smallest_step_any_view_saw() -> None:
-    views = [codes_seen(Clock(offset), np.arange(20) / 30) for offset in (0.0, 0.013)]
-    assert display_period_s(views) == pytest.approx(PERIOD_S)
 
 
 def test_gcc_phat_finds_the_lag(rng: np.random.Generator) -> None:
@@ -97,29 +53,6 @@ def test_sound_gives_offset_and_rate(rng: np.random.Generator) -> None:
 def test_recorders_that_heard_different_things_have_no_line(rng: np.random.Generator) -> None:
     one, two = (recorded(Clock(), noise_bursts(rng, 8.0, 16_000), 16_000, 0.0, rng) for _ in range(2))
     assert sound_line(one, two) is None
-
-
-def test_codes_set_the_offset_and_sound_the_rate(rng: np.random.Generator) -> None:
-    truth = {"a": Clock(0.1, 1 + 30e-6), "b": Clock(-0.2, 1 - 30e-6)}
-    signal = noise_bursts(rng, 9.0, 24_000)
-    heard = {view: recorded(clock, signal, 24_000, 0.004 * (view == "b"), rng) for view, clock in truth.items()}
-    line = sound_line(heard["a"], heard["b"])
-    assert line is not None
-    by_code = {v: clock_from_codes(codes_seen(c, np.arange(45) / 30), PERIOD_S, PRIOR) for v, c in truth.items()}
-    clocks = solve_clocks(["a", "b"], by_code, {"b": line}, "a", {}, SyncConfig())
-    assert clocks["b"].rate / clocks["a"].rate == pytest.approx(truth["b"].rate / truth["a"].rate, abs=3e-6)
-    for view, clock in clocks.items():
-        at = np.array([0.75])
-        assert abs(float((clock.to_session(at) - truth[view].to_session(at))[0])) < 4 * clock.offset_sigma_s < 0.02
-
-
-def test_a_given_clock_carries_over_by_sound_to_the_reference() -> None:
-    line = SoundLine(reference_s=2.0, at_s=3.0, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9)
-    given = {"b": Clock(5.0, 1.0)}
-    clocks = solve_clocks(["a", "b"], {}, {"b": line}, "a", given, SyncConfig())
-    assert clocks["b"].offset_s == pytest.approx(5.0, abs=1e-5)
-    # heard at 3 s of b's clock, 8 s of the session's, which is 2 s of a's
-    assert clocks["a"].offset_s == pytest.approx(6.0, abs=1e-5)
 
 
 def time_code_image(ms: int) -> np.ndarray:
@@ -179,8 +112,8 @@ def test_sound_that_reaches_no_view_with_codes_is_refused(tmp_path: Path, monkey
     mute = tuple(View(n, "room", (320, 320), video=f"videos/{n}.mp4", num_frames=15) for n in ("mic1", "mic2"))
     dataclasses.replace(session, views=(*session.views, *mute)).save()
     line = SoundLine(reference_s=0.2, at_s=0.2, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9)
-    monkeypatch.setattr("capture.sync._sound_lines", lambda *_: ({"mic2": line}, "mic1"))
-    with pytest.raises(GateError, match=r"mic1: its sound is heard by no view that has time codes.*cam1"):
+    monkeypatch.setattr("capture.sync._relative_evidence", lambda *_: sound_evidence("mic1", {"mic2": line}, 3.0, None))
+    with pytest.raises(GateError, match=r"mic1: nothing ties its group to the others.*cam1; mic1, mic2"):
         run(folder)
     assert not (folder / "01_sync").exists()
 
