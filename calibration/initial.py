@@ -1,18 +1,22 @@
 """Start values for a bundle: poses of images and targets that share one frame, found along the graph of who sees what.
 
-Every (image, target) pair offers one or two relative poses (`resection.pose_candidates`). Images are registered one by
-one, the best connected first; each takes the candidate that agrees with all registered targets it sees, and targets
-then choose again among the candidates of all registered images. A planar flip explains one picture but not the others,
-so the graph decides it. Errors are chords between directions, so that any lens can take part.
+Every (image, target) pair offers one or two relative poses (`resection.pose_candidates`). A planar flip explains one
+picture but not the others, so the graph decides: rotations between images are voted for by all targets they share and
+averaged over the graph (`calibration.rotation_averaging`), and candidates that turn their target another way than the
+other images do are dropped. Then images are registered one by one, the best connected first; each takes the candidate
+that agrees with all registered targets it sees, and targets choose again among the candidates of all registered
+images. Errors are chords between directions, so that any lens can take part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.resection import pose_candidates, ray_errors
+from calibration.rotation_averaging import average_rotations, near_rotation, vote
 from calibration.scene import Observations
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
@@ -21,6 +25,10 @@ from core.transforms import SE3
 _CAP_RAD = 0.03  # error at which a point says only "wrong": about 30 px of a camera with a focal length of 1000 px
 _MAX_CANDIDATES = 60
 _MIN_POINTS = 4  # that fix a pose
+_MAX_BALLOTS = 40  # targets that vote for a rotation between two images
+_LEAST_LEAD = 1.5  # votes by which a rotation must beat its rivals
+_AMBIGUOUS = 0.7  # share of the second pose's error that the first's may be before one picture decides alone
+_AGREE_RAD = np.radians(15.0)  # from what a target's images agree on, beyond which a candidate is a flip
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +40,7 @@ class Pair:
         target: index of the target.
         rows: its observations.
         cam_from_target: candidates, best first.
+        weight: (candidates,) how well each explains its picture: 1 for the best.
         trust: number of points, less where the candidates explain them about equally well.
     """
 
@@ -39,6 +48,7 @@ class Pair:
     target: int
     rows: Int[np.ndarray, "n"]
     cam_from_target: SE3
+    weight: Float[np.ndarray, "candidates"]
     trust: float
 
 
@@ -84,9 +94,9 @@ def find_pairs(observations: Observations, rays: Float[np.ndarray, "n 3"]) -> li
             continue
         poses = SE3.stack(candidates)
         errors = _errors(poses, o, rays, rows)
-        ambiguity = errors[0] / max(errors[1], 1e-9) if len(errors) > 1 else 0.0
-        trust = len(rows) * (1 - 0.9 * min(ambiguity, 1.0))
-        pairs.append(Pair(int(o.image_idx[rows[0]]), int(o.target_idx[rows[0]]), rows, poses, trust))
+        weight = np.minimum(errors[0] / np.maximum(errors, 1e-9), 1.0)
+        trust = len(rows) * (1 - 0.9 * float(weight[1:].max(initial=0.0)))
+        pairs.append(Pair(int(o.image_idx[rows[0]]), int(o.target_idx[rows[0]]), rows, poses, weight, trust))
     return pairs
 
 
@@ -106,7 +116,120 @@ def register(
         num_images: number of images.
         known_targets: world poses of targets that define the world; empty to put it into the first image.
     """
-    return _Registrar(observations, rays, pairs, num_images, known_targets).run()
+    settled = settle_flips(pairs, num_images)
+    return _Registrar(observations, rays, settled, num_images, known_targets).run()
+
+
+def settle_flips(pairs: list[Pair], num_images: int) -> list[Pair]:
+    """The pairs without the candidates that the other images of their target contradict.
+
+    Images are turned into common frames by averaging their voted relative rotations; within each, the images of a
+    target vote for its rotation. Where fewer than two images vote, or no rotation wins clearly, all candidates stay.
+    """
+    R, group = _image_rotations(pairs, num_images)
+    kept: list[Pair] = []
+    for together in _by(pairs, lambda pair: (pair.target, int(group[pair.image]))):
+        if len(together) < 2:
+            kept += together
+            continue
+        turned = np.concatenate([R[pair.image] @ pair.cam_from_target.R for pair in together])
+        weight = np.concatenate([pair.weight for pair in together])
+        ballot = np.repeat(np.arange(len(together)), [len(pair.weight) for pair in together])
+        mean, votes, lead = vote(turned, weight, ballot)
+        decided = votes > 1 and lead > 0
+        for k, pair in enumerate(together):
+            fits = near_rotation(turned[ballot == k], mean, _AGREE_RAD)
+            if not decided:
+                kept.append(pair)
+            elif fits.any():
+                some = np.flatnonzero(fits)
+                trust = float(len(pair.rows)) if len(some) == 1 else pair.trust
+                kept.append(
+                    Pair(pair.image, pair.target, pair.rows, pair.cam_from_target[some], pair.weight[some], trust)
+                )
+    return sorted(kept, key=lambda pair: (pair.image, pair.target))
+
+
+def _image_rotations(pairs: list[Pair], num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations of all images, each group that clear votes connect in a frame of its own, and the groups."""
+    of_image: list[dict[int, Pair]] = [{} for _ in range(num_images)]
+    for pair in pairs:
+        of_image[pair.image][pair.target] = pair
+    edges, rotations, weights = [], [], []
+    for i in range(num_images):
+        for j in range(i + 1, num_images):
+            common = sorted(of_image[i].keys() & of_image[j].keys())
+            if len(common) < 2:
+                continue
+            step = -(-len(common) // _MAX_BALLOTS)
+            R, weight, ballot = _relative_candidates(of_image[i], of_image[j], common[::step])
+            mean, _, lead = vote(R, weight, ballot)
+            if lead >= _LEAST_LEAD:
+                edges.append((i, j))
+                rotations.append(mean)
+                weights.append(lead)
+    return average_rotations(
+        num_images, np.array(edges, int).reshape(-1, 2), np.array(rotations).reshape(-1, 3, 3), np.array(weights, float)
+    )
+
+
+def _relative_candidates(
+    one: dict[int, Pair], other: dict[int, Pair], common: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotations `i_from_j` from all candidates of common targets, their weights, and the target that offers each."""
+    rotations, weights, ballots = [], [], []
+    for ballot, target in enumerate(common):
+        a, b = one[target], other[target]
+        R = a.cam_from_target.R[:, None] @ np.swapaxes(b.cam_from_target.R, -1, -2)[None]
+        rotations.append(R.reshape(-1, 3, 3))
+        weights.append((a.weight[:, None] * b.weight).ravel())
+        ballots.append(np.full(len(weights[-1]), ballot))
+    return np.concatenate(rotations), np.concatenate(weights), np.concatenate(ballots)
+
+
+def _by(pairs: list[Pair], key: Callable[[Pair], tuple[int, int]]) -> list[list[Pair]]:
+    groups: dict[tuple[int, int], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(key(pair), []).append(pair)
+    return list(groups.values())
+
+
+def place_targets(
+    observations: Observations,
+    rays: Float[np.ndarray, "n 3"],
+    pairs: list[Pair],
+    world_from_cam: SE3,
+    num_targets: int,
+) -> tuple[SE3, Float[np.ndarray, "targets"]]:
+    """Poses of targets that known images see, and the median chord of each: the candidate that agrees best with all.
+
+    Images with NaN poses do not count. A target without candidates, or one that a single image sees so that both its
+    poses explain the picture, is NaN.
+    """
+    R, t = np.full((num_targets, 3, 3), np.nan), np.full((num_targets, 3), np.nan)
+    error = np.full(num_targets, np.nan)
+    known = np.isfinite(world_from_cam.t[:, 0])
+    for together in _by([pair for pair in pairs if known[pair.image]], lambda pair: (pair.target, 0)):
+        if len(together) == 1 and together[0].weight[1:].max(initial=0.0) > _AMBIGUOUS:
+            continue
+        pose, chord = _agreeing(observations, rays, together, world_from_cam)
+        target = together[0].target
+        R[target], t[target], error[target] = pose.R, pose.t, float(np.median(chord))
+    return SE3(R, t), error
+
+
+def _agreeing(
+    o: Observations, rays: np.ndarray, pairs: list[Pair], world_from_cam: SE3
+) -> tuple[SE3, Float[np.ndarray, "n"]]:
+    """The candidate pose of one target that agrees best with all images, and its chords."""
+    poses = SE3.stack([world_from_cam[pair.image] @ pose for pair in pairs for pose in _each(pair.cam_from_target)])
+    rows = np.concatenate([pair.rows for pair in pairs])
+    camera = world_from_cam[o.image_idx[rows]]
+    world = np.einsum("cij,nj->cni", poses.R, o.points_m[rows]) + poses.t[:, None]
+    points = np.einsum("nji,cnj->cni", camera.R, world - camera.t)
+    chord = ray_errors(points, rays[rows][None])
+    best = int(np.minimum(chord, _CAP_RAD).mean(axis=-1).argmin())
+    return poses[best], chord[best]
 
 
 def connected_groups(pairs: list[Pair], num_images: int) -> list[list[int]]:
@@ -213,14 +336,4 @@ class _Registrar:
     def _choose_target(self, target: int) -> SE3:
         pairs = [pair for pair in self.of_target[target] if self.image_known[pair.image]]
         pairs = sorted(pairs, key=lambda pair: -pair.trust)[:_MAX_CANDIDATES]
-        candidates = [
-            SE3(self.image_R[pair.image], self.image_t[pair.image]) @ pose
-            for pair in pairs
-            for pose in _each(pair.cam_from_target)
-        ]
-        rows = np.concatenate([pair.rows for pair in pairs])
-        poses, image = SE3.stack(candidates), self.o.image_idx[rows]
-        world = np.einsum("cij,nj->cni", poses.R, self.o.points_m[rows]) + poses.t[:, None]
-        points = np.einsum("nji,cnj->cni", self.image_R[image], world - self.image_t[image])
-        cost = np.minimum(ray_errors(points, self.rays[rows][None]), _CAP_RAD).mean(axis=-1)
-        return candidates[int(cost.argmin())]
+        return _agreeing(self.o, self.rays, pairs, SE3(self.image_R, self.image_t))[0]

@@ -3,6 +3,10 @@
 Levenberg-Marquardt on `calibration.moving_scene`, with the white-noise-on-acceleration prior of every motion. A knot
 is coupled to its neighbours alone, so the trajectories' normal matrix is banded; it is factored by Cholesky and
 eliminated (Schur complement), and what is left, cameras, lenses, clocks and parts, is solved densely.
+
+Where all clocks are free, pictures tell them from one another but never all of them from the session's clock: a motion
+that happens later is the same motion. This direction is held at what was known before, because noise that a trajectory
+has fitted does not move along with it and would seem to hold it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,16 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cho_solve_banded, cholesky_banded
 
 from calibration.bundle import minimise
-from calibration.moving_scene import CLOCK, MovingScene, Residuals, TimedPoints, dense_columns, linearised, residuals
+from calibration.moving_scene import (
+    CLOCK,
+    ROOM,
+    MovingScene,
+    Residuals,
+    TimedPoints,
+    dense_columns,
+    linearised,
+    residuals,
+)
 from calibration.normal_equations import UNSEEN_SIGMAS, BundleConfig, factor_dense, group_products, lens_prior_terms
 from calibration.robust import robust_cost, robust_weight, variance_factor
 from calibration.trajectory import STATE, Smoothness
@@ -22,6 +35,7 @@ from core.errors import GateError
 from core.threads import one_blas_thread
 
 _BAND = 2 * STATE
+_STIFF = 1e6  # times what is known of the mean of all clocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +122,8 @@ def solve_moving(
     num_params = int(scene.dense_free.sum()) + STATE * scene.first_knots[-1]
     factor = variance_factor(whitened, weight, num_params)
     covariance = factor * system.linearise(scene).covariance()
+    for at, weight_of in system.common_modes(scene):
+        covariance[np.ix_(at, at)] += 1 / weight_of.sum()
     return MovingResult(scene, final.px, weight, final.speed_px_s, covariance, factor, converged)
 
 
@@ -186,9 +202,23 @@ class _System:
         for motion, prior in zip(scene.motions, self.smoothness, strict=True):
             cost += float((prior.residual(motion)[0] ** 2).sum())
             cost += float((motion.velocity[_starts(motion.linked)] ** 2 * prior.rate_information).sum())
+        off = (scene.clocks - scene.clock_prior).ravel()
+        for at, weight in self.common_modes(scene):
+            cost += _STIFF * float(weight @ off[at - sum(scene.dense_sizes[:2])]) ** 2 / float(weight.sum())
         if scene.lens_free.any():
             cost += lens_prior_terms(scene.lenses, scene.lens_prior)[0]
         return cost
+
+    def common_modes(self, scene: MovingScene) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Offsets, and drifts, that could all change together: places in the dense block and prior information."""
+        first = sum(scene.dense_sizes[:2])
+        sees_motion = np.unique(self.points.camera_idx[scene.part_body[self.points.part_idx] != ROOM])
+        modes = []
+        for number in (0, 1):
+            free = np.flatnonzero(scene.clock_free[:, number])
+            if len(free) and np.isin(sees_motion, free).all():
+                modes.append((first + CLOCK * free + number, 1 / scene.clock_sigma[free, number] ** 2))
+        return modes
 
     def weighted(self, scene: MovingScene) -> tuple[Residuals, np.ndarray]:
         """Residuals with derivatives, and the robust weight of each point; 0 where the lens cannot see it."""
@@ -255,6 +285,11 @@ class _System:
         information = 1 / scene.clock_sigma.ravel() ** 2
         normal.H[at, at] += information
         normal.g[at] += information * (scene.clocks - scene.clock_prior).ravel()
+        off = (scene.clocks - scene.clock_prior).ravel()
+        for at, weight in self.common_modes(scene):
+            share = _STIFF / weight.sum() * weight
+            normal.H[np.ix_(at, at)] += np.outer(share, weight)
+            normal.g[at] += share * float(weight @ off[at - cameras - lenses])
         if lenses:
             _, H, g = lens_prior_terms(scene.lenses, scene.lens_prior)
             p = scene.lens_free.shape[1]

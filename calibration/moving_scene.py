@@ -211,6 +211,14 @@ def linearised(scene: MovingScene, points: TimedPoints) -> Residuals:
     return Residuals(px - points.xy_px, np.concatenate(dense, axis=-1), by_pose @ body_by_knots, knot, speed)
 
 
+def from_behind(scene: MovingScene, points: TimedPoints) -> Bool[np.ndarray, "n"]:
+    """Whether each point's camera is on the far side of its part's plane z = 0, into which a print's z points."""
+    pose, _, _, _ = _placed(scene, points, False)
+    part = pose @ scene.body_from_part[points.part_idx]
+    sight = scene.world_from_cam.t[points.camera_idx] - part.t
+    return np.asarray(np.einsum("ni,ni->n", part.R[:, :, 2], sight) > 0)
+
+
 def dense_columns(
     scene: MovingScene, camera: Int[np.ndarray, "g"], part: Int[np.ndarray, "g"]
 ) -> Int[np.ndarray, "g w"]:

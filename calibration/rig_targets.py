@@ -1,51 +1,69 @@
-"""The room rig from targets: boards that hang in the room, a rig of markers carried through it, photographs of both.
+"""The room rig from targets: boards that hang in the room and targets that are carried through it.
 
-Room cameras do not expose at the same time, so the carried target has one pose at each of some chosen instants, and
-every camera's track of each of its points is interpolated to these instants. Targets that do not move are seen once a
-camera: the median over all its frames. Photographs are images of their own. All of it is solved in one bundle, which
-also gives the places of targets that only photographs see.
+Room cameras do not expose at the same time, so what is carried moves on a trajectory in continuous time, and every
+frame (and row) sees it where it was then; the cameras' clocks are refined with it. Targets that do not move are seen
+once a camera: the median over all its frames. First values come from a bundle at some instants, to which the cameras'
+tracks are interpolated. Panels of a marker rig whose places on it are unknown are found first and solved with the rest.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.boards import bundle_registered
-from calibration.bundle import BundleResult
-from calibration.initial import Pair, Registration, connected_groups, find_pairs, observed_rays, register
+from calibration.initial import Pair, Registration, connected_groups, find_pairs, register
+from calibration.moving_bundle import MovingResult
+from calibration.moving_scene import from_behind
+from calibration.moving_target import CarriedWay, choose_instants, clusters
+from calibration.panels import solve_panels
+from calibration.rig_problem import FirstValues, Problem, Seen, Sighting, build_problem, still_points
 from calibration.scene import Observations
-from capture.markers import MarkerPoints
 from capture.targets import Target
 from core.arrays import Float
-from core.cameras import Camera, Lens, Rig
-from core.clock import resample
+from core.cameras import Camera, Rig
+from core.clock import Clock
 from core.errors import GateError
 from core.transforms import SE3
 
-_GRID_HZ = 30.0  # instants to choose from
-_MIN_POINTS = 4  # that fix a pose
-_MIN_FRAMES = 3  # in which a point of the room must be seen by a video
-_SYSTEMATIC_PX = 0.08  # detector error that averaging over frames does not lower
-_CLOCK_SIGMA_S = 0.001  # error of a camera's clock: a fast point is where it is only within speed times this
-_MAX_FRAME_GAP = 1.5  # frames between which a track may be interpolated
+__all__ = ["ClockCorrection", "Sighting", "TargetRig", "choose_instants", "solve_target_rig", "still_points"]
+
+_FIRST_INSTANTS = 80  # poses of a carried target that the first bundle uses
+_OUTLIER_WEIGHT = 0.1  # robust weight below which a point does not fit
+_OBSERVED = 0.25  # share of its variance that the pictures must leave a clock to count as seen by them
 
 
 @dataclass(frozen=True, eq=False)
-class Sighting:
-    """What one view saw of the targets.
+class ClockCorrection:
+    """What the moving targets say of a camera's clock: `t = t_given + offset_s + drift (t_given - middle_s)`.
 
     Attributes:
-        lens: its lens.
-        points: its table of points.
-        t_s: frame times on the session clock; None for photographs.
+        offset_s: correction at `middle_s`.
+        drift: correction of the rate.
+        middle_s: session time in the middle of what was seen.
+        covariance: (2, 2) of offset and drift.
+        observable: whether the pictures, not what was known before, tell the offset.
     """
 
-    lens: Lens
-    points: MarkerPoints
-    t_s: Float[np.ndarray, "frames"] | None
+    offset_s: float
+    drift: float
+    middle_s: float
+    covariance: Float[np.ndarray, "2 2"]
+    observable: bool
+
+    def corrected(self, clock: Clock) -> Clock:
+        """The corrected clock; its offset's deviation holds at `middle_s`."""
+        sigma = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        stretch = 1 + self.drift
+        return Clock(
+            stretch * clock.offset_s + self.offset_s - self.drift * self.middle_s,
+            stretch * clock.rate,
+            float(sigma[0]),
+            float(sigma[1]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,185 +74,103 @@ class TargetRig:
         rig: room cameras in the world.
         covariance: of each camera's `world_from_cam`, (rotation, translation).
         world_from_target: located targets that do not move.
+        target_covariance: (6k, 6k) of these together, in that order; rows of targets that define the world are zero.
         target_sigma_m: standard deviation of each one's place, the worst axis.
+        joint_covariance: (6c + 6k, 6c + 6k) of the cameras, in the rig's order, and these targets.
         reprojection_px: median error by camera.
         outliers: share of observations that do not fit.
         behind: share of views of each target that saw its print from behind, which only a mirrored reading does.
-        num_photos: photographs that were placed.
-        unplaced: targets that no placed image saw well enough.
+        unplaced: targets that no camera saw well enough.
+        clocks: by camera.
+        carried: ways of the carried targets.
+        panels: where the panels of each carried rig sit on it (`target_from_panel`).
+        panel_sigma_m: standard deviation of each panel's place on its rig, the worst axis; 0 where it was given.
+        panel_px: median error of the points of each panel; a rig that flexes shows here.
     """
 
     rig: Rig
     covariance: Mapping[str, np.ndarray]
     world_from_target: Mapping[str, SE3]
+    target_covariance: Float[np.ndarray, "d d"]
     target_sigma_m: Mapping[str, float]
+    joint_covariance: Float[np.ndarray, "e e"]
     reprojection_px: Mapping[str, float]
     outliers: float
     behind: Mapping[str, float]
-    num_photos: int
     unplaced: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Nodes:
-    """Names of the bundle's images and targets."""
-
-    views: list[str]  # view of each image
-    lenses: tuple[Lens, ...]
-    lens_idx: np.ndarray
-    targets: list[tuple[str, int]]  # target id and instant; -1 for targets that do not move
+    clocks: Mapping[str, ClockCorrection]
+    carried: Mapping[str, CarriedWay]
+    panels: Mapping[str, tuple[SE3, ...]]
+    panel_sigma_m: Mapping[str, tuple[float, ...]]
+    panel_px: Mapping[str, tuple[float, ...]]
 
 
 def solve_target_rig(
-    sightings: Mapping[str, Sighting], targets: Mapping[str, Target], *, max_instants: int = 80
+    sightings: Mapping[str, Sighting], targets: Mapping[str, Target], *, max_instants: int = 240
 ) -> TargetRig:
-    """Solves the room rig and the places of all targets.
+    """Solves the room rig, the clocks of its cameras and the places of all targets.
 
     Args:
-        sightings: by view; those with times are room cameras, the others photographs.
+        sightings: room videos by view.
         targets: by id. Those mounted as `world` fix the frame; without any it is the best connected camera's.
-        max_instants: poses of each carried target at most.
+        max_instants: knots of each carried target's trajectory at most.
 
     Raises:
         GateError: if cameras share no view, naming the groups, or if nothing connects them to the world target.
     """
-    nodes, observations = _observe(sightings, targets, max_instants)
-    rays = observed_rays(nodes.lenses, nodes.lens_idx, observations)
+    seen = Seen.gather(sightings, targets)
+    apart = {
+        name: solve_panels(targets[name], seen.lenses, p)
+        for name, p in seen.carried.items()
+        if not targets[name].is_known
+    }
+    seen = dataclasses.replace(seen, targets={**targets, **{name: panels.target for name, panels in apart.items()}})
+    free = {name: panels.free for name, panels in apart.items()}
+    problem = build_problem(seen, _first_values(seen), free, max_instants)
+    return _describe(problem, problem.solve())
+
+
+def _first_values(seen: Seen) -> FirstValues:
+    """Cameras and still targets from a bundle at some instants."""
+    parts, offset = [seen.still_points], len(seen.still)
+    for name, points in seen.carried.items():
+        cluster = clusters(points.t_s)
+        counts = np.zeros((len(seen.views), int(cluster.max()) + 1), int)
+        np.add.at(counts, (points.camera_idx, cluster), 1)
+        instants = choose_instants(counts, _FIRST_INSTANTS)
+        if not len(instants):
+            continue
+        middles = np.bincount(cluster, points.t_s) / np.bincount(cluster)
+        frozen = seen.frozen(name, middles[instants])
+        parts.append(dataclasses.replace(frozen, target_idx=frozen.target_idx + offset))
+        offset += len(instants)
+    observations = Observations.concatenate(parts)
+    rays = seen.rays(observations)
     pairs = find_pairs(observations, rays)
     known: dict[int, SE3] = {}
-    for k, (name, _) in enumerate(nodes.targets):
-        pose = targets[name].world_from_target
-        if targets[name].mounting == "world" and pose is not None and (observations.target_idx == k).any():
+    for k, name in enumerate(seen.still):
+        pose = seen.targets[name].world_from_target
+        if seen.targets[name].mounting == "world" and pose is not None and (observations.target_idx == k).any():
             known[k] = pose
-    start = register(observations, rays, pairs, len(nodes.views), known)
-    _require_connected(nodes, sightings, pairs, start, [targets_name for targets_name, _ in _names(nodes, known)])
-    held = np.array(sorted(known), int) if known else None
-    result = bundle_registered(observations, nodes.lenses, nodes.lens_idx, start, held_targets=held)
-    return _describe(nodes, sightings, targets, observations, start, result)
+    start = register(observations, rays, pairs, len(seen.views), known)
+    _require_connected(seen.views, pairs, start, [seen.still[k] for k in known])
+    held = np.array(sorted(known), int)
+    result = bundle_registered(
+        observations, seen.lenses, np.arange(len(seen.views)), start, held_targets=held if known else None
+    )
+    still = np.arange(len(seen.still))
+    located = np.isin(still, np.flatnonzero(start.target_known))
+    poses = result.scene.world_from_target[np.minimum(still, len(result.scene.world_from_target) - 1)]
+    t = np.where(located[:, None], poses.t, np.nan)
+    return FirstValues(result.scene.world_from_cam, SE3(poses.R, t), held)
 
 
-def _names(nodes: _Nodes, known: Mapping[int, SE3]) -> list[tuple[str, int]]:
-    return [nodes.targets[k] for k in known]
-
-
-def _observe(
-    sightings: Mapping[str, Sighting], targets: Mapping[str, Target], max_instants: int
-) -> tuple[_Nodes, Observations]:
-    """All observations of the bundle and the names of its nodes."""
-    still = [name for name, target in targets.items() if target.mounting in ("world", "static")]
-    carried = [name for name, target in targets.items() if target.mounting == "carried"]
-    nodes = _Nodes([], tuple(s.lens for s in sightings.values()), np.zeros(0, int), [(name, -1) for name in still])
-    lens_idx: list[int] = []
-    parts: list[Observations] = []
-    for k, (view_id, sighting) in enumerate(sightings.items()):
-        frames = np.zeros(1, int) if sighting.t_s is not None else np.unique(sighting.points.frame_idx)
-        for frame in frames:
-            image = len(nodes.views)
-            nodes.views.append(view_id)
-            lens_idx.append(k)
-            for index, name in enumerate(still):
-                seen = sighting.points.of_target(name)
-                seen = seen if sighting.t_s is not None else seen.where(seen.frame_idx == frame)
-                parts.append(_still_points(image, index, targets[name], seen, video=sighting.t_s is not None))
-    images = [nodes.views.index(v) if s.t_s is not None else -1 for v, s in sightings.items()]
-    for name in carried:
-        parts += _carried_points(name, targets[name], list(sightings.values()), images, nodes, max_instants)
-    observations = Observations.concatenate([part for part in parts if len(part)] or [_none()])
-    return _Nodes(nodes.views, nodes.lenses, np.array(lens_idx, int), nodes.targets), observations
-
-
-def _none() -> Observations:
-    zero = np.zeros(0, int)
-    return Observations(zero, zero, np.zeros((0, 3)), np.zeros((0, 2)), np.zeros(0))
-
-
-def _still_points(image: int, index: int, target: Target, seen: MarkerPoints, *, video: bool) -> Observations:
-    """A target that does not move, in one image: medians over the frames of a video."""
-    order = np.argsort(seen.point_idx, kind="stable")
-    point, first, count = np.unique(seen.point_idx[order], return_index=True, return_counts=True)
-    groups = np.split(seen.xy_px[order].astype(float), first[1:]) if len(point) else []
-    xy = np.array([np.median(group, axis=0) for group in groups]).reshape(-1, 2)
-    # a median's variance is pi/2 times a mean's
-    sigma = np.array([np.median(s) for s in np.split(seen.sigma_px[order], first[1:])]) if len(point) else np.zeros(0)
-    sigma = np.sqrt(sigma**2 * np.where(count > 1, np.pi / 2 / count, 1.0) + _SYSTEMATIC_PX**2)
-    enough = count >= (_MIN_FRAMES if video else 1)
-    if enough.sum() < _MIN_POINTS:
-        return _none()
-    n = int(enough.sum())
-    where = (np.full(n, image), np.full(n, index), target.points_m[point[enough]])
-    return Observations(*where, xy[enough], sigma[enough])
-
-
-def _carried_points(
-    name: str, target: Target, sightings: list[Sighting], images: list[int], nodes: _Nodes, max_instants: int
-) -> list[Observations]:
-    """A carried target at chosen instants; adds these to the nodes."""
-    seen = {k: s.points.of_target(name) for k, s in enumerate(sightings) if s.t_s is not None}
-    seen = {k: points for k, points in seen.items() if len(points)}
-    times = {k: _frame_times(sightings[k]) for k in seen}
-    if not seen:
-        return []
-    first = min(times[k][points.frame_idx.min()] for k, points in seen.items())
-    last = max(times[k][points.frame_idx.max()] for k, points in seen.items())
-    grid = np.arange(np.ceil(first * _GRID_HZ), np.floor(last * _GRID_HZ) + 1) / _GRID_HZ
-    tracks = {k: _resampled(points, target.num_points, times[k], grid) for k, points in seen.items()}
-    counts = np.stack([np.isfinite(xy[..., 0]).sum(axis=1) for xy, _ in tracks.values()])
-    instants = choose_instants(np.where(counts >= _MIN_POINTS, counts, 0), max_instants)
-    parts = []
-    for k, (xy, sigma) in tracks.items():
-        instant, point = np.nonzero(np.isfinite(xy[instants, :, 0]))
-        enough = np.bincount(instant, minlength=len(instants))[instant] >= _MIN_POINTS
-        instant, point = instant[enough], point[enough]
-        at = instants[instant]
-        where = (np.full(len(at), images[k]), len(nodes.targets) + instant, target.points_m[point])
-        parts.append(Observations(*where, xy[at, point], sigma[at, point]))
-    nodes.targets.extend((name, int(instant)) for instant in instants)
-    return parts
-
-
-def _frame_times(sighting: Sighting) -> np.ndarray:
-    assert sighting.t_s is not None  # only room cameras are asked
-    return sighting.t_s
-
-
-def _resampled(seen: MarkerPoints, num_points: int, t_s: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A view's tracks of a target at the grid's instants (instants, points, 2), and their standard deviations."""
-    inside = seen.where(seen.frame_idx < len(t_s))
-    xy = np.full((len(t_s), num_points, 2), np.nan)
-    xy[inside.frame_idx, inside.point_idx] = inside.xy_px
-    gap = _MAX_FRAME_GAP * float(np.median(np.diff(t_s)))
-    # points come and go one by one, so each one's neighbours are looked up by itself
-    at = resample(xy, t_s, grid, max_gap_s=gap)
-    speed = np.linalg.norm(np.gradient(at, axis=0), axis=-1) * _GRID_HZ if len(grid) > 1 else np.zeros(at.shape[:2])
-    detector = float(np.median(inside.sigma_px)) if len(inside) else 1.0
-    return at, np.sqrt(detector**2 + _SYSTEMATIC_PX**2 + (np.nan_to_num(speed) * _CLOCK_SIGMA_S) ** 2)
-
-
-def choose_instants(counts: np.ndarray, max_instants: int) -> np.ndarray:
-    """Of (views, instants) point counts, at most `max_instants` instants spread in time: each the best of its stretch.
-
-    An instant is better the more views see the target, and then the more points.
-    """
-    views = (counts > 0).sum(axis=0)
-    score = views + counts.sum(axis=0) / (counts.sum(axis=0).max(initial=0) + 1.0)
-    useful = np.flatnonzero(views >= 2)
-    stretches = np.array_split(useful, min(max_instants, len(useful))) if len(useful) else []
-    return np.array([stretch[score[stretch].argmax()] for stretch in stretches], int)
-
-
-def _require_connected(
-    nodes: _Nodes, sightings: Mapping[str, Sighting], pairs: list[Pair], start: Registration, world: list[str]
-) -> None:
+def _require_connected(views: tuple[str, ...], pairs: list[Pair], start: Registration, world: list[str]) -> None:
     """Refuses a rig some of whose cameras no chain of shared targets reaches."""
-    room = {view_id for view_id, sighting in sightings.items() if sighting.t_s is not None}
-    lost = [view for view, known in zip(nodes.views, start.image_known, strict=True) if view in room and not known]
+    lost = [view for view, known in zip(views, start.image_known, strict=True) if not known]
     if not lost:
         return
-    groups = []
-    for group in connected_groups(pairs, len(nodes.views)):
-        names = [nodes.views[k] for k in group if nodes.views[k] in room]
-        if names:
-            groups.append(", ".join(names))
+    groups = [", ".join(views[k] for k in group) for group in connected_groups(pairs, len(views))]
     problem = f"these groups of cameras share no target with each other: {' | '.join(groups)}"
     if len(groups) == 1 or world:
         problem += (
@@ -245,51 +181,92 @@ def _require_connected(
     )
 
 
-def _describe(
-    nodes: _Nodes,
-    sightings: Mapping[str, Sighting],
-    targets: Mapping[str, Target],
-    observations: Observations,
-    start: Registration,
-    result: BundleResult,
-) -> TargetRig:
-    room = [k for k, view in enumerate(nodes.views) if sightings[view].t_s is not None]
-    poses = result.scene.world_from_cam
-    cameras = [Camera(nodes.views[k], sightings[nodes.views[k]].lens, poses[k].inverse()) for k in room]
-    still = [k for k, (_, instant) in enumerate(nodes.targets) if instant < 0]
-    placed = [k for k in still if start.target_known[k]]
-    error = result.error_px
-    of_image = observations.image_idx
-    used = np.isfinite(error)
-    sigma = np.sqrt(np.einsum("nii->ni", result.target_covariance)[:, 3:].max(axis=-1))
+def _describe(problem: Problem, result: MovingResult) -> TargetRig:
+    """The solution under its names."""
+    scene, seen, points = result.scene, problem.seen, problem.points
+    views = seen.views
+    cameras = zip(views, scene.lenses, (scene.world_from_cam[k].inverse() for k in range(len(views))), strict=True)
+    names = [seen.still[k] for k in problem.located]
+    num, first = len(names), sum(scene.dense_sizes[:3])
+    rows = np.r_[0 : 6 * len(views), first : first + 6 * num]
+    joint = result.covariance[np.ix_(rows, rows)]
+    sigma = np.sqrt(np.maximum(np.diag(joint), 0.0))[6 * len(views) :].reshape(num, 6)[:, 3:].max(axis=-1, initial=0)
+    error, fits = result.error_px, np.isfinite(result.error_px)
+    panels, panel_sigma, panel_px = _describe_panels(problem, result)
     return TargetRig(
-        rig=Rig(tuple(cameras)),
-        covariance={nodes.views[k]: result.image_covariance[k] for k in room},
-        world_from_target={nodes.targets[k][0]: result.scene.world_from_target[k] for k in placed},
-        target_sigma_m={nodes.targets[k][0]: float(sigma[k]) for k in placed},
-        reprojection_px={nodes.views[k]: float(np.median(error[used & (of_image == k)])) for k in room},
-        outliers=float((result.weight[used] < 0.1).mean()),
-        behind=_seen_from_behind(nodes, targets, observations, start, result),
-        num_photos=int(start.image_known.sum()) - len(room),
-        unplaced=tuple(nodes.targets[k][0] for k in still if not start.target_known[k]),
+        rig=Rig(tuple(Camera(*camera) for camera in cameras)),
+        covariance=dict(zip(views, result.camera_covariance, strict=True)),
+        world_from_target={name: scene.body_from_part[k] for k, name in enumerate(names)},
+        target_covariance=joint[6 * len(views) :, 6 * len(views) :],
+        target_sigma_m=dict(zip(names, sigma.tolist(), strict=True)),
+        joint_covariance=joint,
+        reprojection_px={v: float(np.median(error[fits & (points.camera_idx == k)])) for k, v in enumerate(views)},
+        outliers=float((result.weight[fits] < _OUTLIER_WEIGHT).mean()),
+        behind=_seen_from_behind(problem, result),
+        unplaced=tuple(name for name in seen.still if name not in names),
+        clocks=_corrections(problem, result),
+        carried={
+            name: CarriedWay(motion, middle)
+            for name, motion, middle in zip(problem.carried, scene.motions, problem.middles_m, strict=True)
+        },
+        panels=panels,
+        panel_sigma_m=panel_sigma,
+        panel_px=panel_px,
     )
 
 
-def _seen_from_behind(
-    nodes: _Nodes,
-    targets: Mapping[str, Target],
-    observations: Observations,
-    start: Registration,
-    result: BundleResult,
-) -> dict[str, float]:
-    """Share of (image, target) views that have the camera on the far side of a flat print (its z points into it)."""
-    count: dict[str, list[bool]] = {}
-    pairs = np.unique(np.stack([observations.image_idx, observations.target_idx], axis=-1), axis=0)
-    for image, target in pairs:
-        name = nodes.targets[target][0]
-        if targets[name].kind == "rig" or not (start.image_known[image] and start.target_known[target]):
+def _describe_panels(
+    problem: Problem, result: MovingResult
+) -> tuple[dict[str, tuple[SE3, ...]], dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
+    """Places of the panels on their rigs, their standard deviations and their points' median errors."""
+    poses, sigmas, errors = {}, {}, {}
+    for name, middle, parts in zip(problem.carried, problem.middles_m, problem.parts, strict=True):
+        target = problem.seen.targets[name]
+        if target.kind != "rig":
             continue
-        target_from_world = result.scene.world_from_target[target].inverse()
-        centre = target_from_world.apply(result.scene.world_from_cam.t[image])
-        count.setdefault(name, []).append(bool(centre[2] > 0))
-    return {name: float(np.mean(values)) for name, values in count.items()}
+        poses[name], sigmas[name] = target.placed_panels, (0.0,) * len(target.panels)
+        if len(parts) > 1:
+            solved = SE3(np.eye(3), middle) @ result.scene.body_from_part[parts]
+            poses[name] = tuple(solved[k] for k in range(len(parts)))
+            variance = np.einsum("kii->ki", result.part_covariance[parts])[:, 3:].max(axis=-1)
+            sigmas[name] = tuple(np.sqrt(variance).tolist())
+        panel = problem.panel_of_point(name)
+        errors[name] = tuple(
+            float(np.median(result.error_px[rows])) if rows.any() else float("nan")
+            for rows in (panel == k for k in range(len(target.panels)))
+        )
+    return poses, sigmas, errors
+
+
+def _corrections(problem: Problem, result: MovingResult) -> dict[str, ClockCorrection]:
+    """Clock corrections by camera."""
+    scene = result.scene
+    at = scene.dense_sizes[0] + scene.dense_sizes[1] + 3 * np.arange(len(scene.lenses))
+    free = scene.clock_free[:, 0]
+    after, before = result.covariance[np.ix_(at, at)], np.diag(np.where(free, scene.clock_sigma[:, 0] ** 2, 0.0))
+    if free.all():  # pictures tell clocks from one another, never all of them from the session's
+        centred = np.eye(len(at)) - 1 / len(at)
+        after, before = centred @ after @ centred, centred @ before @ centred
+    observable = free & (np.diag(after) < _OBSERVED * np.diag(before))
+    return {
+        view: ClockCorrection(
+            float(scene.clocks[k, 0]),
+            float(scene.clocks[k, 1]),
+            scene.middle_s,
+            result.clock_covariance[k, :2, :2],
+            bool(observable[k]),
+        )
+        for k, view in enumerate(problem.seen.views)
+    }
+
+
+def _seen_from_behind(problem: Problem, result: MovingResult) -> dict[str, float]:
+    """Share of each target's points that were seen with the camera behind their print (its z points into it)."""
+    scene, points = result.scene, problem.points
+    behind = from_behind(scene, points)
+    names = np.array([*(problem.seen.still[k] for k in problem.located)], dtype=object)
+    shares = {str(name): float(behind[points.part_idx == k].mean()) for k, name in enumerate(names)}
+    for name, parts in zip(problem.carried, problem.parts, strict=True):
+        if problem.seen.targets[name].kind != "rig":
+            shares[name] = float(behind[np.isin(points.part_idx, parts)].mean())
+    return shares

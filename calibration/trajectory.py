@@ -72,6 +72,12 @@ class Trajectory:
         nearer = np.abs(self.t_s[right] - t_s) < np.abs(t_s - self.t_s[left])
         return np.where(self.linked[left], left, np.where(nearer & ~self.linked[left], right, left))
 
+    def near(self, t_s: Float[np.ndarray, "n"], margin_s: float) -> Bool[np.ndarray, "n"]:
+        """Whether times lie within `margin_s` of a knot."""
+        right = np.clip(np.searchsorted(self.t_s, t_s), 0, len(self.t_s) - 1)
+        gap = np.minimum(np.abs(self.t_s[right] - t_s), np.abs(self.t_s[np.maximum(right - 1, 0)] - t_s))
+        return np.asarray(gap <= margin_s)
+
     def at(self, t_s: Float[np.ndarray, "n"]) -> SE3:
         """Poses (n,) at any times."""
         return self.sample(t_s, jacobians=False).world_from_body

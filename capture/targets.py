@@ -7,6 +7,8 @@ z into it. `points_m` are the points that a detector finds:
 |--------------|--------------------------------------------|------------------------------------|
 | charuco      | inner corners of the squares, row by row   | outer corner of the top-left square|
 | checkerboard | inner corners, row by row                  | outer corner of the top-left square|
+| aprilgrid    | corners of the tags in Kalibr's order, row | outer corner of the top-left small |
+|              | by row from the lower left                 | black square                       |
 | marker       | corners: top-left, clockwise               | first corner                       |
 | rig          | its panels' points, one panel after another| free                               |
 """
@@ -29,7 +31,7 @@ from core.files import read_json, write_json
 from core.transforms import SE3
 
 SCHEMA = "action-motifs/targets/1"
-Kind = Literal["charuco", "checkerboard", "marker", "rig"]
+Kind = Literal["charuco", "checkerboard", "aprilgrid", "marker", "rig"]
 Mounting = Literal["world", "static", "carried", "lens"]
 
 _KEYS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -38,6 +40,7 @@ _KEYS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"first_marker", "legacy", "inverted"}),
     ),
     "checkerboard": (frozenset({"corners", "square_m"}), frozenset()),
+    "aprilgrid": (frozenset({"tags", "tag_m", "spacing"}), frozenset({"dictionary", "first_marker"})),
     "marker": (frozenset({"marker_id", "size_m", "dictionary"}), frozenset({"inverted"})),
     "rig": (frozenset({"panels"}), frozenset()),
 }
@@ -54,16 +57,17 @@ class Target:
         kind: what is printed on it.
         mounting: `world` fixes the world frame by its known pose, `static` hangs somewhere in the room, `carried` is
             moved through it, `lens` is shown in the lens images.
-        grid: squares of a charuco board, inner corners of a checkerboard (columns, rows); (0, 0) for others.
-        square_m: side of a square.
-        marker_m: side of an ArUco marker.
+        grid: squares of a charuco board, inner corners of a checkerboard, tags of an aprilgrid (columns, rows);
+            (0, 0) for others.
+        square_m: side of a square; of an aprilgrid, the distance from tag to tag.
+        marker_m: side of an ArUco or AprilTag marker.
         dictionary: name of the ArUco dictionary.
         first_marker: id of the (first) marker.
         legacy: charuco pattern of OpenCV before 4.6.
         inverted: white on black.
         world_from_target: pose in the world, where it is known beforehand.
         panels: parts of a rig.
-        target_from_panel: pose of each of them in the rig.
+        target_from_panel: pose of each of them in the rig; None where it is to be found out.
     """
 
     id: str
@@ -78,19 +82,29 @@ class Target:
     inverted: bool = False
     world_from_target: SE3 | None = None
     panels: tuple[Target, ...] = ()
-    target_from_panel: tuple[SE3, ...] = ()
+    target_from_panel: tuple[SE3 | None, ...] = ()
 
     @cached_property
     def points_m(self) -> Float[np.ndarray, "n 3"]:
-        """Points in the target's frame, metres."""
+        """Points in the target's frame, metres; NaN on panels whose place on their rig is unknown."""
         if self.kind == "rig":
             placed = zip(self.panels, self.target_from_panel, strict=True)
-            return np.concatenate([pose.apply(panel.points_m) for panel, pose in placed])
+            unknown = SE3(np.full((3, 3), np.nan), np.full(3, np.nan))
+            return np.concatenate([(unknown if pose is None else pose).apply(panel.points_m) for panel, pose in placed])
         if self.kind == "marker":
             return self.marker_m * np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+        if self.kind == "aprilgrid":
+            return self._tag_corners_m()
         columns, rows = self.corner_grid
         x, y = np.meshgrid(np.arange(1, columns + 1), np.arange(1, rows + 1))
         return self.square_m * np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=-1).astype(float)
+
+    def _tag_corners_m(self) -> Float[np.ndarray, "n 3"]:
+        """Corners of an aprilgrid's tags; a small black square lies on each of them, as far from tag to tag."""
+        border = self.square_m - self.marker_m
+        steps = [(border + self.square_m * np.arange(n)[:, None] + [0.0, self.marker_m]).ravel() for n in self.grid]
+        x, y = np.meshgrid(steps[0], self.size_m[1] - steps[1])
+        return np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=-1)
 
     @property
     def num_points(self) -> int:
@@ -98,11 +112,21 @@ class Target:
         return len(self.points_m)
 
     @property
+    def is_known(self) -> bool:
+        """Whether the places of all its points are known."""
+        return all(pose is not None for pose in self.target_from_panel)
+
+    @property
+    def placed_panels(self) -> tuple[SE3, ...]:
+        """Poses of the panels whose place is known."""
+        return tuple(pose for pose in self.target_from_panel if pose is not None)
+
+    @property
     def corner_grid(self) -> tuple[int, int]:
         """Columns and rows of inner corners of a board; (0, 0) for others."""
         if self.kind == "charuco":
             return self.grid[0] - 1, self.grid[1] - 1
-        return self.grid
+        return self.grid if self.kind == "checkerboard" else (0, 0)
 
     @property
     def size_m(self) -> tuple[float, float]:
@@ -115,6 +139,9 @@ class Target:
             raise InputError(self.id, "a rig is not planar", "print its panels one by one")
         if self.kind == "marker":
             return self.marker_m, self.marker_m
+        if self.kind == "aprilgrid":
+            width, height = (n * self.square_m + self.square_m - self.marker_m for n in self.grid)
+            return width, height
         columns, rows = self.corner_grid
         return (columns + 1) * self.square_m, (rows + 1) * self.square_m
 
@@ -125,7 +152,8 @@ class Target:
             return tuple(i for panel in self.panels for i in panel.marker_ids)
         if self.kind == "checkerboard":
             return ()
-        count = 1 if self.kind == "marker" else self.grid[0] * self.grid[1] // 2
+        squares = self.grid[0] * self.grid[1]
+        count = {"marker": 1, "aprilgrid": squares}.get(self.kind, squares // 2)
         return tuple(range(self.first_marker, self.first_marker + count))
 
     @property
@@ -145,6 +173,9 @@ class Target:
             data |= {"inverted": self.inverted}
         elif self.kind == "checkerboard":
             data |= {"corners": list(self.grid), "square_m": self.square_m}
+        elif self.kind == "aprilgrid":
+            data |= {"tags": list(self.grid), "tag_m": self.marker_m, "spacing": self.square_m / self.marker_m - 1}
+            data |= {"dictionary": self.dictionary, "first_marker": self.first_marker}
         elif self.kind == "marker":
             data |= {"marker_id": self.first_marker, "size_m": self.marker_m, "dictionary": self.dictionary}
             data |= {"inverted": self.inverted}
@@ -267,6 +298,8 @@ def _draw(target: Target, px_per_m: float) -> tuple[np.ndarray, float]:
         cells = dictionary.markerSize + 2
         side = cells * max(round(target.marker_m * px_per_m / cells), 1)
         return cv2.aruco.generateImageMarker(dictionary, target.first_marker, side), side / target.marker_m
+    if target.kind == "aprilgrid":
+        return _draw_tags(target, px_per_m)
     columns, rows = (n + 1 for n in target.corner_grid)
     square = max(round(target.square_m * px_per_m), 1)
     if target.kind == "charuco":
@@ -274,6 +307,27 @@ def _draw(target: Target, px_per_m: float) -> tuple[np.ndarray, float]:
         return charuco_board(target).generateImage((columns * square, rows * square)), square / target.square_m
     parity = np.add.outer(np.arange(rows), np.arange(columns)) % 2
     return np.kron(parity, np.ones((square, square))).astype(np.uint8) * 255, square / target.square_m
+
+
+def _draw_tags(target: Target, px_per_m: float) -> tuple[np.ndarray, float]:
+    """An aprilgrid: tags upright as OpenCV draws them, a small black square at each corner of every tag."""
+    import cv2
+
+    dictionary = aruco_dictionary(target.dictionary)
+    cell = max(round(target.marker_m * px_per_m / (dictionary.markerSize + 2)), 1)
+    tag = cell * (dictionary.markerSize + 2)
+    small = max(round(tag * (target.square_m / target.marker_m - 1)), 1)
+    columns, rows = target.grid
+    picture = np.full((rows * (tag + small) + small, columns * (tag + small) + small), 255, np.uint8)
+    for row in range(rows + 1):
+        for column in range(columns + 1):
+            y, x = row * (tag + small), column * (tag + small)
+            picture[y : y + small, x : x + small] = 0
+            if row < rows and column < columns:
+                number = target.first_marker + (rows - 1 - row) * columns + column
+                marker = cv2.aruco.generateImageMarker(dictionary, number, tag)
+                picture[y + small : y + small + tag, x + small : x + small + tag] = marker
+    return picture, tag / target.marker_m
 
 
 def _family(dictionary: str) -> str:
@@ -310,16 +364,20 @@ def _parse(data: Any, item: str) -> Target:
 def _build(data: Mapping[str, Any], name: str, item: str) -> Target:
     kind: Kind = data["kind"]
     pose = data.get("world_from_target")
-    columns, rows = data.get("squares", data.get("corners", (0, 0)))
+    columns, rows = data.get("squares", data.get("corners", data.get("tags", (0, 0))))
+    square_m, marker_m = float(data.get("square_m", 0.0)), float(data.get("marker_m", data.get("size_m", 0.0)))
+    if kind == "aprilgrid":
+        marker_m = float(data["tag_m"])
+        square_m = marker_m * (1 + float(data["spacing"]))
     panels = [_parse_panel(panel, index, data, item) for index, panel in enumerate(data.get("panels", ()))]
     return Target(
         id=name,
         kind=kind,
         mounting=data["mounting"],
         grid=(int(columns), int(rows)),
-        square_m=float(data.get("square_m", 0.0)),
-        marker_m=float(data["size_m"] if kind == "marker" else data.get("marker_m", 0.0)),
-        dictionary=str(data.get("dictionary", "")),
+        square_m=square_m,
+        marker_m=marker_m,
+        dictionary=str(data.get("dictionary", "DICT_APRILTAG_36h11" if kind == "aprilgrid" else "")),
         first_marker=int(data["marker_id"] if kind == "marker" else data.get("first_marker", 0)),
         legacy=bool(data.get("legacy", False)),
         inverted=bool(data.get("inverted", False)),
@@ -329,14 +387,14 @@ def _build(data: Mapping[str, Any], name: str, item: str) -> Target:
     )
 
 
-def _parse_panel(data: Any, index: int, rig: Mapping[str, Any], item: str) -> tuple[Target, SE3]:
-    if not isinstance(data, Mapping) or data.get("kind") not in ("charuco", "marker"):
-        raise InputError(item, f"panel {index} is neither charuco nor marker", "repair it")
+def _parse_panel(data: Any, index: int, rig: Mapping[str, Any], item: str) -> tuple[Target, SE3 | None]:
+    if not isinstance(data, Mapping) or data.get("kind") not in ("charuco", "aprilgrid", "marker"):
+        raise InputError(item, f"panel {index} is neither charuco, aprilgrid nor marker", "repair it")
     if "target_from_panel" not in data:
-        raise InputError(item, f"panel {index} has no target_from_panel", "state its pose in the rig")
+        raise InputError(item, f"panel {index} has no target_from_panel", "state its pose in the rig, or null")
     fields = {"id": f"{rig['id']}/{index}", "mounting": rig["mounting"]} | dict(data)
-    pose = _pose_from_json(fields.pop("target_from_panel"))
-    return _parse(fields, item), pose
+    pose = fields.pop("target_from_panel")
+    return _parse(fields, item), None if pose is None else _pose_from_json(pose)
 
 
 def _check_values(target: Target, item: str) -> None:
@@ -346,15 +404,21 @@ def _check_values(target: Target, item: str) -> None:
     if target.kind == "rig":
         if not target.panels:
             raise InputError(item, "the rig has no panels", "list them")
+        if not target.is_known and target.mounting != "carried":
+            raise InputError(item, "a panel of it has no place, and it is not carried", "carry it, or state the pose")
         return
     if target.kind != "marker":
-        if not 2 <= min(target.grid) <= max(target.grid) <= _MAX_SQUARES:
-            raise InputError(item, f"a grid of {target.grid} is no board", f"use 2 to {_MAX_SQUARES} a side")
+        least = 1 if target.kind == "aprilgrid" else 2
+        if not least <= min(target.grid) <= max(target.grid) <= _MAX_SQUARES:
+            raise InputError(item, f"a grid of {target.grid} is no board", f"use {least} to {_MAX_SQUARES} a side")
         if not (math.isfinite(target.square_m) and target.square_m > 0):
             raise InputError(item, f"square_m is {target.square_m}", "give the side of a square in metres")
     if target.kind == "checkerboard":
+        if target.mounting != "lens" and sum(target.grid) % 2 == 0:
+            looks = f"a board of {target.grid[0]} x {target.grid[1]} corners looks the same turned by half a turn"
+            raise InputError(item, looks, "use one with an odd and an even number of corners, or a charuco board")
         return
-    limit = target.square_m if target.kind == "charuco" else math.inf
+    limit = math.inf if target.kind == "marker" else target.square_m
     if not (0 < target.marker_m < limit):
         raise InputError(item, f"a marker of {target.marker_m} m does not fit", "give its side in metres")
     available = len(aruco_dictionary(target.dictionary).bytesList)

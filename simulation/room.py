@@ -64,7 +64,7 @@ def build_room(rng: np.random.Generator, furniture: Furniture, *, boards_overhea
     placed = _static_targets(rng, furniture)[: None if boards_overhead else 1]
     parts += [scenery.printed(target, pose) for target, pose in placed]
     rig = _rig_target(first_marker=sum(len(target.marker_ids) for target, _ in placed))
-    panels = zip(rig.panels, rig.target_from_panel, strict=True)
+    panels = zip(rig.panels, rig.placed_panels, strict=True)
     box = scenery.box(
         (0, 0, 0), (3 * _RIG_SQUARE_M + 2 * PRINT_MARGIN_M - 0.004,) * 3, scenery.add(plain((60, 60, 60)))
     )

@@ -134,7 +134,7 @@ def see(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Visible points of a target: their indices and noisy pixels. A print is seen from its front only."""
     index, xy = [], []
-    placed = [SE3.identity()] if target.kind != "rig" else list(target.target_from_panel)
+    placed = [SE3.identity()] if target.kind != "rig" else list(target.placed_panels)
     for (part, start), pose in zip(target.parts, placed, strict=True):
         world_from_part = world_from_target @ pose
         camera_in_part = world_from_part.inverse().apply(world_from_cam.t)

@@ -8,7 +8,6 @@ import numpy as np
 
 from calibration.resection import PointRays
 from calibration.rig_targets import Sighting
-from capture.markers import MarkerPoints
 from capture.targets import Target
 from core.cameras import Lens, Rig
 from core.transforms import SE3
@@ -66,45 +65,49 @@ class Room:
 
 
 def make_room(
-    rng: np.random.Generator, *, num_cameras: int = 4, noise_px: float = 0.2, num_photos: int = 12, seconds: float = 4.0
+    rng: np.random.Generator,
+    *,
+    num_cameras: int = 4,
+    noise_px: float = 0.2,
+    seconds: float = 4.0,
+    frame_rate: float = 20.0,
+    row_time_s: float = 0.0,
+    late_s: np.ndarray | None = None,
+    way: Callable[[np.ndarray], SE3] = way_through_the_room,
 ) -> Room:
-    """A room whose cameras run at 20 frames a second with phases and rates of their own."""
+    """A room whose cameras run with phases and rates of their own; a rolling shutter bends what moves.
+
+    Args:
+        rng: of phases, rates and noise.
+        num_cameras: number of cameras.
+        noise_px: noise of a coordinate.
+        seconds: how long the rig is carried.
+        frame_rate: of every camera.
+        row_time_s: readout time of a row.
+        late_s: (cameras,) by how much the times that are stated of a camera's frames are late.
+        way: of the carried rig.
+    """
     rig = room_cameras(num_cameras)
     targets, truth = room_targets()
     ids = tuple(targets)
     sightings = {}
-    for camera in rig:
-        t_s = rng.uniform(0, 1 / 20) + np.arange(int(20 * seconds)) / 20 * (1 + rng.uniform(-8e-5, 8e-5))
-        carried = way_through_the_room(t_s)
+    for k, camera in enumerate(rig):
+        period = 1 / frame_rate
+        t_s = rng.uniform(0, period) + np.arange(int(frame_rate * seconds)) * period * (1 + rng.uniform(-8e-5, 8e-5))
         rows = []
-        for frame in range(len(t_s)):
+        for frame, t in enumerate(t_s):
             for index, name in enumerate(ids):
-                if name != "rig" and frame % 15:
+                if name == "table" or (name != "rig" and frame % 15):  # the table hides its underside from room cameras
                     continue
-                pose = carried[frame] if name == "rig" else truth[name]
-                seen = see(camera.world_from_cam, camera.lens, targets[name], pose, rng, noise_px)
-                rows.append((frame, index, *seen))
-        hidden = [row for row in rows if ids[row[1]] != "table"]  # the table hides its underside from room cameras
-        sightings[camera.id] = Sighting(camera.lens, table_of(ids, hidden), t_s)
-    if num_photos:
-        sightings["photos"] = Sighting(RADTAN, _photographs(rng, targets, truth, noise_px, num_photos), None)
+                pose = way(np.array([t]))[0] if name == "rig" else truth[name]
+                point, xy = see(camera.world_from_cam, camera.lens, targets[name], pose, rng, noise_px)
+                if name == "rig" and row_time_s > 0 and len(point):
+                    X, late = targets[name].points_m[point], way(t + row_time_s * xy[:, 1])
+                    xy = xy + camera.project(late.apply(X)) - camera.project(pose.apply(X))
+                rows.append((frame, index, point, xy))
+        stated = t_s + (0.0 if late_s is None else late_s[k])
+        sightings[camera.id] = Sighting(camera.lens, table_of(ids, rows), stated, row_time_s=row_time_s)
     return Room(rig, targets, truth, sightings)
-
-
-def _photographs(
-    rng: np.random.Generator, targets: dict[str, Target], truth: dict[str, SE3], noise_px: float, num: int
-) -> MarkerPoints:
-    """Photographs from near the floor, half of them of the table's underside with a ceiling board behind."""
-    rows = []
-    ids = tuple(targets)
-    for photo in range(num):
-        centre = np.array([rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.6), rng.uniform(0.15, 0.4)])
-        aim = np.array([0.9, 0.7, 1.1]) if photo % 2 == 0 else np.array([0.2, 0.2, 2.6])
-        pose = look_at(centre, aim + 0.1 * rng.standard_normal(3))
-        for index, name in enumerate(ids):
-            if name != "rig":
-                rows.append((photo, index, *see(pose, RADTAN, targets[name], truth[name], rng, noise_px)))
-    return table_of(ids, rows)
 
 
 def foot_way(t_s: np.ndarray) -> SE3:
