@@ -22,7 +22,7 @@ from simulation.detector import detect
 from simulation.picture import Canvas, Grain, develop
 from simulation.render import Layer, MeshScene, QuadScene, Window, lens_samples, quads_block, window_of
 from simulation.textures import Atlas
-from simulation.time_code import tablets
+from simulation.time_code import Display, tablets
 from simulation.walkthrough import WALKTHROUGH_RATE
 from simulation.world import CALIBRATION_S, CODES_S, MOTION_START_S, SOUND_SOURCE_M, World, world_from_marker_rig
 
@@ -122,7 +122,8 @@ def _room_frames(world: World, camera: Camera, t_s: Float[np.ndarray, "n"]) -> I
         yield picture, resting
     for mesh in _meshes(world, t_s[~still]):
         window = window_of(camera.lens, camera.cam_from_world.apply(mesh.vertices_m))
-        yield empty.with_thing(partial(mesh.look, samples, pose), window), mesh
+        filmed = world.config.room_films_motion
+        yield empty.with_thing(partial(mesh.look, samples, pose), window) if filmed else waiting.picture, mesh
 
 
 def _foot_frames(world: World, view: str, t_s: Float[np.ndarray, "n"]) -> Iterator[Image]:
@@ -180,9 +181,12 @@ def _still_frames(
     tilt[0] -= _CLEAR_OF_SHIN_RAD if view in world.feet else 0.0
     distance_m, side_m = _NEAR_TABLET_M if view in world.feet else _TABLET_M
     cam_from_tablet = SE3.from_rotvec(tilt, np.zeros(3))
-    middle_row = lens.project(cam_from_tablet.apply(np.array([0.0, 0.0, distance_m])))[1]
+    across = np.array([[0.0, y * side_m / 2, distance_m] for y in (-1, 0, 1)])
+    read_at = readout_s * lens.project(cam_from_tablet.apply(across))[:, 1] / lens.size_px[1]
     coded, carried = _within(t_s, CODES_S), _within(t_s, CALIBRATION_S)
-    scenery, held = tablets(t_s[coded] + readout_s * middle_row / lens.size_px[1], distance_m, side_m)
+    display = Display(world.config.display_hz, exposure_s=world.config.exposure_s)
+    span_s = float(read_at[2] - read_at[0])
+    scenery, held = tablets(t_s[coded] + read_at[1], distance_m, side_m, display, span_s)
     codes, tablet = Atlas(scenery.pictures), iter(held)
     rig_poses = world_from_marker_rig(t_s + readout_s / 2)
     for i in range(len(t_s)):

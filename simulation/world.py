@@ -47,6 +47,8 @@ class SimulateConfig:
         frame_rate: frames a second of all videos, as a rational.
         room_size_px: picture size of the room cameras.
         foot_size_px: picture size of the foot cameras.
+        room_films_motion: whether the room videos show the motion; without, they show the person waiting on, which
+            saves most of the time that many cameras take. Keypoints are those of the motion all the same.
         photo_size_px: picture size of the hand-held stills.
         foot_row_time_s: rolling shutter of the foot cameras, readout time of one row.
         foot_exposure_s: how long their rows are exposed, around their times; what moves meanwhile is blurred.
@@ -57,6 +59,8 @@ class SimulateConfig:
         num_walkthrough: frames of a hand-held walk through the still, empty room; 0 for none.
         walkthrough_size_px: its picture size.
         boards_overhead: whether boards hang from the ceiling and under the table; without, only the floor has one.
+        display_hz: codes a second on the displays with time codes.
+        exposure_s: exposure of a row, in which codes of a display mix; moving things are not blurred.
         noise: standard deviation of the sensor noise, gray levels.
         crf: quality of the H.264 videos, lower is better.
         skeleton: skeleton of the simulated detector.
@@ -69,6 +73,7 @@ class SimulateConfig:
     frame_rate: str = "30"
     room_size_px: tuple[int, int] = (800, 600)
     foot_size_px: tuple[int, int] = (512, 512)
+    room_films_motion: bool = True
     photo_size_px: tuple[int, int] = (1200, 900)
     foot_row_time_s: float = 20e-6
     foot_exposure_s: float = 0.0
@@ -79,6 +84,8 @@ class SimulateConfig:
     num_walkthrough: int = 0
     walkthrough_size_px: tuple[int, int] = (960, 720)
     boards_overhead: bool = True
+    display_hz: float = 50.0
+    exposure_s: float = 0.008
     noise: float = 2.0
     crf: int = 19
     skeleton: str = "HALPE_26"
