@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from calibration.pictures.canvas import (
 )
 from core.arrays import Float
 from core.cameras import Camera, Rig
-from core.transforms import SE3
+from core.transforms import SE3, hat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,25 +67,32 @@ class Room:
 
 def rig_figure(room: Room) -> Figure:
     """The room from above (x to the right, y up) and from the side (x to the right, z up), to one scale."""
-    low, high = _bounds(room)
-    sides = np.maximum(high - low, 0.3 * (high[0] - low[0]))
-    # tall enough that the width limits both panels, which so stay aligned
-    figure = new_figure(8.0, 7.4 * (sides[1] + sides[2]) / sides[0] + 1.4)
-    above, side = figure.subplots(2, 1, height_ratios=sides[1:], sharex=True)
+    figure, above, side = plan_and_side(*_bounds(room))
     factor = _magnification(room)
-    for axes, j in ((above, 1), (side, 2)):
-        draw_room(axes, room, (0, j), factor)
-        axes.set(xlim=(low[0], high[0]), ylim=(low[j], high[j]))
-        axes.set_aspect("equal", anchor="N")
-    plain(above, f"from above{_ellipses_text(room, factor)}", "", "y, m")
-    plain(side, "from the side", "x, m", "z, height, m")
-    side.axhline(0, color=GRAY, linewidth=1, zorder=0)
+    draw_room(above, room, (0, 1), factor)
+    draw_room(side, room, (0, 2), factor)
+    above.set_title(f"from above{_ellipses_text(room, factor)}", fontsize=PLAIN, loc="left")
     figure.legend(
         *above.get_legend_handles_labels(), fontsize=SMALL, loc="outside lower center", ncols=4, frameon=False
     )
     label_room(above, room, (0, 1))
     label_room(side, room, (0, 2), targets=False)
     return figure
+
+
+def plan_and_side(low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"]) -> tuple[Figure, Axes, Axes]:
+    """A figure with a plan and a side view of a box in the world, to one scale and with one x axis."""
+    sides = np.maximum(high - low, 0.3 * (high[0] - low[0]))
+    # tall enough that the width limits both panels, which so stay aligned
+    figure = new_figure(8.0, 7.4 * (sides[1] + sides[2]) / sides[0] + 1.4)
+    above, side = figure.subplots(2, 1, height_ratios=sides[1:], sharex=True)
+    for axes, j in ((above, 1), (side, 2)):
+        axes.set(xlim=(low[0], high[0]), ylim=(low[j], high[j]))
+        axes.set_aspect("equal", anchor="N")
+    plain(above, "from above", "", "y, m")
+    plain(side, "from the side", "x, m", "z, height, m")
+    side.axhline(0, color=GRAY, linewidth=1, zorder=0)
+    return figure, above, side
 
 
 def _bounds(room: Room) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
@@ -131,20 +138,24 @@ def draw_room(axes: Axes, room: Room, plane: tuple[int, int], magnified: float, 
 
 
 def _draw_ellipses(axes: Axes, room: Room, plane: tuple[int, int], magnified: float) -> None:
-    index = np.ix_([3 + plane[0], 3 + plane[1]], [3 + plane[0], 3 + plane[1]])
-    known = [(room.rig[name].centre, c, RED) for name, c in room.camera_covariance.items() if name in room.rig.ids]
-    known += [
-        (room.outline(name)[:4].mean(axis=0), c, GREEN)
-        for name, c in room.target_covariance.items()
-        if name in room.targets
-    ]
     labelled = set()
-    for centre, covariance, colour in known:
-        if np.isfinite(covariance).all() and np.trace(covariance[3:, 3:]) > 0:
-            label = {RED: "camera, 95 %", GREEN: "target, 95 %"}[colour]
-            rim = ellipse(centre[list(plane)], covariance[index], magnified)
+    for centre, covariance, colour, label in _places(room):
+        if np.isfinite(covariance).all() and np.trace(covariance) > 0:
+            rim = ellipse(centre[list(plane)], covariance[np.ix_(plane, plane)], magnified)
             axes.plot(*rim.T, color=colour, linewidth=1.2, zorder=5, label=None if label in labelled else label)
             labelled.add(label)
+
+
+def _places(room: Room) -> Iterator[tuple[np.ndarray, np.ndarray, str, str]]:
+    """Where cameras and the middles of targets are, with the covariance (3, 3) of that."""
+    for name, covariance in room.camera_covariance.items():
+        if name in room.rig.ids:
+            yield room.rig[name].centre, covariance[3:, 3:], RED, "camera, 95 %"
+    for name, covariance in room.target_covariance.items():
+        if name in room.targets:
+            pose, middle = room.targets[name], np.append(np.array(room.sizes_m.get(name, (0.0, 0.0))) / 2, 0.0)
+            by_pose = np.concatenate([-pose.R @ hat(middle), np.eye(3)], axis=1)  # of R exp(w) x + t + v
+            yield pose.apply(middle), by_pose @ covariance @ by_pose.T, GREEN, "target, 95 %"
 
 
 def _cone(camera: Camera, reach_m: float) -> Float[np.ndarray, "5 3"]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.pictures.canvas import BLACK, SMALL, new_figure, plain
-from calibration.pictures.rigs import Room, draw_room, label_room
+from calibration.pictures.canvas import BLACK, PLAIN, SMALL
+from calibration.pictures.rigs import Room, draw_room, label_room, plan_and_side
 from core.arrays import Float
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ def scene_figure(
         room: cameras and targets.
         walk_m: way of the camera that was carried through it; NaN where it was not placed.
     """
-    figure = new_figure(8.0, 9.5)
-    panels = figure.subplots(2, 1, height_ratios=(3, 2), sharex=True)
     low, high = _limits(xyz_m, room)
+    figure, above, side = plan_and_side(low, high)
     top = float(np.quantile(sigma_m, 0.9)) if len(sigma_m) else 1.0
     order = np.argsort(-sigma_m, kind="stable")  # the best known on top
-    said = "" if walk_m is None else "; black: the walk-through"
-    for axes, j, label in zip(panels, (1, 2), ("y, m", "z, height, m"), strict=True):
+    for axes, j in ((above, 1), (side, 2)):
         image = axes.scatter(
             xyz_m[order, 0], xyz_m[order, j], c=1e3 * sigma_m[order], s=2, cmap="viridis_r", vmin=0, vmax=1e3 * top,
             linewidths=0, zorder=1,
@@ -45,16 +43,18 @@ def scene_figure(
         draw_room(axes, room, (0, j), 1.0)
         if walk_m is not None:
             axes.plot(walk_m[:, 0], walk_m[:, j], ".-", color=BLACK, linewidth=0.6, markersize=2.5, zorder=3)
-        plain(axes, "", "x, m" if j == 2 else "", label, equal=True)
-        axes.set(xlim=(low[0], high[0]), ylim=(low[j], high[j]))
-        label_room(axes, room, (0, j), targets=False)
-    panels[0].set_title(f"map of the still room: {len(xyz_m)} points{said}", fontsize=9, loc="left")
-    bar = figure.colorbar(image, ax=list(panels), shrink=0.5, label="standard deviation of a point, mm")
+    said = "" if walk_m is None else "; black: the walk-through"
+    above.set_title(f"map of the still room: {len(xyz_m)} points{said}", fontsize=PLAIN, loc="left")
+    bar = figure.colorbar(image, ax=[above, side], location="bottom", shrink=0.5, aspect=40, pad=0.01)
+    bar.set_label("standard deviation of a point, mm", fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
+    for axes, j in ((above, 1), (side, 2)):
+        label_room(axes, room, (0, j), targets=False)
     return figure
 
 
 def _limits(xyz_m: np.ndarray, room: Room) -> tuple[np.ndarray, np.ndarray]:
     inner = np.quantile(xyz_m, _INNER, axis=0) if len(xyz_m) else np.zeros((2, 3))
     low = np.minimum(inner[0], room.rig.centres.min(axis=0)) - _MARGIN_M
-    return low, np.maximum(inner[1], room.rig.centres.max(axis=0)) + _MARGIN_M
+    high = np.maximum(inner[1], room.rig.centres.max(axis=0)) + _MARGIN_M
+    return low, high
