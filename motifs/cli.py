@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "detect": "find keypoints, boards and markers in the videos",
     "calibrate lens": "solve each camera's lens from pictures of a board",
     "calibrate rig": "place the room cameras and the markers",
+    "calibrate scene": "map the room from a walk-through, for foot cameras that see no markers",
     "calibrate feet": "follow the foot cameras through the room",
     "triangulate": "lift the keypoints to 3D",
     "fit": "fit SMPL to the whole sequence",

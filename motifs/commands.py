@@ -16,6 +16,7 @@ from calibration.egomotion import EgomotionConfig
 from calibration.formats import Writable
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
+from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
 from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
@@ -118,6 +119,13 @@ def calibrate_rig(
 ) -> None:
     """Place the room cameras and the markers in one world."""
     _run_step("rig", session, config, workers, redo)
+
+
+def calibrate_scene(
+    session: SessionPath, config: Annotated[SceneMapConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
+    """Map the still room from the room cameras and a walk-through."""
+    _run_step("scene", session, config, workers, redo)
 
 
 def calibrate_feet(

@@ -16,6 +16,7 @@ from calibration.egomotion import EgomotionConfig
 from calibration.formats import read_calibration, read_lenses
 from calibration.lens import LensConfig
 from calibration.rig import RigConfig
+from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
 from capture.session import Session
 from capture.sync import SyncConfig
@@ -53,6 +54,10 @@ def _always(session: Session) -> bool:
     return True
 
 
+def _has_walkthrough(session: Session) -> bool:
+    return bool(session.of_role("walkthrough"))
+
+
 def _has_feet(session: Session) -> bool:
     return any(view.is_foot for view in session.views)
 
@@ -62,6 +67,7 @@ STEPS = (
     Step("detect", "02_keypoints", "capture.detect", "detect", _always),
     Step("calibrate lens", "03_lenses", "calibration.lens", "lens", _always),
     Step("calibrate rig", "04_rig", "calibration.rig", "rig", _always),
+    Step("calibrate scene", "04_scene", "calibration.scene_map", "scene", _has_walkthrough),
     Step("calibrate feet", "05_egomotion", "calibration.egomotion", "feet", _has_feet),
     Step("triangulate", "06_points3d", "fitting.triangulate", "triangulate", _always),
     Step("fit", "07_smpl", "fitting.fit", "fit", _always),
@@ -77,6 +83,7 @@ class RunConfig:
         detect: keypoints, boards and markers.
         lens: lenses.
         rig: room cameras and marker map.
+        scene: scene map, where there is a walk-through.
         feet: egomotion of the foot cameras.
         triangulate: 3D points.
         fit: SMPL.
@@ -86,6 +93,7 @@ class RunConfig:
     detect: DetectConfig = field(default_factory=DetectConfig)
     lens: LensConfig = field(default_factory=LensConfig)
     rig: RigConfig = field(default_factory=RigConfig)
+    scene: SceneMapConfig = field(default_factory=SceneMapConfig)
     feet: EgomotionConfig = field(default_factory=EgomotionConfig)
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
     fit: FitConfig = field(default_factory=FitConfig)
