@@ -1,6 +1,7 @@
 """Stage `03_lenses`: the lens of every view from pictures of a board, or from a calibration file.
 
-Writes `lenses.json` (lenses and their quality) and one coverage picture a view.
+Writes `lenses.json` (lenses, their covariance and quality) and, for each view with pictures, what its report draws:
+`<view>.coverage.png` and `<view>.residuals.npz`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from typing import Any
 import numpy as np
 
 from calibration.formats import read_lenses
-from calibration.lens_solver import LensSolution, calibrate_lens
+from calibration.lens_quality import board_stretch, corner_counts, projection_sigma_px, remarks
+from calibration.lens_solver import MIN_WEIGHT, LensSolution, calibrate_lens
 from calibration.pictures import draw_coverage
 from calibration.scene import Observations
-from capture.markers import MarkerPoints, TargetFinder
+from capture.finder import TargetFinder, refuse_contradicted
+from capture.markers import MarkerPoints
 from capture.session import Session, View
 from capture.stills import list_stills, read_still
 from capture.targets import Target, load_targets
 from core.arrays import UInt8
 from core.cameras import Camera, Lens
 from core.errors import GateError, InputError
-from core.files import read_json, write_json
+from core.files import read_json, write_json, write_npz
 from core.stage import Health, Manifest, Summary, run_stage
 from core.transforms import SE3
 
@@ -39,20 +42,30 @@ class LensConfig:
     Attributes:
         lenses_from: calibration file (any format that can be read) for views without `lens_images`; cameras are
             matched by id, or by order if no id fits.
-        max_pictures: pictures used of a view at most, evenly spread.
+        max_searched: pictures of a view in which the board is looked for, evenly spread.
+        max_pictures: of those that show it, the ones used at most: those that together say most of the lens.
         min_points: corners a picture must show.
+        min_pictures: pictures that must remain.
+        max_dropped: share of the pictures that may not fit the lens.
         max_rms_px: root mean square reprojection error above which a lens is refused.
         max_focal_sigma: relative standard deviation of the focal length above which it is refused: the board was not
             tilted enough, or there are too few pictures.
+        min_tilt_deg: largest angle between the boards of two pictures below which all count as fronto-parallel.
         min_coverage: share of the image (8 x 8 cells) that corners must reach.
+        max_stretch: share by which the board may be longer along one side than its description says.
     """
 
     lenses_from: Path | None = None
+    max_searched: int = 300
     max_pictures: int = 60
     min_points: int = 8
+    min_pictures: int = 3
+    max_dropped: float = 0.4
     max_rms_px: float = 1.5
     max_focal_sigma: float = 0.02
+    min_tilt_deg: float = 10.0
     min_coverage: float = 0.2
+    max_stretch: float = 0.005
 
 
 def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:
@@ -81,12 +94,12 @@ def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1
         inputs["lenses_from"] = config.lenses_from
     return run_stage(
         "calibrate lens",
-        1,
+        2,
         inputs=inputs,
         config=config,
         out=session.stage(STAGE),
         items=items,
-        process=partial(_process, session_dir, config),
+        process=partial(_process, session_dir, config, max(workers // len(items), 1)),
         finish=partial(_finish, config),
         workers=workers,
         redo=redo,
@@ -103,55 +116,30 @@ def load_lenses(session_dir: Path) -> dict[str, Lens]:
     return {view_id: Lens.from_json(lens) for view_id, lens in data["lenses"].items()}
 
 
-def find_board(image: UInt8[np.ndarray, "h w"], finder: TargetFinder, target: Target, frame_idx: int) -> MarkerPoints:
-    """Corners of the lens board in a picture; a checkerboard is looked for by OpenCV's two methods, in both layouts."""
-    found = finder.find(image, frame_idx)
-    if len(found) or target.kind != "checkerboard":
-        return found
-    columns, rows = target.grid
-    for grid in ((columns, rows), (rows, columns)):
-        corners = _classic_corners(image, grid)
-        if corners is not None:
-            index = np.arange(columns * rows)
-            if grid != target.grid:  # numbered along the other side: point (i, j) of the transposed board
-                index = (index % rows) * columns + index // rows
-            n = len(corners)
-            zero, sigma = np.zeros(n, np.int32), np.full(n, 0.2, np.float32)
-            frame = np.full(n, frame_idx, np.int32)
-            return MarkerPoints(found.target_ids, frame, zero, index.astype(np.int32), corners, sigma)
-    return found
+def load_lens_covariances(session_dir: Path) -> dict[str, np.ndarray]:
+    """Covariances (p, p) of `Lens.params` by view, of the views whose lens was calibrated here."""
+    quality = read_json(session_dir / STAGE / "lenses.json")["quality"]
+    return {view_id: np.array(q["covariance"]) for view_id, q in quality.items() if "covariance" in q}
 
 
-def _classic_corners(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray | None:
-    """Corners (n, 2) by OpenCV's first method, which finds boards with a narrow border that the newer one misses."""
-    import cv2
-
-    flags = cv2.CALIB_CB_ADAPTIVE_THRESH | cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_FAST_CHECK
-    found, corners = cv2.findChessboardCorners(image, grid, flags=flags)
-    if not found:
-        return None
-    step = np.linalg.norm(np.diff(corners.reshape(-1, 2)[: grid[0]], axis=0), axis=-1).min()
-    half = int(np.clip(step / 3, 2, 8))
-    term = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 40, 0.005)
-    start = np.ascontiguousarray(corners.reshape(-1, 1, 2), dtype=np.float32)
-    refined = cv2.cornerSubPix(image, start, (half, half), (-1, -1), term)
-    return np.asarray(refined.reshape(-1, 2), np.float32)
-
-
-def _process(session_dir: Path, config: LensConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
+def _process(session_dir: Path, config: LensConfig, threads: int, view_id: str, folder: Path) -> Mapping[str, Any]:
     """Calibrates one view; returns its lens and quality."""
     session = Session.load(session_dir)
     view = session[view_id]
     if not view.lens_images:
         return {"lens": _imported(session, config)[view_id].to_json(), "imported": True}
-    observations, num_pictures, size_px = _observe(session, view, config)
-    solution = calibrate_lens(observations, num_pictures, view.lens_model, size_px, item=view_id)
+    observations, names = _observe(session, view, config, threads)
+    solution = calibrate_lens(
+        observations, len(names), view.lens_model, view.size_px, item=view_id, max_views=config.max_pictures
+    )
     draw_coverage(folder / f"{view_id}.coverage.png", view_id, solution, observations)
-    return {"lens": solution.lens.to_json(), "imported": False, "quality": _quality(solution)}
+    quality = _quality(solution, observations, names)
+    _save_residuals(folder / f"{view_id}.residuals.npz", solution, observations, names)
+    return {"lens": solution.lens.to_json(), "imported": False, "quality": quality}
 
 
-def _observe(session: Session, view: View, config: LensConfig) -> tuple[Observations, int, tuple[int, int]]:
-    """Corners in all pictures of a view, the number of pictures, and their size."""
+def _observe(session: Session, view: View, config: LensConfig, threads: int) -> tuple[Observations, list[str]]:
+    """Corners in all pictures of a view, and the names of the pictures."""
     boards = {k: t for k, t in load_targets(session.path(_require_targets(session))).items() if t.mounting == "lens"}
     if len(boards) != 1:
         raise InputError(
@@ -160,68 +148,129 @@ def _observe(session: Session, view: View, config: LensConfig) -> tuple[Observat
             "declare the lens board in targets.json",
         )
     (target,) = boards.values()
-    finder, tables, size_px, count = TargetFinder(boards), [], view.size_px, 0
-    for count, image in enumerate(_pictures(session.path(str(view.lens_images)), config.max_pictures), start=1):
-        size_px = (image.shape[1], image.shape[0])
-        found = find_board(image, finder, target, count - 1)
-        if len(found) >= config.min_points:
-            tables.append(found)
+    names: list[str] = []
+    against: list[str] = []
+    tables = []
+    finder = TargetFinder(boards, parts=True)
+    pictures = _pictures(session.path(str(view.lens_images)), config.max_searched, view, names)
+    for seen in finder.look_at_all(pictures, threads=threads):
+        against += seen.against.values()
+        if len(seen.points) >= config.min_points:
+            tables.append(seen.points)
+    refuse_contradicted({target.id: len(tables)}, {target.id: against}, view.id)
     if not tables:
-        raise GateError(view.id, f"none of {count} pictures shows the board {target.id}", _ACTION)
-    if size_px != view.size_px:
-        raise InputError(
-            view.id, f"its lens pictures are {size_px}, its frames {view.size_px}", "film the board in the same mode"
-        )
-    points = MarkerPoints.concatenate(tables, (target.id,))
+        raise GateError(view.id, f"none of {len(names)} pictures shows the board {target.id}", _ACTION)
+    return _observations(MarkerPoints.concatenate(tables, (target.id,)), target), names
+
+
+def _observations(points: MarkerPoints, target: Target) -> Observations:
     xyz = target.points_m[points.point_idx]
     frame, zero = points.frame_idx.astype(int), np.zeros(len(points), int)
-    return Observations(frame, zero, xyz, points.xy_px.astype(float), points.sigma_px.astype(float)), count, size_px
+    return Observations(frame, zero, xyz, points.xy_px.astype(float), points.sigma_px.astype(float))
 
 
-def _pictures(path: Path, limit: int) -> Iterator[np.ndarray]:
-    """Gray pictures of a folder of stills or of a video, evenly spread over it."""
+def _pictures(path: Path, limit: int, view: View, names: list[str]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w"]]]:
+    """Gray pictures of a folder of stills or of a video, evenly spread over it; their names go into a list.
+
+    Raises:
+        InputError: if a picture is of another size than the view's frames.
+    """
+    for index, (name, image) in enumerate(_named_pictures(path, limit)):
+        size_px = (image.shape[1], image.shape[0])
+        if size_px != view.size_px:
+            found, own = ("x".join(map(str, size)) for size in (size_px, view.size_px))
+            action = "film the board in the same mode as the recording, without cropping or resizing"
+            raise InputError(view.id, f"its lens picture {name} is {found} px, its frames are {own}", action)
+        names.append(name)
+        yield index, image
+
+
+def _named_pictures(path: Path, limit: int) -> Iterator[tuple[str, np.ndarray]]:
     if path.is_dir():
         stills = list_stills(path)
         for k in _spread(len(stills), limit):
-            yield read_still(stills[k])
+            yield stills[k].name, read_still(stills[k])
         return
     from capture.video import probe, read_frames
 
-    for _, image in read_frames(path, indices=_spread(probe(path).num_frames, limit), color="gray"):
-        yield image
+    for idx, image in read_frames(path, indices=_spread(probe(path).num_frames, limit), color="gray"):
+        yield f"frame {idx}", image
 
 
 def _spread(total: int, limit: int) -> list[int]:
     return np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(int)).tolist()
 
 
-def _quality(solution: LensSolution) -> dict[str, Any]:
+def _quality(solution: LensSolution, observations: Observations, names: Sequence[str]) -> dict[str, Any]:
+    bundle, prior, pictures = solution.bundle, solution.prior, solution.pictures
+    sigma_px = projection_sigma_px(solution.lens, solution.covariance)
+    stretch, stretch_sigma = board_stretch(bundle, prior, pictures)
+    used = solution.used[observations.image_idx]
+    misfits = solution.used.sum() + sum(reason.startswith(("does not", "taken at")) for reason in solution.dropped)
     return {
         "rms_px": solution.rms_px,
         "num_views": int(solution.used.sum()),
         "params_sigma": solution.params_sigma.tolist(),
+        "covariance": solution.covariance.tolist(),
         "view_rms_px": solution.view_rms_px.tolist(),
         "focal_sigma": solution.focal_sigma,
+        "projection_sigma_px": {"median": float(np.nanmedian(sigma_px)), "max": float(np.nanmax(sigma_px))},
         "coverage": solution.coverage,
         "tilt_deg": solution.tilt_deg,
-        "notes": list(solution.notes),
+        "stretch": stretch,
+        "stretch_sigma": stretch_sigma,
+        "dropped": {name: reason for name, reason in zip(names, solution.dropped, strict=True) if reason},
+        "dropped_share": float(1 - solution.used.sum() / misfits),
+        "corners": {"used": int(used.sum()), "rejected": int((solution.weight[used] < MIN_WEIGHT).sum())},
+        "notes": [*solution.notes, *remarks(bundle, prior, pictures, solution.rms_px)],
     }
+
+
+def _save_residuals(path: Path, solution: LensSolution, observations: Observations, names: Sequence[str]) -> None:
+    """Everything that a picture of the calibration needs: every corner, every picture, and maps over the image."""
+    kept = solution.used[observations.image_idx]
+    write_npz(
+        path,
+        {
+            "xy_px": observations.xy_px.astype(np.float32),
+            "residual_px": solution.residual_px.astype(np.float32),
+            "sigma_px": observations.sigma_px.astype(np.float32),
+            "weight": solution.weight.astype(np.float32),
+            "picture": observations.image_idx.astype(np.int32),
+            "picture_names": np.array(names, dtype=np.str_),
+            "picture_used": solution.used,
+            "picture_rms_px": solution.view_rms_px,
+            "corner_counts": corner_counts(solution.lens.size_px, observations.xy_px[kept]),
+            "projection_sigma_px": projection_sigma_px(solution.lens, solution.covariance),
+        },
+    )
 
 
 def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     quality = {view_id: fact.get("quality", {"imported": True}) for view_id, fact in facts.items()}
     lenses = {view_id: fact["lens"] for view_id, fact in facts.items()}
     write_json(folder / "lenses.json", {"lenses": lenses, "quality": quality})
-    health = []
-    for view_id, q in quality.items():
-        if "rms_px" in q:
-            tilted = f"{_ACTION} (the normals span {q['tilt_deg']:.0f} deg)"
-            health += [
-                Health("focal_sigma", q["focal_sigma"], config.max_focal_sigma, "max", tilted, view_id),
-                Health("lens_rms_px", q["rms_px"], config.max_rms_px, "max", "check the board's sizes", view_id),
-                Health("coverage", q["coverage"], config.min_coverage, "min", _ACTION, view_id),
-            ]
+    health = [figure for view_id, q in quality.items() if "rms_px" in q for figure in _health(config, view_id, q)]
     return Summary({"views": quality}, health)
+
+
+def _health(config: LensConfig, view_id: str, q: Mapping[str, Any]) -> list[Health]:
+    """The figures that decide whether a lens may be used, the most telling first."""
+    misfits = [f"{name} ({reason})" for name, reason in q["dropped"].items() if reason.startswith(("does", "taken"))]
+    fits = f"look at {'; '.join(misfits[:3])}; keep pictures of one zoom, one focus and one rigid board"
+    spread = f"{_ACTION} (the boards span {q['tilt_deg']:.0f} deg)"
+    print_ = "measure the print: its squares are longer one way, or its grid is not the one in targets.json"
+    # a stretch that is not significant is no finding
+    stretch = abs(q["stretch"]) if abs(q["stretch"]) > 5 * q["stretch_sigma"] else 0.0
+    return [
+        Health("dropped_pictures", q["dropped_share"], config.max_dropped, "max", fits, view_id),
+        Health("pictures", float(q["num_views"]), float(config.min_pictures), "min", _ACTION, view_id),
+        Health("tilt_deg", q["tilt_deg"], config.min_tilt_deg, "min", spread, view_id),
+        Health("coverage", q["coverage"], config.min_coverage, "min", _ACTION, view_id),
+        Health("focal_sigma", q["focal_sigma"], config.max_focal_sigma, "max", spread, view_id),
+        Health("board_stretch", stretch, config.max_stretch, "max", print_, view_id),
+        Health("lens_rms_px", q["rms_px"], config.max_rms_px, "max", "check the board's sizes and its grid", view_id),
+    ]
 
 
 def _require_targets(session: Session) -> str:

@@ -1,33 +1,36 @@
 """One lens from pictures of a known board: start values from nothing, robust refinement, and what the data can carry.
 
-The start is a search over focal lengths, each judged by how well the board's poses explain the pictures (Zhang 2000
-without its closed form, which fails for wide lenses). Then the project's own bundle adjustment solves lens and poses
-with weak priors, drops pictures that do not fit, and states the standard deviation of every parameter.
+Pictures that do not fit are dropped with their reason. Of many pictures the few are kept that together say most of the
+lens: greedily, each next one is the picture that shrinks the volume of the parameters' covariance most (D-optimality).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.bundle import BundleConfig, BundleResult, solve_bundle
-from calibration.initial import find_pairs
+from calibration.lens_bundle import LensBundle, LensBundleConfig, Prior, linearise, solve_lens
 from calibration.lens_prior import weak_lens_prior
-from calibration.resection import PointRays, refine_poses
-from calibration.scene import Observations, Scene
-from core.arrays import Bool, Float
+from calibration.lens_quality import corner_counts, other_zoom, tilt_spread_deg
+from calibration.lens_start import best_poses, errors_px, search_lens
+from calibration.planar_pose import Pictures
+from calibration.scene import Observations
+from core.arrays import Bool, Float, Int
 from core.cameras import Lens, LensModel
 from core.errors import GateError
 from core.transforms import SE3
 
 _FEW_VIEWS = 6  # below it, high orders of the distortion rest on their priors
 _FEW_VIEWS_DISTORTION = 0.3  # factor on the priors' standard deviations then
-_SEARCH_VIEWS = 16
-_COVERAGE_CELLS = 8
-# focal length over image width: from a 150 degree fisheye to a long telephoto
-_FOCAL_SEARCH = np.geomspace(0.2, 4.0, 32)
+_ROUNDS = 4  # of choosing poses and pictures
+_MISFIT = 3.5  # times the error of the good pictures: a picture that is dropped
+_GOOD_SHARE = 30  # percentile of the pictures' errors that stands for the good ones: of two kinds, the larger wins
+_MISFIT_PX = 0.2  # and never one that fits better than this
+MIN_WEIGHT = 0.1  # robust weight below which a corner counts as rejected: 9 standard deviations off
+_MEDIAN_OF_RAYLEIGH = 1.1774  # in standard deviations of a coordinate
+# far from the solution every residual is an outlier: the first passes listen to all
+_FAR = LensBundleConfig(loss="huber", loss_sigmas=30.0, max_iterations=20, tolerance=1e-5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,34 +39,64 @@ class LensSolution:
 
     Attributes:
         lens: the lens.
-        params_sigma: (p,) standard deviation of `lens.params`.
-        rms_px: root mean square reprojection error of the pictures kept.
-        view_rms_px: (views,) that of every picture; NaN for pictures without a pose.
+        covariance: (p, p) of `lens.params`, with the noise that the residuals show and the priors.
+        rms_px: root mean square reprojection error of the corners kept, a coordinate.
+        view_rms_px: (views,) that of every picture, from the median of its corners; NaN for pictures without a pose.
+        board_from_cam: (views,) poses; NaN where there is none.
         used: (views,) pictures kept.
-        residual_px: (n, 2) of every corner; NaN in pictures not kept.
-        coverage: share of an 8 x 8 grid over the image in which corners lie.
-        tilt_deg: spread of the board's orientations about the viewing direction: near 0 when all are fronto-parallel.
+        dropped: (views,) why a picture was not used; empty for those that were.
+        residual_px: (n, 2) of every corner, predicted minus seen; NaN in pictures without a pose.
+        weight: (n,) of every corner; 0 in pictures not kept.
+        bundle: the solution behind it, of the pictures kept.
+        pictures: those pictures.
+        prior: what was known of the lens beforehand.
         notes: what a reader should know (priors that carry weight, pictures dropped).
     """
 
     lens: Lens
-    params_sigma: Float[np.ndarray, "p"]
+    covariance: Float[np.ndarray, "p p"]
     rms_px: float
     view_rms_px: Float[np.ndarray, "views"]
+    board_from_cam: SE3
     used: Bool[np.ndarray, "views"]
+    dropped: tuple[str, ...]
     residual_px: Float[np.ndarray, "n 2"]
-    coverage: float
-    tilt_deg: float
+    weight: Float[np.ndarray, "n"]
+    bundle: LensBundle
+    pictures: Pictures
+    prior: Prior
     notes: tuple[str, ...]
+
+    @property
+    def params_sigma(self) -> Float[np.ndarray, "p"]:
+        """Standard deviation of `lens.params`."""
+        return np.sqrt(np.diag(self.covariance))
 
     @property
     def focal_sigma(self) -> float:
         """Relative standard deviation of the focal length, the worse of the two."""
         return float((self.params_sigma[:2] / self.lens.params[:2]).max())
 
+    @property
+    def coverage(self) -> float:
+        """Share of an 8 x 8 grid over the image in which corners of the pictures kept lie."""
+        return float((corner_counts(self.lens.size_px, self.pictures.xy_px[self.pictures.seen]) > 0).mean())
+
+    @property
+    def tilt_deg(self) -> float:
+        """Largest angle between two pictures' boards: near 0 when all are fronto-parallel."""
+        return tilt_spread_deg(self.board_from_cam[self.used])
+
 
 def calibrate_lens(
-    observations: Observations, num_views: int, model: LensModel, size_px: tuple[int, int], *, item: str = "lens"
+    observations: Observations,
+    num_views: int,
+    model: LensModel,
+    size_px: tuple[int, int],
+    *,
+    item: str = "lens",
+    max_views: int | None = None,
+    start: Lens | None = None,
 ) -> LensSolution:
     """Solves a lens from pictures of one rigid board.
 
@@ -73,23 +106,31 @@ def calibrate_lens(
         model: lens model.
         size_px: image width and height.
         item: name of the camera, for messages.
+        max_views: of more pictures, the ones that say most are kept; None for all.
+        start: start values, for a lens that is nearly known; None to search for them.
 
     Raises:
         GateError: if fewer than two pictures show enough of the board, or they do not determine the lens.
     """
-    lens, poses = _search(observations, num_views, model, size_px, item)
-    used = np.isfinite(poses.t[:, 0])
-    result = _refine(lens, poses, observations, used, focal_only=True)
-    keep = used
-    for _ in range(3):
-        lens, poses = result.scene.lenses[0], result.scene.world_from_cam
-        poses = _choose_poses(lens, poses, observations, used)
-        keep = _fitting_views(lens, poses, observations, used)
-        result = _refine(lens, poses, observations, keep, focal_only=False)
-        if (keep == used).all():
-            break
-        used = keep
-    return _describe(result, observations, keep)
+    o = observations
+    pictures = Pictures.of(o.image_idx, o.points_m, o.xy_px, o.sigma_px, num_views)
+    lens = search_lens(pictures, model, size_px) if start is None else start
+    poses = None if lens is None else best_poses(lens, pictures)
+    if lens is None or poses is None or np.isfinite(poses.t[:, 0]).sum() < 2:
+        shown = int((pictures.seen.sum(axis=1) >= 4).sum())
+        raise GateError(
+            item,
+            f"only {shown} of {num_views} pictures show the board, which do not determine a lens",
+            "take 10 to 20 sharp pictures of the whole board, tilted to all sides",
+        )
+    chosen = np.isfinite(poses.t[:, 0])
+    if max_views is not None and chosen.sum() > max_views:
+        chosen = _spread(chosen, max_views)
+        lens = _settle(lens, pictures, poses, chosen)[0].lens
+        poses = best_poses(lens, pictures, poses)
+        chosen = _most_informative(lens, pictures, poses, chosen, max_views)
+    bundle, poses, used, prior = _settle(lens, pictures, poses, chosen)
+    return _describe(bundle, poses, pictures, chosen, used, prior, len(o))
 
 
 def lenses_from_boards(
@@ -108,157 +149,158 @@ def lenses_from_boards(
     return tuple(lenses)
 
 
-def _search(
-    observations: Observations, num_views: int, model: LensModel, size_px: tuple[int, int], item: str
-) -> tuple[Lens, SE3]:
-    """The focal length that explains the pictures best, and the pictures' poses (views,) under it."""
-    count = np.bincount(observations.image_idx, minlength=num_views)
-    chosen = np.argsort(-count, kind="stable")[:_SEARCH_VIEWS]
-    some = observations[np.isin(observations.image_idx, chosen)]
-    best, best_cost = None, np.inf
-    for ratio in _FOCAL_SEARCH:
-        lens = _plain_lens(model, size_px, ratio * max(size_px))
-        poses = _first_poses(lens, some, num_views)
-        if not np.isfinite(poses.t).any():
-            continue
-        cost = float(np.median(_errors_px(lens, poses, some)))
-        if cost < best_cost:
-            best, best_cost = lens, cost
-    poses = SE3(np.full((num_views, 3, 3), np.nan), np.full((num_views, 3), np.nan))
-    if best is not None:
-        poses = _first_poses(best, observations, num_views)
-    if best is None or np.isfinite(poses.t[:, 0]).sum() < 2:
-        raise GateError(
-            item,
-            f"only {int((count >= 4).sum())} of {num_views} pictures show the board, which do not determine a lens",
-            "take 10 to 20 sharp pictures of the whole board, tilted to all sides",
-        )
-    return best, poses
+def _settle(
+    lens: Lens, pictures: Pictures, poses: SE3, chosen: Bool[np.ndarray, "views"]
+) -> tuple[LensBundle, SE3, Bool[np.ndarray, "views"], Prior]:
+    """Solves with the pictures chosen, less those that turn out not to fit; poses of all pictures under the result."""
+    used = chosen
+    prior = _prior(lens, int(used.sum()))
+    for free in (_focal_alone(lens), np.ones(len(lens.params), bool)):
+        bundle = solve_lens(lens, poses[used], pictures[used], prior, free, _FAR)
+        lens = bundle.lens
+    for _ in range(_ROUNDS):
+        poses = best_poses(lens, pictures, poses)
+        keep = _fitting(lens, poses, pictures, chosen)
+        prior = _prior(lens, int(keep.sum()))
+        bundle = solve_lens(lens, poses[keep], pictures[keep], prior, np.ones(len(lens.params), bool))
+        lens, same, used = bundle.lens, bool((keep == used).all()), keep
+        poses.R[used], poses.t[used] = bundle.board_from_cam.R, bundle.board_from_cam.t
+        if same:
+            break
+    return bundle, poses, used, prior
 
 
-def _plain_lens(model: LensModel, size_px: tuple[int, int], focal_px: float) -> Lens:
-    from core.cameras import NUM_DISTORTIONS
-
-    centre = ((size_px[0] - 1) / 2, (size_px[1] - 1) / 2)
-    return Lens(model, size_px, (focal_px, focal_px), centre, (0.0,) * NUM_DISTORTIONS[model])
+def _prior(lens: Lens, num_views: int) -> Prior:
+    prior = weak_lens_prior((lens,), distortion_scale=_FEW_VIEWS_DISTORTION if num_views < _FEW_VIEWS else 1.0)
+    return Prior(prior.mean[0], prior.information[0])
 
 
-def _first_poses(lens: Lens, observations: Observations, num_views: int) -> SE3:
-    """The best candidate of every picture, `board_from_cam` (views,); NaN where there is none."""
-    poses = SE3(np.full((num_views, 3, 3), np.nan), np.full((num_views, 3), np.nan))
-    for pair in find_pairs(observations, lens.unproject(observations.xy_px)):
-        pose = pair.cam_from_target[0].inverse()
-        poses.R[pair.image], poses.t[pair.image] = pose.R, pose.t
-    return poses
+def _focal_alone(lens: Lens) -> Bool[np.ndarray, "p"]:
+    return np.arange(len(lens.params)) < 2
 
 
-def _errors_px(lens: Lens, poses: SE3, observations: Observations) -> np.ndarray:
-    """Reprojection errors (n,), 1000 px where the lens cannot see a point or the picture has no pose."""
-    row = poses[observations.image_idx]
-    points = np.einsum("nji,nj->ni", row.R, observations.points_m - row.t)
-    error = np.linalg.norm(lens.project(points) - observations.xy_px, axis=-1)
-    return np.where(np.isfinite(error), error, 1000.0)
-
-
-def _choose_poses(lens: Lens, poses: SE3, observations: Observations, used: np.ndarray) -> SE3:
-    """Refines both candidates of every picture under the better lens and keeps, with the pose so far, the best one."""
-    views = [int(v) for v in np.flatnonzero(used)]
-    starts = [poses[v] for v in views]
-    for pair in find_pairs(observations, lens.unproject(observations.xy_px)):
-        for k in range(len(pair.cam_from_target)):
-            starts.append(pair.cam_from_target[k].inverse())
-            views.append(pair.image)
-    rows = [np.flatnonzero(observations.image_idx == view) for view in views]
-    flat = np.concatenate(rows)
-    pose_idx = np.repeat(np.arange(len(views)), [len(r) for r in rows])
-    data = PointRays(pose_idx, observations.points_m[flat], observations.xy_px[flat], observations.sigma_px[flat])
-    refined = refine_poses(lens, SE3.stack(starts), data)
-    chosen = SE3(np.full_like(poses.R, np.nan), np.full_like(poses.t, np.nan))
-    for k in np.argsort(-refined.chi2):  # the best comes last and stays
-        chosen.R[views[k]], chosen.t[views[k]] = refined.world_from_cam.R[k], refined.world_from_cam.t[k]
-    return chosen
-
-
-def _view_rms(lens: Lens, poses: SE3, observations: Observations) -> np.ndarray:
-    """Root of the median squared error of every picture, scaled to a standard deviation a coordinate."""
-    error = _errors_px(lens, poses, observations)
-    rms = np.full(len(poses), np.nan)
-    for view in np.unique(observations.image_idx):
-        # the median of a Rayleigh distribution is 1.1774 sigma
-        rms[view] = np.median(error[observations.image_idx == view]) / 1.1774
-    return np.where(np.isfinite(poses.t[:, 0]), rms, np.nan)
-
-
-def _fitting_views(lens: Lens, poses: SE3, observations: Observations, used: np.ndarray) -> np.ndarray:
+def _fitting(lens: Lens, poses: SE3, pictures: Pictures, chosen: np.ndarray) -> Bool[np.ndarray, "views"]:
     """Pictures whose error is not far above the others'; the best two always stay."""
-    rms = _view_rms(lens, poses, observations)
-    limit = max(3.0 * float(np.nanmedian(rms)), 0.5)
-    keep = used & np.isfinite(rms) & (rms <= limit)
-    return keep if keep.sum() >= 2 else used
+    rms = np.where(chosen, _view_rms(lens, poses, pictures), np.nan)
+    limit = max(_MISFIT * float(np.nanpercentile(rms, _GOOD_SHARE)), _MISFIT_PX, float(np.sort(rms)[1]))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(rms <= limit)
 
 
-def _refine(lens: Lens, poses: SE3, observations: Observations, used: np.ndarray, *, focal_only: bool) -> BundleResult:
-    """Bundle adjustment of the lens and the poses of the pictures used; the board is held at the origin."""
+def _view_rms(lens: Lens, poses: SE3, pictures: Pictures) -> Float[np.ndarray, "views"]:
+    """Root mean square of a coordinate's error in every picture, from the median; NaN without a pose."""
     known = np.isfinite(poses.t[:, 0])
-    filled = SE3(np.where(known[:, None, None], poses.R, np.eye(3)), np.where(known[:, None], poses.t, 0.0))
-    scene = Scene.fixed_lenses((lens,), np.zeros(len(poses), int), filled, SE3.identity(1), held_targets=np.array([0]))
-    few = int(used.sum()) < _FEW_VIEWS
-    free = np.ones((1, len(lens.params)), bool)
-    if focal_only:
-        free[:, 2:] = False
-    scene = dataclasses.replace(
-        scene,
-        image_free=np.repeat(used[:, None], 6, axis=1),
-        lens_free=free,
-        lens_prior=weak_lens_prior((lens,), distortion_scale=_FEW_VIEWS_DISTORTION if few else 1.0),
-    )
-    rows = used[observations.image_idx]
-    # far from the solution every residual is an outlier: the first pass listens to all
-    config = BundleConfig(loss="huber", loss_sigmas=30.0) if focal_only else BundleConfig()
-    result = solve_bundle(scene, observations[rows], config)
-    residual, weight = np.full((len(observations), 2), np.nan), np.zeros(len(observations))
-    residual[rows], weight[rows] = result.residual_px, result.weight
-    poses = SE3(
-        np.where(known[:, None, None], result.scene.world_from_cam.R, np.nan),
-        np.where(known[:, None], result.scene.world_from_cam.t, np.nan),
-    )
-    return dataclasses.replace(
-        result,
-        residual_px=residual,
-        weight=weight,
-        scene=dataclasses.replace(result.scene, world_from_cam=poses),
-    )
+    rms = np.full(len(pictures), np.nan)
+    rms[known] = np.nanmedian(errors_px(lens, poses[known], pictures[known]), axis=1) / _MEDIAN_OF_RAYLEIGH
+    return rms
 
 
-def _describe(result: BundleResult, observations: Observations, used: np.ndarray) -> LensSolution:
-    lens, poses = result.scene.lenses[0], result.scene.world_from_cam
-    rows = used[observations.image_idx] & (result.weight > 0.1)
-    rms = float(np.sqrt((result.residual_px[rows] ** 2).mean()))
+def _spread(mask: Bool[np.ndarray, "n"], count: int) -> Bool[np.ndarray, "n"]:
+    """`count` of the marked ones, evenly spread."""
+    index = np.flatnonzero(mask)
+    kept = np.zeros_like(mask)
+    kept[index[np.linspace(0, len(index) - 1, count).round().astype(int)]] = True
+    return kept
+
+
+def _most_informative(
+    lens: Lens, pictures: Pictures, poses: SE3, first: Bool[np.ndarray, "views"], count: int
+) -> Bool[np.ndarray, "views"]:
+    """The pictures that fit and together say most of the lens, chosen greedily by the determinant of information."""
+    posed = np.isfinite(poses.t[:, 0])
+    rms = _view_rms(lens, poses, pictures)
+    with np.errstate(invalid="ignore"):
+        fits = np.flatnonzero(posed & (rms <= max(_MISFIT * float(np.nanmedian(rms[first])), _MISFIT_PX)))
+    if len(fits) <= count:
+        return _spread(posed, count)
+    free = np.ones(len(lens.params), bool)
+    normal = linearise(lens, poses[fits], pictures[fits], free, LensBundleConfig())
+    kept = np.zeros(len(pictures), bool)
+    kept[fits[greedy_choice(normal.reduced(0.0)[0], _prior(lens, count).information, count)]] = True
+    return kept
+
+
+def greedy_choice(
+    information: Float[np.ndarray, "n p p"], prior: Float[np.ndarray, "p p"], count: int
+) -> Int[np.ndarray, "count"]:
+    """Indices of `count` matrices whose sum with `prior` has, taken greedily, the largest determinant.
+
+    Args:
+        information: of each candidate.
+        prior: known beforehand; may be singular.
+        count: how many are wanted.
+    """
+    unit = 1 / np.sqrt(np.maximum(np.einsum("nii->i", information), 1e-300))
+    scaled = information * unit[:, None] * unit
+    total = prior * unit[:, None] * unit + 1e-9 * np.eye(len(prior))
+    left, chosen = np.ones(len(information), bool), []
+    for _ in range(count):
+        gain = np.where(left, np.linalg.slogdet(total + scaled)[1], -np.inf)
+        best = int(gain.argmax())
+        chosen.append(best)
+        left[best] = False
+        total = total + scaled[best]
+    return np.array(chosen)
+
+
+def _describe(
+    bundle: LensBundle,
+    poses: SE3,
+    pictures: Pictures,
+    chosen: np.ndarray,
+    used: np.ndarray,
+    prior: Prior,
+    num_rows: int,
+) -> LensSolution:
+    lens = bundle.lens
+    known = np.isfinite(poses.t[:, 0])
+    rms = _view_rms(lens, poses, pictures)
+    all_residuals = linearise(lens, poses[known], pictures[known], np.ones(len(lens.params), bool), LensBundleConfig())
+    residual, weight = np.full((num_rows, 2), np.nan), np.zeros(num_rows)
+    for values, target, rows in (
+        (all_residuals.residual_px, residual, pictures[known]),
+        (bundle.weight, weight, pictures[used]),
+    ):
+        target[rows.row[rows.seen]] = values[rows.seen]
+    kept = weight > MIN_WEIGHT
+    median = float(np.nanmedian(rms[used]))
+    zoom = [
+        other_zoom(lens, poses[[k]], pictures[np.array([k])], _MISFIT * median) if misfit else None
+        for k, misfit in enumerate((chosen & ~used & known).tolist())
+    ]
+    counts = pictures.seen.sum(axis=1).tolist()
+    dropped = tuple(
+        "" if used[k] else _why(counts[k], float(rms[k]), bool(chosen[k]), zoom[k], median) for k in range(len(counts))
+    )
     few = int(used.sum()) < _FEW_VIEWS
     notes = [f"{int(used.sum())} pictures only: distortion and principal point lean on their priors"] if few else []
-    if (dropped := np.flatnonzero(np.isfinite(poses.t[:, 0]) & ~used)).size:
-        notes.append(f"pictures {', '.join(map(str, dropped))} do not fit and were dropped")
+    if (wrong := np.flatnonzero(chosen & ~used)).size:
+        notes.append(f"pictures {', '.join(map(str, wrong))} do not fit and were dropped")
     return LensSolution(
         lens=lens,
-        params_sigma=result.lens_sigma[0],
-        rms_px=rms,
-        view_rms_px=_view_rms(lens, poses, observations),
+        covariance=bundle.covariance,
+        rms_px=float(np.sqrt((residual[kept] ** 2).mean())),
+        view_rms_px=rms,
+        board_from_cam=poses,
         used=used,
-        residual_px=result.residual_px,
-        coverage=_coverage(lens.size_px, observations.xy_px[used[observations.image_idx]]),
-        tilt_deg=_tilt_spread(poses[np.flatnonzero(used)]),
+        dropped=dropped,
+        residual_px=residual,
+        weight=weight,
+        bundle=bundle,
+        pictures=pictures[used],
+        prior=prior,
         notes=tuple(notes),
     )
 
 
-def _coverage(size_px: tuple[int, int], xy_px: np.ndarray) -> float:
-    cell = np.floor(_COVERAGE_CELLS * (xy_px + 0.5) / np.array(size_px)).astype(int)
-    cell = np.clip(cell, 0, _COVERAGE_CELLS - 1)
-    return len(np.unique(cell[:, 0] * _COVERAGE_CELLS + cell[:, 1])) / _COVERAGE_CELLS**2
-
-
-def _tilt_spread(board_from_cam: SE3) -> float:
-    """Largest angle between the board's normals as the camera saw them, degrees."""
-    normals = board_from_cam.R[:, 2]  # the board's z axis in the camera
-    cosine = np.clip(normals @ normals.T, -1, 1)
-    return float(np.degrees(np.arccos(cosine.min())))
+def _why(num_points: int, rms_px: float, chosen: bool, zoom: float | None, median_px: float) -> str:
+    """Why a picture is not used."""
+    if not num_points:
+        return "no board found"
+    if not np.isfinite(rms_px):
+        return f"its {num_points} points fix no pose"
+    if zoom is not None:
+        return f"taken at another zoom or focus: it fits with {zoom:.2f} times the focal length"
+    if chosen:
+        return f"does not fit: {rms_px:.2f} px, the others {median_px:.2f} px"
+    return "others say more of the lens"

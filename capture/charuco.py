@@ -1,7 +1,8 @@
 """Sub-pixel corners of ArUco markers and of the chessboards around them.
 
 A board's corners are predicted from each marker next to them by that marker's own homography, which stays valid under
-the strong distortion of a fisheye where one homography for the whole board does not, and then refined in the picture.
+the strong distortion of a fisheye where one homography for the whole board does not, and then fitted to the picture
+(`capture.corner_fit`). Markers that contradict their neighbours on the board were misread, or the board is another.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import TypeAlias
 
 import numpy as np
 
+from capture.corner_fit import fit_corners
 from capture.targets import Target, aruco_dictionary, charuco_board
 from core.arrays import Float, Int, UInt8
 
 Points: TypeAlias = tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]]
 
-_WINDOW_PX = (2, 6)  # its bounds: below 2 there is no gradient to fit, above 6 a board's curvature shows
 _MAX_DISAGREEMENT = 0.2  # squares; two markers that predict one corner further apart are not on one plane
-_MAX_MOVE = 0.25  # squares that refinement may move a prediction
+_MAX_MOVE = 0.25  # squares (or a marker's cells) that the fit may move a prediction
+_EXTENT = 0.45  # squares along the edges to which a corner is fitted: the next corner's blur stays out
 _SADDLE_SQUARES = 0.11  # where to look for black and white along the diagonals: within a marker's white margin
-_WINDOW_OF_MARKER = 0.05  # half width of the window at a marker's corner over its side: within border and quiet zone
-_MARKER_SIGMA_PX = (
-    0.25  # of rendered markers 22 to 109 px wide: blur rounds the corner of a marker, not of a chessboard
-)
+_MARKER_EXTENT, _MARKER_BAND = 2.5, 0.85  # cells of a marker: its border is one wide, and so is its quiet zone
+_NEAR_SQUARES = 2.5  # markers this near on a board must agree
+_MAX_ODDS = 0.25  # share of misread markers above which the board is another than declared
 _MAX_ROUGHNESS = 0.35  # difference of opposite squares over that of neighbours; at most 0.3 within 0.5 px of a corner
 _MIN_CONTRAST = 12.0  # gray levels between black and white squares
 
@@ -129,24 +130,67 @@ def chess_corners(image: UInt8[np.ndarray, "h w"], markers: MarkerSet, grid: Gri
     _, axes, _ = _mean_by_group(corner, axes.reshape(-1, 4))
     axes = axes.reshape(-1, 2, 2)
     square_px = np.linalg.norm(axes, axis=-1).min(axis=-1)
-    refined = refine(image, guess, grid.margin * square_px)
-    moved = np.linalg.norm(refined - guess, axis=-1)
-    contrast, rough = _saddle(image, refined, axes)
-    good = (spread < _MAX_DISAGREEMENT * square_px) & (moved < np.maximum(_MAX_MOVE * square_px, 1.0))
-    good &= (contrast > _MIN_CONTRAST) & (rough < _MAX_ROUGHNESS * contrast) & ~np.isnan(moved)
-    return number[good], refined[good], _sigma_px(contrast[good], square_px[good])
+    move_px = np.maximum(_MAX_MOVE * square_px, 1.0)
+    fit = fit_corners(image, guess, axes, shape="saddle", extent=_EXTENT, band=grid.margin, max_move_px=move_px)
+    contrast, rough = _saddle(image, np.where(fit.good[:, None], fit.xy_px, guess), axes)
+    good = fit.good & (spread < _MAX_DISAGREEMENT * square_px)
+    good &= (contrast > _MIN_CONTRAST) & (rough < _MAX_ROUGHNESS * contrast)
+    return number[good], fit.xy_px[good], fit.sigma_px[good]
 
 
-def refine_marker_corners(image: UInt8[np.ndarray, "h w"], markers: MarkerSet) -> Points:
-    """The four corners of a single marker; nothing if it is not in the set, or too blurred to refine."""
+def marker_corners(image: UInt8[np.ndarray, "h w"], markers: MarkerSet, cells: int) -> Points:
+    """The four corners of a single marker; nothing if it is not in the set, or one of its corners is covered.
+
+    Args:
+        image: gray picture.
+        markers: at most one marker.
+        cells: cells along its side, with the border.
+    """
     if len(markers.ids) != 1:
         return np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)
     corners = markers.corners_px[0]
-    side_px = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=-1).mean()
-    refined = refine(image, corners, np.full(4, _WINDOW_OF_MARKER * side_px))
-    if not np.linalg.norm(refined - corners, axis=-1).max() <= max(0.1 * side_px, 2.0):
+    along = (np.roll(corners, -1, axis=0) - corners) / cells
+    axes = np.stack([along, -np.roll(along, 1, axis=0)], axis=1)  # both sides that leave a corner
+    cell_px = np.linalg.norm(along, axis=-1)
+    fit = fit_corners(
+        image,
+        corners,
+        axes,
+        shape="corner",
+        extent=_MARKER_EXTENT,
+        band=_MARKER_BAND,
+        max_move_px=np.maximum(0.5 * cell_px, 2.0),
+    )
+    if not fit.good.all():
         return np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0)
-    return np.arange(4), refined, np.full(4, _MARKER_SIGMA_PX)
+    return np.arange(4), fit.xy_px, fit.sigma_px
+
+
+def agreeing(markers: MarkerSet, grid: Grid) -> tuple[MarkerSet, bool]:
+    """The markers of a board that fit together, and whether the board can be the one declared.
+
+    Each marker's homography says where its neighbours on the board are. One that most of them contradict was misread
+    (or is on another board, in a mirror, on a screen); where no few can be blamed, the board itself is another: it has
+    OpenCV's other pattern, or its columns and rows are exchanged.
+    """
+    count = len(markers.ids)
+    if count < 2:
+        return markers, True
+    middle = grid.marker_xy[markers.ids].mean(axis=1)
+    H = homographies(grid.marker_xy[markers.ids], markers.corners_px)
+    told = np.einsum("iab,jb->ija", H, np.concatenate([middle, np.ones((count, 1))], axis=-1))
+    seen_px = np.einsum("iia->ia", told)
+    square_px = np.sqrt(np.abs(np.linalg.det(_map_with_axes(H, middle)[1])))
+    off = np.linalg.norm(told[..., :2] / told[..., 2:] - (seen_px[:, :2] / seen_px[:, 2:])[None], axis=-1) / square_px
+    off = np.where(told[..., 2] > 0, off, np.inf)  # beyond a marker's horizon
+    apart = np.linalg.norm(middle[:, None] - middle, axis=-1) + 1e9 * np.eye(count)
+    near = (apart < _NEAR_SQUARES) | (apart <= apart.min(axis=1, keepdims=True))
+    against = (near | near.T) & (np.minimum(off, off.T) > 0.35 + 0.25 * apart)
+    kept = np.ones(count, bool)
+    while (blame := (against & kept[:, None] & kept).sum(axis=1)).any():
+        kept[int(blame.argmax())] = False
+    believable = (count - kept.sum()) <= max(_MAX_ODDS * count, 1 if count > 2 else 0)
+    return MarkerSet(markers.ids[kept], markers.corners_px[kept]), bool(believable)
 
 
 def homographies(xy: Float[np.ndarray, "m 4 2"], px: Float[np.ndarray, "m 4 2"]) -> Float[np.ndarray, "m 3 3"]:
@@ -160,29 +204,6 @@ def homographies(xy: Float[np.ndarray, "m 4 2"], px: Float[np.ndarray, "m 4 2"])
     right = np.concatenate([px[..., 0], px[..., 1]], axis=-1)
     h = np.linalg.solve(np.concatenate(rows, axis=1), right[..., None])[..., 0]
     return np.concatenate([h, np.ones((len(h), 1))], axis=-1).reshape(-1, 3, 3)
-
-
-def refine(
-    image: UInt8[np.ndarray, "h w"], guess: Float[np.ndarray, "n 2"], half_px: Float[np.ndarray, "n"]
-) -> Float[np.ndarray, "n 2"]:
-    """Points where the gradients around each guess meet (Foerstner), each in a window of its own size.
-
-    A window that would leave the picture gives NaN: half a window pulls the corner inwards.
-    """
-    import cv2
-
-    term = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 30, 0.005)
-    half = np.clip(np.round(half_px), *_WINDOW_PX).astype(int)
-    refined = np.full(guess.shape, np.nan, dtype=np.float32)
-    height, width = image.shape
-    for size in np.unique(half):
-        rows = (
-            (half == size) & (guess > size).all(axis=-1) & (guess < np.array([width, height]) - size - 1).all(axis=-1)
-        )
-        if rows.any():
-            start = guess[rows].astype(np.float32).reshape(-1, 1, 2)
-            refined[rows] = cv2.cornerSubPix(image, start, (int(size), int(size)), (-1, -1), term)[:, 0]
-    return refined.astype(float)
 
 
 def _map_with_axes(
@@ -222,8 +243,3 @@ def _saddle(
     gray = cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(float)
     along = np.abs(gray[:, [0, 2]] - gray[:, [1, 3]]).max(axis=-1)
     return np.abs(gray[:, :2].mean(axis=-1) - gray[:, 2:].mean(axis=-1)), along
-
-
-def _sigma_px(contrast: Float[np.ndarray, "n"], square_px: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Fitted to rendered pictures with 2 gray levels of noise: 0.03 px at 80 px a square, 0.09 px at 12."""
-    return 0.03 + 0.7 / square_px * np.clip(100 / contrast, 0.7, 5.0)

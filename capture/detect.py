@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from capture.detectors import read_keypoints
-from capture.keypoints import Keypoints2d
 from capture.finder import TargetFinder
+from capture.keypoints import Keypoints2d
 from capture.markers import MarkerPoints
 from capture.pictures import read_pictures
 from capture.session import Session, View

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from capture.charuco import Grid, homographies
-from capture.markers import MarkerPoints, TargetFinder, find_checkerboard, load_markers
+from capture.checkerboard import find_checkerboard
+from capture.finder import TargetFinder
+from capture.markers import MarkerPoints, load_markers
 from capture.stills import list_stills, read_still
 from capture.targets import Target, target_image
 from core.cameras import Lens
@@ -75,10 +77,12 @@ def test_board_corners_are_where_the_lens_puts_them(lens: Lens, pose: SE3, rng: 
     visible = lens.contains(truth, 8.0).sum()
     error = np.linalg.norm(found.xy_px - truth[found.point_idx], axis=-1)
     assert len(found) >= 0.8 * visible
-    assert np.median(error) < 0.15
-    assert error.max() < 0.6
-    # the stated uncertainty is that of one coordinate: the errors measured in its unit have an rms of about 1
-    assert 0.3 < np.sqrt((error**2 / 2 / found.sigma_px.astype(float) ** 2).mean()) < 2.0
+    # 2 gray levels of noise on edges of 100: a fit of some 100 pixels is good to a few hundredths of a pixel
+    assert np.median(error) < (0.02 if lens is PINHOLE else 0.06)  # a fisheye bends the edges of small squares
+    assert error.max() < (0.1 if lens is PINHOLE else 0.2)
+    # the stated uncertainty has a floor for what real prints add, so that rendered ones stay inside it
+    assert np.sqrt((error**2 / 2 / found.sigma_px.astype(float) ** 2).mean()) < 1.2
+    assert np.median(found.sigma_px) < 0.05
 
 
 def test_a_board_that_leaves_the_picture_gives_the_corners_that_are_in_it(rng: np.random.Generator) -> None:
@@ -86,7 +90,7 @@ def test_a_board_that_leaves_the_picture_gives_the_corners_that_are_in_it(rng: n
     found = TargetFinder({"board": BOARD}).find(render(BOARD, PINHOLE, pose, rng))
     truth = PINHOLE.project(pose.apply(BOARD.points_m))
     assert 0 < len(found) < BOARD.num_points
-    assert np.linalg.norm(found.xy_px - truth[found.point_idx], axis=-1).max() < 0.6
+    assert np.linalg.norm(found.xy_px - truth[found.point_idx], axis=-1).max() < 0.1
 
 
 def test_a_single_marker_gives_its_four_corners(rng: np.random.Generator) -> None:
@@ -187,23 +191,6 @@ def test_a_checkerboard_is_found_or_not_at_all() -> None:
     points, xy, sigma = find_checkerboard(target_image(target, 400.0, margin_m=0.06), target)
     assert len(points) == len(xy) == len(sigma) == 28
     assert not len(find_checkerboard(np.full((100, 100), 90, np.uint8), target)[0])
-
-
-def test_a_checkerboard_found_at_half_resolution_is_refined_at_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    target = Target("lens", "checkerboard", "lens", (4, 7), 0.06)
-    picture = target_image(target, 400.0, margin_m=0.06)
-    search = cv2.findChessboardCornersSB
-
-    def fails_at_full(image: np.ndarray, *args: object, **kwargs: object) -> object:
-        return (False, None) if image.shape == picture.shape else search(image, *args, **kwargs)  # type: ignore[call-overload]
-
-    _, at_full, _ = find_checkerboard(picture, target)
-    monkeypatch.setattr(cv2, "findChessboardCornersSB", fails_at_full)
-    _, at_half, _ = find_checkerboard(picture, target)
-    assert len(at_half) == 28
-    # the two searches may number the board from opposite ends
-    distance = np.linalg.norm(at_half[:, None] - at_full[None], axis=-1).min(axis=1)
-    assert distance.max() < 0.2
 
 
 @pytest.mark.slow
