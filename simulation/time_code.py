@@ -44,8 +44,8 @@ class Display:
 
     def mixture(self, t_s: Float[np.ndarray, "n"]) -> tuple[int, Float[np.ndarray, "codes n"]]:
         """Number of the first code that any of the exposures sees, and the share of each in each of them."""
-        half = max(self.exposure_s / 2, 1e-7)
-        low, high = ((t_s + sign * half - self.first_s) * self.rate_hz + 1e-9 for sign in (-1, 1))
+        half = max(self.exposure_s / 2, 1e-10)
+        low, high = ((t_s + sign * half - self.first_s) * self.rate_hz + 1e-7 for sign in (-1, 1))
         index = np.arange(int(np.floor(low.min())), int(np.floor(high.max())) + 1)[:, None]
         seen = np.clip(np.minimum(high, index + 1) - np.maximum(low, index), 0, None)
         return int(index[0, 0]), seen / seen.sum(axis=0)

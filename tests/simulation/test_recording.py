@@ -16,9 +16,11 @@ from core.cameras import Rig
 from core.clock import Clock
 from core.errors import InputError
 from core.files import read_json, read_npz, sha256_of_path
+from core.transforms import geodesic
 from simulation import sound
 from simulation.recording import simulate
-from simulation.time_code import PERIOD_MS, code_picture, shown_ms
+from simulation.time_code import Display, seen_display
+from simulation.views import _foot_frames
 from simulation.world import CALIBRATION_S, MOTION_START_S, SimulateConfig, build_world, world_from_marker_rig
 
 SMALL = SimulateConfig(
@@ -61,10 +63,21 @@ def test_foot_cameras_look_up_from_just_above_the_shoe() -> None:
 
 
 def test_codes_say_when_they_appeared_and_can_be_read() -> None:
+    display = Display(exposure_s=0.0)
     for t_s in (0.0, 0.0199999, 0.02, 0.73):
-        shown = shown_ms(t_s)
-        assert shown % PERIOD_MS == 0 and 0 <= t_s * 1000 - shown < PERIOD_MS
-        assert cv2.QRCodeDetector().detectAndDecode(code_picture(shown))[0] == f"MOTIFS-T={shown}"
+        shown = 20 * int(np.floor(t_s / 0.02 + 1e-6))
+        assert cv2.QRCodeDetector().detectAndDecode(seen_display(display, t_s))[0] == f"MOTIFS-T={shown}"
+
+
+def test_codes_mix_in_an_exposure_and_along_a_rolling_shutter() -> None:
+    display = Display(rate_hz=50.0, exposure_s=0.008)
+    first, share = display.mixture(np.array([0.042, 0.050]))
+    assert first == 1
+    np.testing.assert_allclose(share, [[0.25, 0.0], [0.75, 1.0]], atol=1e-6)  # 38 to 46 ms: 2 of 8 before 40 ms
+    rolling = seen_display(dataclasses.replace(display, exposure_s=0.0), 0.04, span_s=0.01)
+    half = len(rolling) // 2
+    np.testing.assert_array_equal(rolling[:half], seen_display(display, 0.03)[:half])
+    np.testing.assert_array_equal(rolling[half:], seen_display(display, 0.05)[half:])
 
 
 def test_sound_arrives_late_by_distance_on_the_recorders_own_clock() -> None:
@@ -128,3 +141,28 @@ def _floor_board_lies_where_the_truth_says(session: Session, rig: Rig) -> None:
             errors.append((corners.reshape(-1, 2) + 0.5) / 3 - 0.5 - true_px)
     assert errors
     assert np.median(np.linalg.norm(np.concatenate(errors), axis=1)) < 0.3
+
+
+def test_foot_cameras_are_covered_as_often_as_asked_and_only_while_they_move() -> None:
+    world = build_world(dataclasses.replace(SMALL, duration_s=27.0, foot_blind_share=0.2))
+    for view in world.feet:
+        covered, moving = world.covered(view), world.times(view) > MOTION_START_S
+        assert covered.sum() == round(0.2 * moving.sum()) and not covered[~moving].any()
+    left, right = (world.covered(view) for view in world.feet)
+    assert (left[:160] != right[:160]).any() and not build_world(SMALL).covered("left_foot").any()
+
+
+def test_a_covered_frame_is_dark_and_a_moving_one_is_smeared_along_its_way() -> None:
+    config = dataclasses.replace(SMALL, frame_rate="12", foot_blind_share=0.3, foot_exposure_s=0.03)
+    sharp = build_world(dataclasses.replace(config, foot_exposure_s=0.0))
+    with_blur = [*_foot_frames(build_world(config), "left_foot", sharp.times("left_foot"))]
+    without = [*_foot_frames(sharp, "left_foot", sharp.times("left_foot"))]
+    covered = sharp.covered("left_foot")
+    assert [np.ptp(picture) == 0 for picture in with_blur] == covered.tolist()
+    pose = sharp.world_from_foot_cam("left_foot", sharp.times("left_foot"))
+    turn = np.append(geodesic(pose.R[:-1], pose.R[1:]), 0.0)
+    moving = int(np.argmax(np.where(covered, 0.0, turn)))
+    edges = [np.abs(np.diff(pictures[moving].astype(float), axis=0)).mean() for pictures in (with_blur, without)]
+    assert edges[0] < 0.8 * edges[1]
+    still = int(np.argmax(sharp.times("left_foot") > MOTION_START_S - 1.0))
+    np.testing.assert_array_equal(with_blur[still], without[still])
