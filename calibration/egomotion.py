@@ -1,7 +1,8 @@
-"""Stage `05_egomotion`: the pose of each foot camera in the room at every one of its frames.
+"""Stage `05_egomotion`: the pose of each foot camera in the room at every one of its frames, and its clock.
 
-Uses the markers that the rig stage located, the camera's own lens, clock and rolling shutter (`calibration.tracking`).
-Writes `<view>.npz` and a picture of each way.
+Uses the located markers or the scene map or both, the camera's own lens and rolling shutter (`calibration.tracking`),
+and the room cameras' view of the foot for its clock (`calibration.foot_clock`). Writes `<view>.npz`, a picture of each
+way, and `clocks.json`.
 """
 
 from __future__ import annotations
@@ -11,26 +12,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from calibration.clocks import clock_inputs, load_times
+from calibration.clocks import clock_inputs, load_clocks
+from calibration.foot_clock import FootClock, FootClockConfig, refine_clock
+from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
+from calibration.foot_points import Seen, joint_files, joint_rays, marker_points, scene_points, together
 from calibration.lens import load_lenses
+from calibration.marker_map import load_marker_covariance, load_marker_map, map_inputs
 from calibration.pictures import draw_track
-from calibration.resection import PointRays
-from calibration.rig import load_marker_map, load_marker_sigma
-from calibration.tracking import Track, TrackConfig, track_camera
+from calibration.rig import load_rig
+from calibration.scene_map import STAGE as SCENE_STAGE
+from calibration.scene_map import load_scene_map
+from calibration.scene_matching import MatchConfig
+from calibration.tracking import Track, TrackConfig, better_row_time, track_camera
 from capture.markers import MarkerPoints, load_markers
-from capture.session import Session
-from capture.targets import Target, load_targets
+from capture.session import Session, View
+from capture.sync import STAGE as SYNC_STAGE
+from capture.targets import load_targets
 from core.arrays import Bool, Float, Int
+from core.cameras import Lens
+from core.clock import Clock
 from core.errors import InputError
-from core.files import read_npz, write_npz
+from core.files import read_npz, write_json, write_npz
 from core.stage import Health, Manifest, Summary, run_stage
 from core.transforms import SE3
 
 STAGE = "05_egomotion"
+_FEW_POINTS = 8  # marker points under which `auto` looks at a frame's scene too
+Source = Literal["auto", "markers", "scene", "both"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +50,19 @@ class EgomotionConfig:
     """Settings of the foot cameras' poses.
 
     Attributes:
+        on: what the poses are solved on: located `markers`; the `scene` map by features; `both` in one estimate; `auto`
+            takes markers, and the scene map, where there is one, for the frames that show few or none.
         track: settings of the poses and of their smoothing.
-        min_measured: share of frames with a pose of their own below which a camera is refused.
-        max_reprojection_px: median reprojection error above which it is refused.
-        max_below_floor_m: how far under the floor a camera may seem to be.
+        match: settings of the search for points of the scene map.
+        clock: settings of the clocks.
+        gates: limits of what is believable.
     """
 
+    on: Source = "auto"
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
-    min_measured: float = 0.3
-    max_reprojection_px: float = 2.0
-    max_below_floor_m: float = 0.05
+    match: MatchConfig = dataclasses.field(default_factory=MatchConfig)
+    clock: FootClockConfig = dataclasses.field(default_factory=FootClockConfig)
+    gates: FootGates = dataclasses.field(default_factory=FootGates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,31 +102,71 @@ def run(session_dir: Path, config: EgomotionConfig | None = None, *, workers: in
     """
     config = config or EgomotionConfig()
     session = Session.load(session_dir)
-    feet = [view.id for view in session.views if view.is_foot]
+    feet = [view for view in session.views if view.is_foot]
     if not feet:
         raise InputError(session.id, "it has no foot camera", "skip this stage, or give a view the role left_foot")
-    inputs = {
-        "session": session_dir / "session.json",
-        **clock_inputs(session_dir, feet),
-        "lenses": session.stage("03_lenses") / "lenses.json",
-        "markers": session.stage("04_rig") / "markers.json",
-    }
-    for view_id in feet:
-        inputs[f"points of {view_id}"] = session.stage("02_keypoints") / f"{view_id}.markers.npz"
-    if session.targets is not None:
-        inputs["targets"] = session.path(session.targets)
     return run_stage(
         "calibrate feet",
-        1,
-        inputs=inputs,
+        2,
+        inputs=_inputs(session, config, feet),
         config=config,
         out=session.stage(STAGE),
-        items=feet,
+        items=[view.id for view in feet],
         process=partial(_process, session_dir, config),
         finish=partial(_finish, config),
         workers=workers,
         redo=redo,
     )
+
+
+def _inputs(session: Session, config: EgomotionConfig, feet: list[View]) -> dict[str, Path]:
+    """Every file that the stage reads."""
+    joints = joint_files(session) if config.clock.refine else {}
+    inputs = {
+        "session": session.folder / "session.json",
+        "lenses": session.stage("03_lenses") / "lenses.json",
+        "rig": session.stage("04_rig") / "rig.json",
+        **clock_inputs(session.folder, [*(view.id for view in feet), *joints]),
+        **{f"keypoints of {view_id}": path for view_id, path in joints.items()},
+    }
+    if _sees_markers(session, config.on):
+        inputs |= {**map_inputs(session.folder), "targets": session.path(str(session.targets))}
+        inputs |= {f"points of {view.id}": _points_path(session, view.id) for view in feet}
+    if _sees_scene(session, config.on):
+        inputs["scene map"] = session.stage(SCENE_STAGE) / "scene.npz"
+        inputs |= {f"video of {view.id}": session.path(view.video) for view in feet if view.video}
+    return inputs
+
+
+def _points_path(session: Session, view_id: str) -> Path:
+    return session.stage("02_keypoints") / f"{view_id}.markers.npz"
+
+
+def _sees_markers(session: Session, on: Source) -> bool:
+    """Whether markers are used.
+
+    Raises:
+        InputError: if they are asked for and there are none.
+    """
+    if on == "scene":
+        return False
+    if session.targets is None and on != "auto":
+        raise InputError(
+            session.id, "it has no targets to follow the feet on", "use `--on scene`, or give targets.json"
+        )
+    return session.targets is not None
+
+
+def _sees_scene(session: Session, on: Source) -> bool:
+    """Whether the scene map is used.
+
+    Raises:
+        InputError: if it is needed and there is none.
+    """
+    there = (session.stage(SCENE_STAGE) / "scene.npz").is_file()
+    if not there and (on in ("scene", "both") or (on == "auto" and session.targets is None)):
+        raise InputError(session.id, "it has no scene map", "run `motifs calibrate scene` first, or use `--on markers`")
+    return there and on != "markers"
 
 
 def load_egomotion(session_dir: Path, view_id: str) -> Egomotion:
@@ -120,57 +175,87 @@ def load_egomotion(session_dir: Path, view_id: str) -> Egomotion:
     Raises:
         InputError: if the stage has not been run.
     """
-    data = read_npz(session_dir / STAGE / f"{view_id}.npz")
+    return load_way(session_dir / STAGE / f"{view_id}.npz")
+
+
+def load_way(path: Path) -> Egomotion:
+    """Reads what `Egomotion.save` wrote."""
+    data = read_npz(path)
     pose = SE3(data["world_from_cam_R"], data["world_from_cam_t_m"])
     return Egomotion(data["t_s"], pose, data["covariance"], data["valid"], data["filled"], data["num_points"])
 
 
-def room_points(
-    markers: MarkerPoints,
-    targets: Mapping[str, Target],
-    marker_map: Mapping[str, SE3],
-    sigma_m: Mapping[str, float],
-    num_frames: int,
-) -> tuple[PointRays, Float[np.ndarray, "n"]]:
-    """The points of located targets that a moving camera saw, in the world and ordered by frame.
-
-    Returns:
-        the points, and the standard deviation of each one's place. The points of a target are off together, so each
-        carries the target's by the root of their number: all of them then weigh as one.
-    """
-    located = np.array([name in marker_map and name in targets for name in markers.target_ids], bool)
-    seen = markers.where(located[markers.target] & (markers.frame_idx < num_frames))
-    order = np.argsort(seen.frame_idx, kind="stable")
-    columns = (seen.frame_idx, seen.target, seen.point_idx, seen.xy_px, seen.sigma_px)
-    seen = MarkerPoints(seen.target_ids, *(column[order] for column in columns))
-    world, place = np.full((len(seen), 3), np.nan), np.zeros(len(seen))
-    for index, name in enumerate(markers.target_ids):
-        rows = seen.target == index
-        if located[index]:
-            world[rows] = marker_map[name].apply(targets[name].points_m[seen.point_idx[rows]])
-            together = np.bincount(seen.frame_idx[rows], minlength=num_frames)[seen.frame_idx[rows]]
-            place[rows] = sigma_m.get(name, 0.0) * np.sqrt(together)
-    xy, sigma = seen.xy_px.astype(float), seen.sigma_px.astype(float)
-    return PointRays(seen.frame_idx.astype(int), world, xy, sigma), place
-
-
 def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
     session = Session.load(session_dir)
-    lenses = load_lenses(session_dir)
-    if view_id not in lenses:
-        raise InputError(view_id, "it has no lens", "give it lens_images and run `motifs calibrate lens`")
-    targets = load_targets(session.path(session.targets)) if session.targets else {}
-    t_s = load_times(session_dir, view_id)
-    markers = load_markers(session.stage("02_keypoints") / f"{view_id}.markers.npz")
-    located, sigma_m = load_marker_map(session_dir), load_marker_sigma(session_dir)
-    points, place = room_points(markers, targets, located, sigma_m, len(t_s))
-    row_time_s = session[view_id].row_time_s
-    track = track_camera(lenses[view_id], t_s, points, row_time_s=row_time_s, place_sigma_m=place, config=config.track)
-    ego = _egomotion(t_s, track)
-    ego.save(folder / f"{view_id}.npz")
-    draw_track(folder / f"{view_id}.png", view_id, t_s, ego.world_from_cam.t, ego.filled, ego.valid)
+    view, lenses, clocks = session[view_id], load_lenses(session_dir), load_clocks(session_dir)
+    for known, problem, action in (
+        (lenses, "it has no lens", "give it lens_images and run `motifs calibrate lens`"),
+        (clocks, "it has no clock", "run `motifs sync` again with this view in session.json"),
+    ):
+        if view_id not in known:
+            raise InputError(view_id, problem, action)
+    local_s = read_npz(session.stage(SYNC_STAGE) / f"{view_id}.times.npz")["t_local_s"]
+    prior, lens = clocks[view_id], lenses[view_id]
+    t_s = prior.to_session(local_s)
     first, last = session.spans_s.get("motion", (-np.inf, np.inf))
-    return _facts(track, ego, (t_s >= first) & (t_s <= last))
+    wanted = (t_s >= first) & (t_s <= last)
+    points, places, names = _seen(session, view, lens, config, len(t_s))
+    track = track_camera(lens, t_s, points, row_time_s=view.row_time_s, places=places, config=config.track)
+    ratio, better = better_row_time(lens, t_s, points, track, view.row_time_s, config.track)
+    clock = _refined_clock(session, view, track, prior, config.clock)
+    ego = _egomotion(clock.clock.to_session(local_s), track)
+    ego.save(folder / f"{view_id}.npz")
+    draw_track(folder / f"{view_id}.png", view_id, ego.t_s, ego.world_from_cam.t, ego.filled, ego.valid)
+    return {
+        **figures(track, wanted),
+        "shutter_ratio": ratio,
+        "better_row_time_s": better,
+        "target_px": target_errors_px(track, points, places, names),
+        "clock": _clock_entry(clock, prior),
+    }
+
+
+def _seen(
+    session: Session, view: View, lens: Lens, config: EgomotionConfig, num_frames: int
+) -> tuple[*Seen, tuple[str, ...]]:
+    """The points of the room that a foot camera saw, their places, and the names of the targets."""
+    names: tuple[str, ...] = ()
+    seen = marker_points(MarkerPoints.empty(()), {}, {}, {}, num_frames)
+    if _sees_markers(session, config.on):
+        markers = load_markers(_points_path(session, view.id))
+        targets = load_targets(session.path(str(session.targets)))
+        located, covariance = load_marker_map(session.folder), load_marker_covariance(session.folder)
+        names, seen = markers.target_ids, marker_points(markers, targets, located, covariance, num_frames)
+    if _sees_scene(session, config.on):
+        count = np.bincount(seen[0].pose_idx, minlength=num_frames)
+        frames = np.flatnonzero(count < _FEW_POINTS) if config.on == "auto" else np.arange(num_frames)
+        found = scene_points(session, view, lens, load_scene_map(session.folder), frames, config.match)
+        seen = together(seen, found)
+    return (*seen, names)
+
+
+def _refined_clock(session: Session, view: View, track: Track, prior: Clock, config: FootClockConfig) -> FootClock:
+    """The clock with what the room cameras say of it."""
+    files = joint_files(session) if config.refine else {}
+    side = view.role.removesuffix("_foot")
+    rays = joint_rays(session, load_rig(session.folder), files, side, config.min_score, config.sigma_px)
+    return refine_clock(track.way, rays, prior, config)
+
+
+def _clock_entry(found: FootClock, prior: Clock) -> dict[str, Any]:
+    """A clock as in `01_sync/clocks.json`, and what refined it."""
+    return {
+        "offset_s": found.clock.offset_s,
+        "rate": found.clock.rate,
+        "offset_sigma_s": found.clock.offset_sigma_s,
+        "rate_sigma": found.clock.rate_sigma,
+        "residual_ms": 1e3 * found.shift_s,
+        "methods": ["sync", "feet"] if found.refined else ["sync"],
+        "shift_sigma_ms": 1e3 * found.shift_sigma_s,
+        "sync_sigma_ms": 1e3 * prior.offset_sigma_s,
+        "disagreement": found.disagreement,
+        "joints_in_cam_m": found.lever_m,
+    }
 
 
 def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
@@ -182,31 +267,22 @@ def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
     return Egomotion(t_s, pose, covariance, way.valid, way.valid & ~way.used, track.num_points)
 
 
-def _facts(track: Track, ego: Egomotion, wanted: np.ndarray) -> dict[str, Any]:
-    """Figures of a view; shares are of the frames that are to be annotated."""
-    sigma = np.sqrt(np.einsum("nii->ni", ego.covariance[ego.valid]))
-    some = bool(ego.valid.any())
-    return {
-        "measured": float(track.way.used[wanted].mean()) if wanted.any() else float("nan"),
-        "filled": float(ego.filled[wanted].mean()) if wanted.any() else float("nan"),
-        "dropped": int((track.known & ~track.way.used).sum()),
-        "reprojection_px": float(np.nanmedian(track.rms_px)) if track.known.any() else float("nan"),
-        "median_position_sigma_mm": float(np.median(sigma[:, 3:].max(axis=-1)) * 1000) if some else float("nan"),
-        "median_rotation_sigma_deg": float(np.degrees(np.median(sigma[:, :3].max(axis=-1)))) if some else float("nan"),
-        "lowest_m": float(np.nanmin(ego.world_from_cam.t[:, 2])) if some else float("nan"),
-    }
-
-
 def _finish(config: EgomotionConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     health = []
     for view_id, fact in facts.items():
-        value = {key: float("nan") if fact[key] is None else float(fact[key]) for key in fact}
-        sees = "hang more markers where the foot cameras look, or light the room better"
-        fits = "check the camera's lens, its row_time_s and the sizes of the targets"
-        floor = "check the pose of the world target: it may be entered upside down"
-        health += [
-            Health("measured", value["measured"], config.min_measured, "min", sees, view_id),
-            Health("reprojection_px", value["reprojection_px"], config.max_reprojection_px, "max", fits, view_id),
-            Health("lowest_m", value["lowest_m"], -config.max_below_floor_m, "min", floor, view_id),
-        ]
+        health += view_health(view_id, fact, config.gates)
+        disagreement = fact["clock"]["disagreement"]
+        if disagreement is not None and np.isfinite(disagreement):
+            shift = f"{fact['clock']['residual_ms']:.1f} ms"
+            action = f"its motion says that its clock is off by {shift}: check its time codes, and which foot it is on"
+            limit = config.clock.max_disagreement_sigmas
+            health.append(Health("clock_disagreement", disagreement, limit, "max", action, view_id))
+    write_json(folder / "clocks.json", {"clocks": {view_id: fact["clock"] for view_id, fact in facts.items()}})
+    ways = [load_way(folder / f"{view_id}.npz") for view_id in facts]
+    used = [way.valid & ~way.filled for way in ways]
+    distance, at_s = feet_distance([way.t_s for way in ways], [way.world_from_cam for way in ways], used)
+    if np.isfinite(distance):
+        action = f"look at {at_s:.2f} s; check that both views are of one person, and the marker map"
+        limit = config.gates.max_feet_distance_m
+        health.append(Health("feet_distance_m", distance, limit, "max", action, " and ".join(facts)))
     return Summary({"views": dict(facts)}, health)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.gap_filling import GapConfig, finish_way
+from calibration.place_noise import Places, pose_covariances
 from calibration.resection import PointRays, Resection, RollingShutter, pose_candidates, refine_poses
 from calibration.robust import variance_factor
-from calibration.smoothing import SmoothedWay, SmoothingConfig, smooth_way
+from calibration.smoothing import SmoothedWay, SmoothingConfig, acceleration, shifted, smooth_way
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
 from core.transforms import SE3, geodesic
@@ -23,6 +25,8 @@ from core.transforms import SE3, geodesic
 _SPEED_MPS = 6.0  # scales how far the camera may move between frames; a foot in fast swing
 _SPIN_RADPS = 25.0
 _PASSES = 2
+_FAST_FRAMES = 60
+_FAST = np.repeat([1 / 1.0, 1 / 0.5], 3)  # rad/s and m/s at which a rolling shutter shows
 # how far a smoothed velocity may be off in a swing: rad/s and m/s
 _MOTION_SIGMA = np.array([5.0, 5.0, 5.0, 1.0, 1.0, 1.0])
 
@@ -34,18 +38,22 @@ class TrackConfig:
     Attributes:
         min_points: points a frame must show.
         min_sigma_px: least standard deviation of a point, for errors that the detector does not state.
+        systematic_px: error of lens and detector that all points of a target share, and that stays from frame to frame.
         max_position_sigma_m: standard deviation of the position above which a frame does not count as measured.
         max_rotation_sigma_rad: the same for the orientation.
         max_rms_px: reprojection error of a frame above which it does not count as measured.
         smoothing: settings of the smoother.
+        gaps: how gaps are filled, and averages taken.
     """
 
-    min_points: int = 6
+    min_points: int = 4
     min_sigma_px: float = 0.15
-    max_position_sigma_m: float = 0.05
-    max_rotation_sigma_rad: float = 0.05
+    systematic_px: float = 0.15
+    max_position_sigma_m: float = 0.1
+    max_rotation_sigma_rad: float = 0.1
     max_rms_px: float = 4.0
     smoothing: SmoothingConfig = dataclasses.field(default_factory=SmoothingConfig)
+    gaps: GapConfig = dataclasses.field(default_factory=GapConfig)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +67,7 @@ class Track:
         known: (frames,) frames with a measurement.
         num_points: (frames,) points seen.
         rms_px: (frames,) reprojection error; NaN where there is none.
+        residual_px: (n, 2) predicted minus seen, of each point.
     """
 
     way: SmoothedWay
@@ -67,6 +76,7 @@ class Track:
     known: Bool[np.ndarray, "frames"]
     num_points: Int[np.ndarray, "frames"]
     rms_px: Float[np.ndarray, "frames"]
+    residual_px: Float[np.ndarray, "n 2"]
 
 
 def track_camera(
@@ -75,7 +85,7 @@ def track_camera(
     points: PointRays,
     *,
     row_time_s: float = 0.0,
-    place_sigma_m: Float[np.ndarray, "n"] | None = None,
+    places: Places | None = None,
     config: TrackConfig | None = None,
 ) -> Track:
     """Poses of a moving camera.
@@ -85,37 +95,81 @@ def track_camera(
         t_s: frame times, seconds: row 0 is exposed then, row v at `t_s + v * row_time_s`.
         points: points of the room by frame (`pose_idx`), in the world.
         row_time_s: readout time of one row.
-        place_sigma_m: standard deviation of each point's place in the room; near points feel it more.
+        places: which targets the points belong to, and how uncertain their places in the room are.
         config: settings.
     """
-    config = config or TrackConfig()
-    frames = len(t_s)
-    sigma = np.maximum(points.sigma_px, config.min_sigma_px)
-    points = PointRays(points.pose_idx, points.points_m, points.xy_px, sigma)
+    config, frames = config or TrackConfig(), len(t_s)
+    places = places or Places.none(len(points.pose_idx))
+    points = dataclasses.replace(points, sigma_px=np.maximum(points.sigma_px, config.min_sigma_px))
     enough = np.bincount(points.pose_idx, minlength=frames) >= config.min_points
     solved, has_pose = _first_poses(lens, points, enough, t_s)
-    if place_sigma_m is not None:
-        distance = np.linalg.norm(points.points_m - solved.world_from_cam.t[points.pose_idx], axis=-1)
-        place_px = max(lens.focal_px) * place_sigma_m / np.maximum(distance, 0.1)
-        points = dataclasses.replace(points, sigma_px=np.hypot(points.sigma_px, place_px))
+    seen = _Seen(lens, points, places, solved.world_from_cam)
     delay = points.xy_px[:, 1] * row_time_s
     middle = _middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
-    covariance, known = _measurements(solved, has_pose, points, config)
+    shutter = None
+    picture, place, known = seen.measurements(solved, has_pose, shutter, config)
     for _ in range(_PASSES if row_time_s > 0 else 1):
-        way = smooth_way(t_s + middle, solved.world_from_cam, covariance, known, config.smoothing)
+        way = smooth_way(t_s + middle, solved.world_from_cam, picture + place, known, config.smoothing)
         start, has_pose = _restart(solved.world_from_cam, way, has_pose, enough)
-        shutter = None
         if row_time_s > 0:
             late = delay - middle[points.pose_idx]
-            acceleration = np.gradient(way.motion, t_s + middle, axis=0)
-            shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration)
-        solved = refine_poses(lens, start, points, shutter=shutter)
-        covariance, known = _measurements(solved, has_pose, points, config)
-    way = _smooth_at_frames(t_s, middle, solved.world_from_cam, covariance, known, config.smoothing)
+            shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration(way))
+        solved = refine_poses(lens, start, seen.weighed, shutter=shutter)
+        picture, place, known = seen.measurements(solved, has_pose, shutter, config)
+    way = smooth_way(t_s + middle, solved.world_from_cam, picture + place, known, config.smoothing)
+    way = finish_way(_with_places(shifted(way, -middle), place), config.gaps)
     nan = np.where(known, 1.0, np.nan)
     measured = SE3(solved.world_from_cam.R * nan[:, None, None], solved.world_from_cam.t * nan[:, None])
     num_points = np.bincount(points.pose_idx, minlength=frames)
-    return Track(way, measured, t_s + middle, known, num_points, solved.rms_px * nan)
+    return Track(way, measured, t_s + middle, known, num_points, solved.rms_px * nan, solved.residual_px)
+
+
+def _with_places(way: SmoothedWay, place: np.ndarray) -> SmoothedWay:
+    """The way with what uncertain places add: it is the same in all frames, so no smoothing takes it away."""
+    keys = np.flatnonzero(way.used)
+    if len(keys) == 0:
+        return way
+    after = np.clip(np.searchsorted(way.t_s[keys], way.t_s), 1, max(len(keys) - 1, 1))
+    pair = np.stack([keys[after - 1], keys[np.minimum(after, len(keys) - 1)]])
+    nearest = pair[np.argmin(np.abs(way.t_s[pair] - way.t_s), axis=0), np.arange(len(way.t_s))]
+    return way.less_certain(place[nearest])
+
+
+def better_row_time(
+    lens: Lens,
+    t_s: Float[np.ndarray, "frames"],
+    points: PointRays,
+    track: Track,
+    row_time_s: float,
+    config: TrackConfig,
+) -> tuple[float, float]:
+    """Whether another rolling shutter explains the fastest frames better: read from below, twice as slow, or none.
+
+    Returns:
+        cost with the stated readout over that with the best other one, and that one; NaN if it was never fast.
+    """
+    speed = np.linalg.norm(track.way.motion * _FAST, axis=-1)
+    fast = np.argsort(np.where(track.way.used, -speed, 0.0), kind="stable")[:_FAST_FRAMES]
+    fast = np.sort(fast[track.way.used[fast] & (speed[fast] > 1.0)])
+    if len(fast) < _FAST_FRAMES // 3:
+        return float("nan"), float("nan")
+    rows = np.flatnonzero(np.isin(points.pose_idx, fast))
+    xy = points.xy_px[rows]
+    few = PointRays(np.searchsorted(fast, points.pose_idx[rows]), points.points_m[rows], xy, points.sigma_px[rows])
+    half_frame = float(np.median(np.diff(t_s))) / lens.size_px[1] / 2
+    others = (-row_time_s, 0.0, 2 * row_time_s) if row_time_s > 0 else (half_frame, -half_frame)
+    costs = []
+    for row_time in (row_time_s, *others):
+        delay = xy[:, 1] * row_time
+        middle = _middle_delay(few, delay, len(fast), 0.0)
+        by = np.zeros(len(t_s))
+        by[fast] = middle
+        way = shifted(track.way, by)
+        sigma = np.minimum(way.motion_sigma, _MOTION_SIGMA)[fast]
+        shutter = RollingShutter(delay - middle[few.pose_idx], way.motion[fast], sigma, acceleration(way)[fast])
+        costs.append(float(np.sum(refine_poses(lens, way.world_from_cam[fast], few, shutter=shutter).chi2)))
+    best = int(np.argmin(costs[1:]))
+    return costs[0] / max(costs[1 + best], 1e-9), others[best]
 
 
 def _middle_delay(points: PointRays, delay_s: np.ndarray, frames: int, default_s: float) -> np.ndarray:
@@ -123,24 +177,6 @@ def _middle_delay(points: PointRays, delay_s: np.ndarray, frames: int, default_s
     count = np.bincount(points.pose_idx, minlength=frames)
     total = np.bincount(points.pose_idx, delay_s, minlength=frames)
     return np.where(count > 0, total / np.maximum(count, 1), default_s)
-
-
-def _smooth_at_frames(
-    t_s: np.ndarray, middle_s: np.ndarray, pose: SE3, covariance: np.ndarray, known: np.ndarray, config: SmoothingConfig
-) -> SmoothedWay:
-    """The smoothed way at the frames' own times, from measurements that lie `middle_s` after them."""
-    frames = len(t_s)
-    if middle_s.max(initial=0) <= 0:
-        return smooth_way(t_s, pose, covariance, known, config)
-    times = np.concatenate([t_s, t_s + np.maximum(middle_s, 1e-6)])
-    order = np.argsort(times, kind="stable")
-    both = np.tile(np.arange(frames), 2)[order]
-    measured = order >= frames
-    way = smooth_way(times[order], pose[both], covariance[both], known[both] & measured, config)
-    place = np.argsort(order)
-    at_frames, at_middle = way[place[:frames]], way[place[frames:]]
-    # a frame is as valid as its own measurement, which comes later than it
-    return dataclasses.replace(at_frames, used=at_middle.used, valid=at_middle.valid)
 
 
 def _first_poses(lens: Lens, points: PointRays, enough: np.ndarray, t_s: np.ndarray) -> tuple[Resection, np.ndarray]:
@@ -188,20 +224,42 @@ def _choose_way(frame_of: np.ndarray, refined: Resection, t_s: np.ndarray) -> np
     return np.array([member[c] for member, c in zip(members, reversed(choice), strict=True)])
 
 
-def _measurements(
-    solved: Resection, has_pose: np.ndarray, points: PointRays, config: TrackConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances with the noise that the residuals show, and which frames count as measured."""
-    in_frames = has_pose[points.pose_idx] & np.isfinite(solved.residual_px[:, 0])
-    whitened = solved.residual_px[in_frames] / points.sigma_px[in_frames, None]
-    factor = max(variance_factor(whitened, solved.weight[in_frames]), 1.0)
-    covariance = np.where(has_pose[:, None, None], factor * np.nan_to_num(solved.covariance, posinf=1e12), 1e12)
-    variance = np.einsum("nii->ni", covariance)
-    position, rotation = np.sqrt(variance[:, 3:].max(axis=-1)), np.sqrt(variance[:, :3].max(axis=-1))
-    known = has_pose & (position < config.max_position_sigma_m) & (rotation < config.max_rotation_sigma_rad)
-    with np.errstate(invalid="ignore"):
-        known &= solved.rms_px < config.max_rms_px
-    return covariance, known
+class _Seen:
+    """The points of all frames, weighed by how well both they and their places are known.
+
+    The points of a target are off together, so each carries the target's error by the root of their number: all of them
+    then weigh as one.
+    """
+
+    def __init__(self, lens: Lens, points: PointRays, places: Places, world_from_cam: SE3) -> None:
+        self.lens, self.points, self.places = lens, points, places
+        targets = len(places.covariance) + 1
+        group = points.pose_idx * targets + places.target + 1
+        together = np.bincount(group)[group] if len(group) else np.zeros(0)
+        distance = np.linalg.norm(points.points_m - world_from_cam.t[points.pose_idx], axis=-1)
+        place_m = np.hypot(places.sigma_m(points.points_m) * np.sqrt(together), places.own_sigma_m)
+        place_px = max(lens.focal_px) * place_m / np.maximum(distance, 0.1)
+        self.weighed = dataclasses.replace(points, sigma_px=np.hypot(points.sigma_px, place_px))
+
+    def measurements(
+        self, solved: Resection, has_pose: np.ndarray, shutter: RollingShutter | None, config: TrackConfig
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Covariances by the picture's noise, as large as the residuals show, and by the places; which frames count."""
+        index = self.points.pose_idx
+        in_frames = has_pose[index] & np.isfinite(solved.residual_px[:, 0])
+        whitened = solved.residual_px[in_frames] / self.weighed.sigma_px[in_frames, None]
+        factor = max(variance_factor(whitened, solved.weight[in_frames]), 1.0)
+        picture, place = pose_covariances(
+            self.lens, solved, self.weighed, self.points.sigma_px, self.places, shutter, config.systematic_px
+        )
+        solvable = has_pose & (picture[:, 0, 0] > 0)
+        picture = np.where(solvable[:, None, None], factor * picture, 1e6 * np.eye(6))
+        variance = np.einsum("nii->ni", picture + place)
+        position, rotation = np.sqrt(variance[:, 3:].max(axis=-1)), np.sqrt(variance[:, :3].max(axis=-1))
+        known = solvable & (position < config.max_position_sigma_m) & (rotation < config.max_rotation_sigma_rad)
+        with np.errstate(invalid="ignore"):
+            known &= solved.rms_px < config.max_rms_px
+        return picture, place, known
 
 
 def _restart(pose: SE3, way: SmoothedWay, has_pose: np.ndarray, enough: np.ndarray) -> tuple[SE3, np.ndarray]:

@@ -1,0 +1,135 @@
+"""How uncertain places of targets in the room make camera poses uncertain.
+
+All points of a target are off together, and a target is off in the same way in every frame. So its error does not
+average out over points or frames, and is carried through the estimate as one six-vector a target:
+C = sum_t (K A_t) S_t (K A_t)^T, with K the estimate's gain and A_t what the picture does when target t moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.resection import PointRays, Resection, RollingShutter
+from core.arrays import Float, Int
+from core.cameras import Lens
+from core.transforms import SE3, hat, so3_exp
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Targets that points belong to.
+
+    Attributes:
+        target: (n,) target of each point; -1 for a point of the scene, whose error is its own.
+        world_from_target: (targets,) where they are believed to be.
+        covariance: (targets, 6, 6) of these poses, in (rotation, translation) order.
+        own_sigma_m: (n,) standard deviation of each point's own place, beside its target's.
+    """
+
+    target: Int[np.ndarray, "n"]
+    world_from_target: SE3
+    covariance: Float[np.ndarray, "targets 6 6"]
+    own_sigma_m: Float[np.ndarray, "n"]
+
+    def sigma_m(self, points_m: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+        """Standard deviation of each point's place through its target's, the largest over directions."""
+        A = self.by_target(points_m)
+        spread = A @ self.covariance[self.target] @ np.swapaxes(A, -1, -2)
+        return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(spread)[:, -1], 0.0)))
+
+    def by_target(self, points_m: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 6"]:
+        """Derivatives of points in the world by the increments of their targets' poses; zero for points of none."""
+        R, t = self.world_from_target.R[self.target], self.world_from_target.t[self.target]
+        inside = (np.swapaxes(R, -1, -2) @ (points_m - t)[..., None])[..., 0]
+        J = np.concatenate([-R @ hat(inside), np.broadcast_to(np.eye(3), R.shape)], axis=-1)
+        return np.where((self.target >= 0)[:, None, None], J, 0.0)
+
+    @staticmethod
+    def none(num_points: int) -> Places:
+        """Points whose places are exact, or uncertain each by itself."""
+        return Places(np.full(num_points, -1), SE3.identity(1), np.zeros((1, 6, 6)), np.zeros(num_points))
+
+
+def pose_covariances(
+    lens: Lens,
+    solved: Resection,
+    points: PointRays,
+    noise_px: Float[np.ndarray, "n"],
+    places: Places,
+    shutter: RollingShutter | None,
+    systematic_px: float = 0.0,
+) -> tuple[Float[np.ndarray, "m 6 6"], Float[np.ndarray, "m 6 6"]]:
+    """Covariances of refined poses by their two causes.
+
+    Args:
+        lens: the camera's lens.
+        solved: the poses and the weights they were found with.
+        points: what they were found from, with the standard deviations that weighed them.
+        noise_px: the points' standard deviations in the picture alone.
+        places: the targets.
+        shutter: what `refine_poses` was given.
+        systematic_px: error of lens and detector that all points of a target share, and that stays from frame to frame.
+
+    Returns:
+        what the noise of the picture does, which is new in every frame, and what places and systematic errors do,
+        which is not; zero where the points determine no pose.
+    """
+    m, index = len(solved.world_from_cam), points.pose_idx
+    by_pose, by_world = _derivatives(lens, solved, points, shutter)
+    scale = np.where(np.isfinite(by_pose).all(axis=(1, 2)), np.sqrt(solved.weight) / points.sigma_px, 0.0)
+    by_pose, by_world = (np.nan_to_num(J) * scale[:, None, None] for J in (by_pose, by_world))
+    edges = np.searchsorted(index, np.arange(m + 1))
+    by_target = by_world @ places.by_target(points.points_m)
+    share = (np.sqrt(solved.weight) * noise_px / points.sigma_px)[:, None, None]
+    noisy = by_pose * share
+    picture, place = np.zeros((m, 6, 6)), np.zeros((m, 6, 6))
+    for k in np.flatnonzero(np.isfinite(solved.covariance[:, 0, 0])):
+        rows = slice(edges[k], edges[k + 1])
+        J, width = by_pose[rows].reshape(-1, by_pose.shape[-1]), by_pose.shape[-1]
+        H = J.T @ J
+        if shutter is not None:
+            H[6:, 6:] += np.diag(1 / shutter.motion_sigma[k] ** 2)
+        gain = np.linalg.inv(H)[:6]
+        N = noisy[rows].reshape(-1, width)
+        inner = N.T @ N
+        if shutter is not None:  # the expected motion is a measurement like others
+            inner[6:, 6:] += np.diag(1 / shutter.motion_sigma[k] ** 2)
+        picture[k] = gain @ inner @ gain.T
+        for target in np.unique(places.target[rows]):
+            of_it = places.target[rows] == target
+            if target < 0:
+                own = np.einsum("nki,nkj->nij", by_pose[rows][of_it], by_world[rows][of_it])
+                each = gain @ (own * places.own_sigma_m[rows][of_it, None, None])
+                place[k] += np.einsum("nij,nkj->ik", each, each)
+                continue
+            moved = gain @ np.einsum("nki,nkj->ij", by_pose[rows][of_it], by_target[rows][of_it])
+            place[k] += moved @ places.covariance[target] @ moved.T
+            # J holds 1 / sigma once, the residual that it is multiplied with would hold it once more
+            shifted = gain @ np.einsum("nki,n->ik", by_pose[rows][of_it], scale[rows][of_it])
+            place[k] += systematic_px**2 * shifted @ shifted.T
+    return picture, place
+
+
+def _derivatives(
+    lens: Lens, solved: Resection, points: PointRays, shutter: RollingShutter | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of the pixels by pose (and motion) (n, 2, 6 or 12), and by the points' places (n, 2, 3)."""
+    index = points.pose_idx
+    R, t = solved.world_from_cam.R[index], solved.world_from_cam.t[index]
+    turn = np.broadcast_to(np.eye(3), R.shape)
+    if shutter is not None:
+        late = shutter.delay_s[:, None]
+        move = solved.motion[index] * late + shutter.acceleration[index] * (late**2 / 2)
+        turn = so3_exp(move[:, :3])
+        R, t = R @ turn, t + move[:, 3:]
+    inside = (np.swapaxes(R, -1, -2) @ (points.points_m - t)[..., None])[..., 0]
+    _, by_point, _ = lens.project_with_jacobian(inside)
+    by_world = by_point @ np.swapaxes(R, -1, -2)
+    by_turn = by_point @ hat(inside) @ np.swapaxes(turn, -1, -2)
+    parts = [by_turn, -by_world]
+    if shutter is not None:
+        later = shutter.delay_s[:, None, None]
+        parts += [later * by_turn, -later * by_world]
+    return np.concatenate(parts, axis=-1), by_world
