@@ -25,6 +25,7 @@ from core.errors import StageError
 from core.files import read_npz, write_npz
 from core.transforms import SE3
 
+_PROGRAM = (sys.executable, "-m", "calibration.colmap")
 _SHIFT_PX = 0.5
 _MIN_IMAGES = 3
 # COLMAP's names, and how many zeros it wants after this project's coefficients
@@ -124,9 +125,7 @@ def _run_child(folder: Path) -> None:
     Raises:
         StageError: if it does not end well.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "calibration.colmap", str(folder)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*_PROGRAM, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode != 0 or not (folder / "result.npz").is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         ended = f"its process ended with status {done.returncode}: {last}"

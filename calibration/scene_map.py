@@ -22,12 +22,13 @@ from calibration.lens import load_lenses
 from calibration.marker_map import load_marker_covariance, load_marker_map, map_inputs, still_targets
 from calibration.rig import load_rig, load_rig_covariance
 from calibration.scene_pictures import PictureConfig, choose_frames, people_in, still_picture
-from calibration.scene_plan import draw_scene
+from calibration.pictures import draw_scene
 from calibration.scene_points import SceneMap, read_scene_map
 from calibration.scene_solver import Anchors, SceneSolverConfig, SolvedScene, solve_scene
 from calibration.sfm import SfmConfig, solve_structure
+from capture.finder import TargetFinder
 from capture.keypoints import Keypoints2d, load_keypoints
-from capture.markers import MarkerPoints, TargetFinder, load_markers
+from capture.markers import MarkerPoints, load_markers
 from capture.pictures import read_pictures
 from capture.session import Session, View
 from core.arrays import Bool, Int, UInt8
