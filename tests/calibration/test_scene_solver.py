@@ -317,7 +317,7 @@ def test_colmap_finds_the_poses_again_and_repeats_itself(rng: np.random.Generato
     world, scale = align_points(found.world_from_cam.t, pose.t, with_scale=True)
     error = np.linalg.norm(scale * found.world_from_cam.t @ world.R.T + world.t - pose.t, axis=1)
     assert np.median(error) < 0.01 and error.max() < 0.03  # of a way of 3 m, from about 70 points a picture
-    assert np.degrees(geodesic(world.R @ found.world_from_cam.R, pose.R)).max() < 0.5
+    assert np.degrees(geodesic(world.R @ found.world_from_cam.R, pose.R)).max() < 1.0
     again = reconstruct([HAND], np.zeros(8, int), xy, matches)
     np.testing.assert_array_equal(found.world_from_cam.t, again.world_from_cam.t)
     np.testing.assert_array_equal(found.points, again.points)
