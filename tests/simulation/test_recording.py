@@ -153,7 +153,7 @@ def test_foot_cameras_are_covered_as_often_as_asked_and_only_while_they_move() -
 
 
 def test_a_covered_frame_is_dark_and_a_moving_one_is_smeared_along_its_way() -> None:
-    config = dataclasses.replace(SMALL, frame_rate="12", foot_blind_share=0.3, foot_exposure_s=0.03)
+    config = dataclasses.replace(SMALL, duration_s=13.0, foot_blind_share=0.3, foot_exposure_s=0.03)
     sharp = build_world(dataclasses.replace(config, foot_exposure_s=0.0))
     with_blur = [*_foot_frames(build_world(config), "left_foot", sharp.times("left_foot"))]
     without = [*_foot_frames(sharp, "left_foot", sharp.times("left_foot"))]
