@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibration.pictures.canvas import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY, png_bytes
 from core.skeletons import SMPL_24
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+__all__ = ["COLOURS", "CONTACTS", "annotation_chart", "new_chart", "png_bytes", "shade_rejected"]
+
+COLOURS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK)
 CONTACTS = ("left heel", "left toe", "right heel", "right toe")
 
 
@@ -28,13 +30,6 @@ def new_chart(rows: int = 1, height: float = 2.4) -> tuple[Figure, list[Axes]]:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A chart as PNG; the same chart gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def annotation_chart(smpl: Mapping[str, np.ndarray]) -> Figure:

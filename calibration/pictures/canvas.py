@@ -51,6 +51,11 @@ def plain(axes: Axes, title: str = "", x: str = "", y: str = "", *, equal: bool 
         axes.set_aspect("equal")
 
 
+def literal(name: str) -> str:
+    """A name as it is, where matplotlib would take dollars for formulas."""
+    return name.replace("$", r"\$")
+
+
 def png_bytes(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
@@ -112,7 +117,7 @@ def place_labels(
         far, offset = choices[best]
         taken.append(boxes[best])
         axes.annotate(
-            text, data, xytext=tuple(offset), textcoords="offset points", fontsize=size, color=colour,
+            literal(text), data, xytext=tuple(offset), textcoords="offset points", fontsize=size, color=colour,
             ha=_side(offset[0], "left", "right"), va=_side(offset[1], "bottom", "top"), zorder=6,
             path_effects=[withStroke(linewidth=2, foreground="white")],  # lines behind do not cross the letters
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6} if far > reach[1] else None,

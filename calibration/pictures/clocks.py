@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.pictures.canvas import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, SMALL, new_figure, plain
+from calibration.pictures.canvas import (
+    BLACK,
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    SMALL,
+    literal,
+    new_figure,
+    plain,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,20 +36,20 @@ class Reading:
     Attributes:
         view: camera.
         method: name of the method.
-        offset_s: its offset.
-        sigma_s: the standard deviation of that.
+        difference_s: its offset less that of the clock that was taken.
+        sigma_s: the standard deviation of what it says.
     """
 
     view: str
     method: str
-    offset_s: float
+    difference_s: float
     sigma_s: float
 
 
 def clocks_figure(
     offset_s: Mapping[str, float], sigma_s: Mapping[str, float], readings: Sequence[Reading] = ()
 ) -> Figure:
-    """Offsets by method, in milliseconds about the offset that was taken; bars are two standard deviations.
+    """Offsets by method, in milliseconds about the clock that was taken; bars are two standard deviations.
 
     Args:
         offset_s: the clock's offset by camera.
@@ -56,13 +69,22 @@ def clocks_figure(
         own = [reading for reading in readings if reading.method == method and reading.view in rows]
         mark, colour = _MARKS[number % len(_MARKS)]
         y = np.array([rows[r.view] for r in own]) + 0.6 * ((number + 1) / (len(methods) + 1) - 0.5)
-        x = 1e3 * np.array([r.offset_s - offset_s[r.view] for r in own])
+        x = 1e3 * np.array([r.difference_s for r in own])
         bars = 2e3 * np.array([r.sigma_s for r in own])
         axes.errorbar(
-            x, y, xerr=bars, fmt=mark, color=colour, markersize=4, elinewidth=1, capsize=2, label=method, zorder=3
+            x,
+            y,
+            xerr=bars,
+            fmt=mark,
+            color=colour,
+            markersize=4,
+            elinewidth=1,
+            capsize=2,
+            label=literal(method),
+            zorder=3,
         )
     plain(axes, "gray and bars: two standard deviations", "offset about the clock taken, ms", "")
-    axes.set_yticks(list(rows.values()), [f"{view}  {1e3 * offset_s[view]:+.1f} ms" for view in views])
+    axes.set_yticks(list(rows.values()), [f"{literal(view)}  {1e3 * offset_s[view]:+.1f} ms" for view in views])
     axes.set_ylim(len(views) - 0.5, -0.5)
     if methods:
         axes.legend(fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.pictures.canvas import BLUE, GRAY, RED, SMALL, new_figure, nice_factor, plain
+from calibration.pictures.canvas import BLUE, GRAY, RED, SMALL, literal, new_figure, nice_factor, plain
 from core.arrays import Bool, Float
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def lens_figure(
     side = 4.0 * min(1.0, width / height)
     figure = new_figure(side * panels, (side - 0.6) * height / width + 0.8)
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(literal(title), fontsize=10, x=0.01, ha="left")
     _coverage(axes[0], size_px, xy_px, kept)
     shown = kept & np.isfinite(residual_px[:, 0])
     _residuals(axes[1], size_px, xy_px[shown], residual_px[shown])

@@ -17,6 +17,7 @@ from calibration.pictures.canvas import (
     RED,
     SMALL,
     ellipse,
+    literal,
     new_figure,
     nice_factor,
     place_labels,
@@ -195,6 +196,6 @@ def camera_figure(cameras: Sequence[str], panels: Sequence[tuple[str, Mapping[st
         plain(panel, "", label, "")
         panel.set_xlim(left=0)
         panel.xaxis.label.set_fontsize(PLAIN)
-    axes[0].set_yticks(rows, cameras)
+    axes[0].set_yticks(rows, [literal(name) for name in cameras])
     axes[0].set_ylim(len(cameras) - 0.5, -0.5)
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.pictures.canvas import BLUE, CHI2_95, GREEN, RED, SMALL, new_figure, plain
+from calibration.pictures.canvas import BLUE, CHI2_95, GREEN, RED, SMALL, literal, new_figure, plain
 from calibration.pictures.rigs import Room, draw_room, label_room
 from core.arrays import Bool, Float
 
@@ -51,7 +51,7 @@ def ways_figure(title: str, ways: Mapping[str, Way], room: Room | None = None) -
     for number, (name, way) in enumerate(ways.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         where = np.where(way.valid[:, None], way.centre_m, np.nan)
-        label = f"{name}: {_share(way.valid)} of the frames, {_share(way.filled & way.valid)} filled"
+        label = f"{literal(name)}: {_share(way.valid)} of the frames, {_share(way.filled & way.valid)} filled"
         above.plot(*where[:, :2].T, color=colour, linewidth=1.2, label=label, zorder=3)
         height.plot(way.t_s, where[:, 2], color=colour, linewidth=1.0, zorder=3)
         if way.sigma_m is not None:
@@ -62,7 +62,7 @@ def ways_figure(title: str, ways: Mapping[str, Way], room: Room | None = None) -
         height.plot(way.t_s[shown], where[shown, 2], ".", color=RED, markersize=3.5, zorder=4)
         _presence(height, way, colour, number)
     handles, labels = above.get_legend_handles_labels()
-    plain(above, f"{title}: from above, filled frames red", "x, m", "y, m", equal=True)
+    plain(above, f"{literal(title)}: from above, filled frames red", "x, m", "y, m", equal=True)
     plain(
         height,
         "height, with its 95 % band; bars above: measured, filled (red), no pose (gray)",

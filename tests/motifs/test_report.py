@@ -85,6 +85,7 @@ def test_a_page_needs_nothing_beside_it(finished: Path) -> None:
     for picture in (plan, overlay):
         assert base64.b64encode(picture).decode() in text
     assert page.tags.count("img") == 3  # the plan, the overlay and the chart of the annotation
+    assert "Cameras should stand and look where they do in the room" in text
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.html"]
 
 
@@ -142,3 +143,65 @@ def test_a_folder_without_motifs_is_refused_and_the_page_stays(
     with pytest.raises(InputError, match="no pictures of motifs"):
         write_report(session, ReportConfig(motifs=tmp_path / "motifs"))
     assert (session / "report/report.html").read_bytes() == before
+
+
+def test_every_calibration_stage_shows_its_pictures_and_what_to_look_for(finished: Path) -> None:
+    shown = {
+        "03_lenses/cam1.coverage.png": "cam1: corners should reach every edge",
+        "04_markers/plan.png": "Boards should lie where they were hung",
+        "04_scene/plan.png": "Walls, floor and furniture should show as lines",
+        "01_sync/spectrum.png": "spectrum",
+    }
+    pictures = [write_picture(finished / path, gray) for gray, path in enumerate(shown)]
+    poses = {"ceiling": {"rotvec": [0, 0, 0], "t_m": [1, 2, 2.5]}}
+    write_json(finished / "04_markers/markers.json", {"world_from_target": poses, "sigma_m": {"ceiling": 0.0042}})
+    text = write_report(finished, ReportConfig()).read_text()
+    for picture, sentence in zip(pictures, shown.values(), strict=True):
+        assert base64.b64encode(picture).decode() in text and sentence in text
+    assert ">4.2<" in text and "1.000, 2.000, 2.500" in text
+
+
+def test_clocks_are_drawn_by_method_where_methods_were_told_apart(finished: Path) -> None:
+    path = finished / "01_sync/clocks.json"
+    before = Page(write_report(finished, ReportConfig()).read_text()).tags.count("img")
+    reading = {"offset_ms": 12.0, "sigma_ms": 0.5, "residual_ms": -0.5}
+    edit(path, lambda data: data.update(evidence={"cam1": {"qr": reading, "<sound>": reading}}))
+    write_json(finished / "04_rig/clocks.json", {"clocks": {"cam1": {"offset_s": 0.0165, "rate": 1.0}}})
+    text = write_report(finished, ReportConfig()).read_text()
+    assert Page(text).tags.count("img") == before + 1
+    assert "moved by the rig" in text and "+4.00" in text and "Each method&#39;s bar" in text
+
+
+def test_foot_cameras_are_drawn_together_in_the_room(finished: Path) -> None:
+    edit(finished / "session.json", lambda data: data["views"][1].update(role="left_foot"))
+    covariance = np.broadcast_to(np.diag([0.0, 0, 1e-4, 4e-6, 4e-6, 1e-6]), (NUM_FRAMES, 6, 6))
+    valid, filled = np.arange(NUM_FRAMES) >= 5, np.arange(NUM_FRAMES) >= 17
+    way = np.tile([0.5, 1.0, 0.1], (NUM_FRAMES, 1))
+    arrays = {"t_s": np.arange(NUM_FRAMES) / 30, "world_from_cam_t_m": way, "filled": filled, "valid": valid}
+    write_npz(finished / "05_egomotion/cam2.npz", {**arrays, "covariance": covariance})
+    text = write_report(finished, ReportConfig()).read_text()
+    assert "Foot cameras" in text and "The ways of both feet" in text
+    for figure in ("75%", "20%", ">3.0<", ">0.57<"):  # 15 of 20, 3 of 15, sqrt(4 + 4 + 1) mm, 0.01 rad
+        assert figure in text
+    write_npz(finished / "05_egomotion/cam2.npz", {**arrays, "valid": valid & False, "covariance": covariance * np.nan})
+    assert ">0%<" in write_report(finished, ReportConfig()).read_text()
+
+
+def test_names_of_views_and_pictures_are_text_not_markup(finished: Path) -> None:
+    hostile = "<img src=x onerror=alert(1)>$\\frac"
+    data = {"clocks": {hostile: {"offset_s": 0.0, "rate": 1.0, "methods": [hostile]}}}
+    reading = {"offset_ms": 0.0, "sigma_ms": 0.5, "residual_ms": 0.0}
+    write_json(finished / "01_sync/clocks.json", {**data, "evidence": {hostile: {hostile: reading}}})
+    edit(finished / "03_lenses/lenses.json", lambda data: data["quality"]["cam1"].update(notes=[hostile, 3]))
+    write_picture(finished / "04_rig/a<b onload=x>.png", 3)
+    page = Page(write_report(finished, ReportConfig()).read_text())
+    assert all(link.startswith(("data:image/", "#")) for link in page.links)
+    assert "onerror" not in str(page.tags)
+
+
+def test_the_rig_shows_how_each_camera_fits(finished: Path) -> None:
+    before = Page(write_report(finished, ReportConfig()).read_text()).tags.count("img")
+    metrics = {"reprojection_px": {"cam1": 0.2, "cam2": None}, "position_sigma_mm": {"cam1": 1.0, "cam2": 2.0}}
+    edit(finished / "04_rig/manifest.json", lambda data: data.update(metrics=metrics))
+    text = write_report(finished, ReportConfig()).read_text()
+    assert Page(text).tags.count("img") == before + 1 and "No camera should stand out" in text
