@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 from calibration.egomotion import EgomotionConfig
 from calibration.formats import Writable
 from calibration.lens import LensConfig
+from calibration.marker_map import MarkersConfig
 from calibration.rig import RigConfig
 from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
@@ -83,7 +84,7 @@ def _run_step(setting: str, session: Path, config: object, workers: int, redo: b
 
 
 def _announce(step: Step, manifest: Manifest) -> None:
-    """One line about a finished stage."""
+    """One line about a finished stage, and what it has to note."""
     health = manifest.data["health"]
     failed = ", ".join(manifest.data["failed"])
     print(
@@ -91,6 +92,8 @@ def _announce(step: Step, manifest: Manifest) -> None:
         + (f"; failed: {failed}" if failed else ""),
         flush=True,
     )
+    for note in manifest.metrics.get("notes", ()):
+        print(f"  {note}", flush=True)
 
 
 def sync(
@@ -117,8 +120,15 @@ def calibrate_lens(
 def calibrate_rig(
     session: SessionPath, config: Annotated[RigConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
 ) -> None:
-    """Place the room cameras and the markers in one world."""
+    """Place the room cameras in one world."""
     _run_step("rig", session, config, workers, redo)
+
+
+def calibrate_markers(
+    session: SessionPath, config: Annotated[MarkersConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
+    """Place all boards and markers that do not move, from room videos and hand-held photographs."""
+    _run_step("markers", session, config, workers, redo)
 
 
 def calibrate_scene(

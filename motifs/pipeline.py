@@ -15,12 +15,14 @@ from typing import Any
 from calibration.egomotion import EgomotionConfig
 from calibration.formats import read_calibration, read_lenses
 from calibration.lens import LensConfig
+from calibration.marker_map import MarkersConfig, still_targets
 from calibration.rig import RigConfig
 from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
 from capture.session import Session
 from capture.sync import SyncConfig
 from capture.targets import load_targets
+from core.errors import MotifsError
 from core.stage import Manifest
 from fitting.fit import FitConfig, load_body
 from fitting.triangulate import TriangulateConfig
@@ -54,6 +56,14 @@ def _always(session: Session) -> bool:
     return True
 
 
+def _has_targets(session: Session) -> bool:
+    """Whether boards or markers hang in the room; a targets file that cannot be read is for its stage to refuse."""
+    try:
+        return bool(still_targets(session))
+    except MotifsError:
+        return True
+
+
 def _has_walkthrough(session: Session) -> bool:
     return bool(session.of_role("walkthrough"))
 
@@ -67,6 +77,7 @@ STEPS = (
     Step("detect", "02_keypoints", "capture.detect", "detect", _always),
     Step("calibrate lens", "03_lenses", "calibration.lens", "lens", _always),
     Step("calibrate rig", "04_rig", "calibration.rig", "rig", _always),
+    Step("calibrate markers", "04_markers", "calibration.marker_map", "markers", _has_targets),
     Step("calibrate scene", "04_scene", "calibration.scene_map", "scene", _has_walkthrough),
     Step("calibrate feet", "05_egomotion", "calibration.egomotion", "feet", _has_feet),
     Step("triangulate", "06_points3d", "fitting.triangulate", "triangulate", _always),
@@ -82,7 +93,8 @@ class RunConfig:
         sync: clocks.
         detect: keypoints, boards and markers.
         lens: lenses.
-        rig: room cameras and marker map.
+        rig: room cameras.
+        markers: marker map, where targets hang in the room.
         scene: scene map, where there is a walk-through.
         feet: egomotion of the foot cameras.
         triangulate: 3D points.
@@ -93,6 +105,7 @@ class RunConfig:
     detect: DetectConfig = field(default_factory=DetectConfig)
     lens: LensConfig = field(default_factory=LensConfig)
     rig: RigConfig = field(default_factory=RigConfig)
+    markers: MarkersConfig = field(default_factory=MarkersConfig)
     scene: SceneMapConfig = field(default_factory=SceneMapConfig)
     feet: EgomotionConfig = field(default_factory=EgomotionConfig)
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)

@@ -25,6 +25,7 @@ class StepStatus:
         health: the health figures of its manifest.
         failed: items that failed, with their reasons.
         seconds: wall time of the run that completed it, NaN if none did.
+        notes: what the stage has to say though its figures hold.
     """
 
     step: Step
@@ -32,6 +33,7 @@ class StepStatus:
     health: tuple[dict[str, Any], ...] = ()
     failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seconds: float = float("nan")
+    notes: tuple[str, ...] = ()
 
 
 def step_status(session: Session, step: Step) -> StepStatus:
@@ -44,7 +46,8 @@ def step_status(session: Session, step: Step) -> StepStatus:
             manifest = Manifest.read(place)
             if state == "done" and changed_inputs(place):
                 state = "stale"
-            return StepStatus(step, state, manifest.health, manifest.failed, manifest.seconds)
+            notes = tuple(manifest.metrics.get("notes", ()))
+            return StepStatus(step, state, manifest.health, manifest.failed, manifest.seconds, notes)
     begun = folder.with_name(f".{folder.name}.partial").is_dir()
     return StepStatus(step, "interrupted" if begun else "waiting")
 
@@ -77,7 +80,7 @@ def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool) -> 
 
 
 def describe(status: StepStatus) -> list[str]:
-    """Health and failures of a stage, a line for each figure: its worst item and the range it must keep."""
+    """Health, failures and notes of a stage, a line for each figure: its worst item and the range it must keep."""
     lines = []
     for name in dict.fromkeys(h["name"] for h in status.health):
         figures = [h for h in status.health if h["name"] == name]
@@ -86,7 +89,7 @@ def describe(status: StepStatus) -> list[str]:
         items = {h["item"] for h in figures if h["kind"] == worst["kind"]}
         subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
         lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
-    return lines + [f"{item} failed: {why['problem']}" for item, why in status.failed.items()]
+    return [*lines, *(f"{item} failed: {why['problem']}" for item, why in status.failed.items()), *status.notes]
 
 
 def _room_left(figure: dict[str, Any]) -> float:

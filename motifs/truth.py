@@ -11,6 +11,7 @@ import numpy as np
 from calibration.align import PoseErrors, pose_errors, rig_errors
 from calibration.egomotion import load_egomotion
 from calibration.lens import load_lenses
+from calibration.marker_map import load_marker_map, load_marker_sigma
 from calibration.rig import load_rig
 from capture.session import Session
 from capture.sync import load_clocks
@@ -118,6 +119,15 @@ def room_errors(session: Session) -> PoseErrors:
     return rig_errors(load_rig(session.folder), truth)
 
 
+def marker_errors(session: Session) -> PoseErrors:
+    """Errors of the targets that do not move, but for the one that defines the world."""
+    poses = read_json(session.folder / TRUTH / "markers.json")["world_from_target"]
+    truth = {name: SE3.from_rotvec(np.array(p["rotvec"]), np.array(p["t_m"])) for name, p in poses.items()}
+    sigma = load_marker_sigma(session.folder)
+    found = {name: pose for name, pose in load_marker_map(session.folder).items() if sigma[name] > 0}
+    return pose_errors(SE3.stack(list(found.values())), SE3.stack([truth[name] for name in found]))
+
+
 def foot_errors(session: Session, view_id: str) -> tuple[Float[np.ndarray, "n"], PoseErrors]:
     """Times and errors of a foot camera in its valid frames, filled ones included."""
     ego = load_egomotion(session.folder, view_id)
@@ -146,6 +156,7 @@ def stage_errors(folder: Path, stage: str) -> str:
         "01_sync": _clock_errors,
         "03_lenses": _lens_errors,
         "04_rig": lambda s: f"room cameras off by {_describe(room_errors(s))}",
+        "04_markers": _map_errors,
         "05_egomotion": _feet_errors,
         "06_points3d": _point_errors,
         "07_smpl": lambda s: f"joints off by {np.nanmedian(joint_errors(s)[1]):.1f} mm",
@@ -172,6 +183,11 @@ def _lens_errors(session: Session) -> str:
     found = load_lenses(session.folder)
     error = [abs(lens.focal_px[0] / truth[view]["focal_px"][0] - 1) for view, lens in found.items()]
     return f"focal lengths off by {100 * np.median(error):.3f} %"
+
+
+def _map_errors(session: Session) -> str:
+    located = sum(sigma > 0 for sigma in load_marker_sigma(session.folder).values())
+    return f"{located} targets off by {_describe(marker_errors(session))}" if located else "no target located"
 
 
 def _feet_errors(session: Session) -> str:

@@ -42,7 +42,7 @@ def test_every_command_explains_its_options(command: str, capsys: pytest.Capture
     ("arguments", "message"),
     [
         (["trian"], "did you mean `motifs train`?"),
-        (["calibrate"], "takes one of: lens, rig, feet"),
+        (["calibrate"], "takes one of: lens, rig, markers, scene, feet"),
         (["xyzzy"], "`motifs --help` lists the commands"),
     ],
 )
