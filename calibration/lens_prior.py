@@ -8,12 +8,13 @@ from calibration.scene import LensPrior, num_params
 from core.cameras import Lens, LensModel
 
 _CENTRE_SIGMA = 0.03  # of the image width: how far principal points lie from the middle
-_ASPECT_SIGMA = 0.005  # of the focal length: fx against fy; square pixels are the rule
+# of the focal length, fx against fy: sensors have square pixels; a video resized to even numbers of pixels, 0.1 % less
+_ASPECT_SIGMA = 0.002
 # standard deviations of each model's coefficients; high orders are tight because nothing else holds them back
 _DISTORTION_SIGMA: dict[LensModel, tuple[float, ...]] = {
     "pinhole": (),
     "radtan": (0.5, 0.5, 0.01, 0.01, 0.5),
-    "rational": (1.0, 1.0, 0.01, 0.01, 0.5, 1.0, 1.0, 0.5),
+    "rational": (5.0, 5.0, 0.01, 0.01, 2.0, 5.0, 5.0, 2.0),
     "fisheye": (0.2, 0.2, 0.2, 0.1),
 }
 

@@ -115,7 +115,7 @@ def calibrate_lens(
     o = observations
     pictures = Pictures.of(o.image_idx, o.points_m, o.xy_px, o.sigma_px, num_views)
     lens = search_lens(pictures, model, size_px) if start is None else start
-    poses = None if lens is None else best_poses(lens, pictures)
+    poses = None if lens is None else best_poses(lens, pictures, iterations=3)
     if lens is None or poses is None or np.isfinite(poses.t[:, 0]).sum() < 2:
         shown = int((pictures.seen.sum(axis=1) >= 4).sum())
         raise GateError(

@@ -17,8 +17,15 @@ from core.arrays import Float
 from core.cameras import NUM_DISTORTIONS, Lens, LensModel
 from core.transforms import SE3
 
-_SEARCH_VIEWS = 16
-_FOCAL_SEARCH = np.geomspace(0.12, 5.0, 34)  # over the longer image side: from a 190 degree fisheye to a telephoto
+_SEARCH_VIEWS = 12
+_SEARCH_POINTS = 20  # of each picture
+# focal length over the longer image side, tried for each shape: from a 190 degree fisheye to a telephoto
+_STEPS: dict[LensModel, np.ndarray] = {
+    "pinhole": np.geomspace(0.3, 5.0, 14),
+    "fisheye": np.geomspace(0.12, 4.0, 18),
+}
+_WIDE = 0.9  # below it, a perspective lens may bend lines so much that an equidistant one is nearer
+_FINER = (0.9, 1.1)  # steps about the best one, within the distance to the next
 _SHAPES: dict[LensModel, tuple[LensModel, ...]] = {
     "pinhole": ("pinhole",),
     "radtan": ("pinhole", "fisheye"),
@@ -35,19 +42,46 @@ def search_lens(pictures: Pictures, model: LensModel, size_px: tuple[int, int]) 
     """The plain lens that explains pictures of a board best; None if no picture has a pose.
 
     Args:
-        pictures: of one target; at most 16, those with the most points, are tried.
+        pictures: of one target; some, those with the most points, are tried.
         model: model of the lens returned; its distortion is zero, or that of an equidistant lens.
         size_px: image width and height.
     """
-    some = pictures[np.argsort(-pictures.seen.sum(axis=1), kind="stable")[:_SEARCH_VIEWS]]
-    best, best_cost = None, np.inf
+    some = _thinned(pictures[np.argsort(-pictures.seen.sum(axis=1), kind="stable")[:_SEARCH_VIEWS]])
+    best: Lens | None = None
+    best_cost, best_ratio = np.inf, np.inf
+
+    def attempt(shape: LensModel, ratio: float) -> None:
+        nonlocal best, best_cost, best_ratio
+        lens = plain_lens(shape, size_px, ratio * max(size_px))
+        cost = _median_error(lens, some)
+        if cost < best_cost:
+            best, best_cost, best_ratio = lens, cost, ratio
+
     for shape in _SHAPES[model]:
-        for ratio in _FOCAL_SEARCH:
-            lens = plain_lens(shape, size_px, ratio * max(size_px))
-            cost = _median_error(lens, some)
-            if cost < best_cost:
-                best, best_cost = lens, cost
-    return None if best is None else _as_model(best, model)
+        if best is None or best_ratio < _WIDE:
+            for ratio in _STEPS[shape]:
+                attempt(shape, float(ratio))
+    if best is None:
+        return None
+    shape, ratio = best.model, best_ratio
+    for factor in _FINER:
+        attempt(shape, ratio * factor)
+    return _as_model(best, model)
+
+
+def _thinned(pictures: Pictures) -> Pictures:
+    """At most some twenty points of each picture, spread over it."""
+    width = pictures.seen.shape[1]
+    if width <= _SEARCH_POINTS:
+        return pictures
+    kept = np.unique(np.linspace(0, width - 1, _SEARCH_POINTS).round().astype(int))
+    return Pictures(
+        pictures.points_m[:, kept],
+        pictures.xy_px[:, kept],
+        pictures.sigma_px[:, kept],
+        pictures.seen[:, kept],
+        pictures.row[:, kept],
+    )
 
 
 def plain_lens(model: LensModel, size_px: tuple[int, int], focal_px: float) -> Lens:
@@ -77,8 +111,14 @@ def errors_px(lens: Lens, board_from_cam: SE3, pictures: Pictures) -> Float[np.n
     return np.where(pictures.seen, np.where(np.isfinite(error), error, _UNSEEN_PX), np.nan)
 
 
-def best_poses(lens: Lens, pictures: Pictures, so_far: SE3 | None = None) -> SE3:
+def best_poses(lens: Lens, pictures: Pictures, so_far: SE3 | None = None, *, iterations: int = 10) -> SE3:
     """Poses refined from every candidate, and from those so far, under a lens: the best of each picture.
+
+    Args:
+        lens: the lens.
+        pictures: of one target.
+        so_far: `board_from_cam` found before.
+        iterations: steps of the refinement.
 
     Returns:
         `board_from_cam` (views,); NaN where a picture fixes none.
@@ -93,7 +133,7 @@ def best_poses(lens: Lens, pictures: Pictures, so_far: SE3 | None = None) -> SE3
     pose_idx, slot = np.nonzero(pictures.seen[views[known]])
     view = views[known][pose_idx]
     data = PointRays(pose_idx, pictures.points_m[view, slot], pictures.xy_px[view, slot], pictures.sigma_px[view, slot])
-    refined = refine_poses(lens, start[known], data, iterations=12)
+    refined = refine_poses(lens, start[known], data, iterations=iterations)
     for k in np.argsort(-refined.chi2, kind="stable"):  # the best comes last and stays
         chosen.R[views[known[k]]], chosen.t[views[known[k]]] = refined.world_from_cam.R[k], refined.world_from_cam.t[k]
     return chosen
