@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from calibration.features import FeatureConfig, Features, find_features
 from calibration.resection import PointRays, RollingShutter, ray_errors, refine_poses
 from calibration.robust import variance_factor
 from calibration.scene_points import SceneMap
-from core.arrays import Bool, Float, Int, UInt8
+from core.arrays import Float, Int, UInt8
 from core.cameras import Lens
 from core.threads import one_blas_thread
 from core.transforms import SE3
@@ -26,6 +27,7 @@ from core.transforms import SE3
 _MAX_ANGLE_RAD = np.radians(80.0)  # of rays in minimal sets, which need a plane before the camera
 _MOTION_SIGMA = np.array([8.0, 8.0, 8.0, 2.5, 2.5, 2.5])  # of a foot: rad/s and m/s
 _SURE = 0.999  # probability of at least one clean set
+_LEAST_SIMILAR = 0.6  # of a pair's descriptors, as a cosine
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,11 @@ class _Matcher:
 
     def __init__(self, scene: SceneMap, lens: Lens, config: MatchConfig, row_time_s: float) -> None:
         self.scene, self.lens, self.config, self.row_time_s = scene, lens, config, row_time_s
-        self.unit = scene.unit_descriptors
-        self.first = np.searchsorted(scene.descriptor_point, np.arange(len(scene.xyz_m)))
+        # descriptors by their rank among those of their point: first one of every point, then second ones, and so on
+        first = np.searchsorted(scene.descriptor_point, np.arange(len(scene)))
+        rank = np.arange(len(scene.descriptor_point)) - first[scene.descriptor_point]
+        by_rank = [np.flatnonzero(rank == k) for k in range(rank.max(initial=0) + 1)]
+        self.ranks = [(scene.descriptor_point[rows], scene.unit_descriptors[rows]) for rows in by_rank]
         self.focal = float(np.mean(lens.focal_px))
 
     def frame(self, idx: int, gray: UInt8[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -107,7 +112,7 @@ class _Matcher:
             return None
         rays = self.lens.unproject(features.xy_px)
         features, rays = features.where(np.isfinite(rays[:, 0])), rays[np.isfinite(rays[:, 0])]
-        similar = np.maximum.reduceat(features.unit @ self.unit.T, self.first, axis=1)
+        similar = self._similar(features)
         rows, points = _distinct(similar, self.config.ratio)
         start = self._ransac(rays[rows], self.scene.xyz_m[points], np.random.default_rng([self.config.seed, idx]))
         if start is None:
@@ -122,6 +127,14 @@ class _Matcher:
             return None
         rows, points = rows[good], points[good]
         return points, features.xy_px[rows], self._sigma(features.where(rows), residual[good])
+
+    def _similar(self, features: Features) -> np.ndarray:
+        """Cosines of map points (rows, each by its most similar descriptor) and features."""
+        looks = features.unit.T
+        similar = self.ranks[0][1] @ looks
+        for points, unit in self.ranks[1:]:
+            similar[points] = np.maximum(similar[points], unit @ looks)
+        return similar
 
     def _ransac(self, rays: np.ndarray, points_m: np.ndarray, rng: np.random.Generator) -> SE3 | None:
         """`world_from_cam` that most matches agree on, within a rolling shutter's leeway."""
@@ -190,20 +203,18 @@ class _Matcher:
         self, similar: np.ndarray, features: Features, pose: SE3, motion: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Matches again, among pairs that the pose allows."""
-        in_cam = pose.inverse().apply(self.scene.xyz_m)
-        px = self.lens.project(in_cam)
+        px = self.lens.project(pose.inverse().apply(self.scene.xyz_m))
         visible = np.flatnonzero(self.lens.contains(px))
-        allowed = np.full(similar.shape, -1.0, np.float32)
         reach = self.config.guided_px
         if self.row_time_s > 0:  # the coarse gate has leeway for the rows, the fine one has none
             reach += 0.5 * self.lens.size_px[1] * self.row_time_s * self.focal * float(np.linalg.norm(motion[:3]))
-        near = np.abs(features.xy_px[:, None] - px[visible]).max(axis=-1) < reach
-        row, column = np.nonzero(near)
-        point = visible[column]
-        fine = np.linalg.norm(self._predict(pose, motion, point, features.xy_px[row])[0] - features.xy_px[row], axis=-1)
-        row, point = row[fine < self.config.guided_px], point[fine < self.config.guided_px]
-        allowed[row, point] = similar[row, point]
-        return _distinct(allowed, self.config.guided_ratio)
+        near = cKDTree(features.xy_px).sparse_distance_matrix(cKDTree(px[visible]), reach, output_type="ndarray")
+        row, point = near["i"], visible[near["j"]]
+        error = np.linalg.norm(
+            self._predict(pose, motion, point, features.xy_px[row])[0] - features.xy_px[row], axis=-1
+        )
+        row, point = row[error < self.config.guided_px], point[error < self.config.guided_px]
+        return _distinct_pairs(row, point, similar[point, row], self.config.guided_ratio)
 
     def _sigma(self, features: Features, residual_px: np.ndarray) -> np.ndarray:
         """Standard deviations: as stated, or as the frame's own residuals show where those are larger."""
@@ -212,17 +223,33 @@ class _Matcher:
         return stated * np.sqrt(max(found, 1.0))
 
 
-def _distinct(similar: Float[np.ndarray, "n p"], ratio: float) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
-    """Rows and columns that are each other's best, and clearly better than the row's second; -1 is no pair."""
-    rows = np.arange(len(similar))
-    best = similar.argmax(axis=1)
-    top = similar[rows, best].copy()
-    mutual: Bool[np.ndarray, "n"] = similar.argmax(axis=0)[best] == rows
-    similar[rows, best] = -1.0
-    second = similar.max(axis=1)
-    similar[rows, best] = top
+def _distinct(similar: Float[np.ndarray, "p n"], ratio: float) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+    """Features (columns) and map points (rows) that are each other's best, and clearly better than the second."""
+    columns = np.arange(similar.shape[1])
+    best = similar.argmax(axis=0)
+    top = similar[best, columns].copy()
+    mutual = similar.argmax(axis=1)[best] == columns
+    similar[best, columns] = -1.0
+    second = similar.max(axis=0)
+    similar[best, columns] = top
     kept = np.flatnonzero(mutual & (top > _LEAST_SIMILAR) & (1 - top <= ratio**2 * (1 - second)))
     return kept, best[kept]
 
 
-_LEAST_SIMILAR = 0.6
+def _distinct_pairs(
+    row: Int[np.ndarray, "q"], point: Int[np.ndarray, "q"], similar: Float[np.ndarray, "q"], ratio: float
+) -> tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+    """The same among a few pairs alone; a feature's only pair has no second."""
+    order = np.lexsort((point, -similar, row))
+    row, point, similar = row[order], point[order], similar[order]
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    has_second = np.append(row[1:] == row[:-1], False)[first]
+    second = np.where(has_second, similar[np.minimum(first + 1, len(row) - 1)], -1.0)
+    top = similar[first]
+    clear = (top > _LEAST_SIMILAR) & (1 - top <= ratio**2 * (1 - second))
+    first = first[clear]
+    # of the features that claim one point, the most similar
+    by_point = first[np.lexsort((row[first], -similar[first], point[first]))]
+    kept = by_point[np.flatnonzero(np.diff(point[by_point], prepend=-1))]
+    kept.sort()
+    return row[kept], point[kept]
