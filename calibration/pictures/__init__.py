@@ -60,10 +60,19 @@ def draw_lens(
 
 
 def draw_coverage(path: Path, title: str, solution: LensSolution, observations: Observations) -> None:
-    """`draw_lens` of a solution."""
-    kept = solution.used[observations.image_idx]
-    said = f"{title}: {int(solution.used.sum())} pictures"
-    draw_lens(path, said, solution.lens.size_px, observations.xy_px, solution.residual_px, kept)
+    """`draw_lens` of a solution: the corners of the pictures that it keeps."""
+    from calibration.lens_quality import projection_sigma_px
+    from calibration.lens_solver import MIN_WEIGHT
+
+    shown = solution.used[observations.image_idx]
+    said = f"{title}: {int(solution.used.sum())} of {len(solution.used)} pictures"
+    sigma_px = projection_sigma_px(solution.lens, solution.covariance)
+    xy_px, residual_px, kept = (
+        observations.xy_px[shown],
+        solution.residual_px[shown],
+        solution.weight[shown] > MIN_WEIGHT,
+    )
+    draw_lens(path, said, solution.lens.size_px, xy_px, residual_px, kept, sigma_px)
 
 
 def draw_rig(
