@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from capture.session import Session
+from capture.targets import Target, save_targets
 from core.files import read_json, sha256_of_file, write_json
 from core.stage import Health
 from motifs import cli
@@ -130,3 +131,21 @@ def test_a_damaged_manifest_is_named(text: str, session: Path, capsys: pytest.Ca
     assert cli.run(["status", str(session)]) == 1
     error = capsys.readouterr().err
     assert "manifest.json" in error and "Next:" in error and "Traceback" not in error
+
+
+def test_targets_in_the_room_bring_the_marker_map(session: Path) -> None:
+    assert "04_markers" not in states(session)
+    targets = session / "targets.json"
+    save_targets(targets, [Target("door", "marker", "static", marker_m=0.2, dictionary="DICT_4X4_250")])
+    replace(Session.load(session), targets="targets.json").save()
+    assert "04_markers" in states(session)
+    targets.write_text("not JSON")  # for the stage to refuse, not for the status
+    assert "04_markers" in states(session)
+
+
+def test_what_a_stage_notes_is_shown(session: Path) -> None:
+    finish_stage(session / "01_sync")
+    manifest = session / "01_sync" / "manifest.json"
+    write_json(manifest, {**read_json(manifest), "metrics": {"notes": ["cam1 is late"]}})
+    status = next(s for s in session_status(session) if s.step.folder == "01_sync")
+    assert describe(status) == ["cam1 is late"]
