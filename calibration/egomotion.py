@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from calibration.clocks import clock_inputs, load_clocks
-from calibration.foot_clock import FootClock, FootClockConfig, refine_clock
+from calibration.foot_bridge import BridgeConfig, bridge
+from calibration.foot_clock import FootClock, FootClockConfig, JointRays, refine_clock
 from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
 from calibration.foot_points import Seen, joint_files, joint_rays, marker_points, scene_points, together
 from calibration.lens import load_lenses
@@ -27,7 +28,8 @@ from calibration.rig import load_rig
 from calibration.scene_map import STAGE as SCENE_STAGE
 from calibration.scene_map import load_scene_map
 from calibration.scene_matching import MatchConfig
-from calibration.tracking import Track, TrackConfig, better_row_time, track_camera
+from calibration.smoothing import shifted
+from calibration.tracking import Track, TrackConfig, better_row_time, bridged_way, track_camera
 from capture.markers import MarkerPoints, load_markers
 from capture.session import Session, View
 from capture.sync import STAGE as SYNC_STAGE
@@ -54,7 +56,8 @@ class EgomotionConfig:
             takes markers, and the scene map, where there is one, for the frames that show few or none.
         track: settings of the poses and of their smoothing.
         match: settings of the search for points of the scene map.
-        clock: settings of the clocks.
+        clock: settings of the clocks, and of the room cameras' keypoints.
+        bridge: settings of frames that see nothing.
         gates: limits of what is believable.
     """
 
@@ -62,6 +65,7 @@ class EgomotionConfig:
     track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
     match: MatchConfig = dataclasses.field(default_factory=MatchConfig)
     clock: FootClockConfig = dataclasses.field(default_factory=FootClockConfig)
+    bridge: BridgeConfig = dataclasses.field(default_factory=BridgeConfig)
     gates: FootGates = dataclasses.field(default_factory=FootGates)
 
 
@@ -202,15 +206,23 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     points, places, names = _seen(session, view, lens, config, len(t_s))
     track = track_camera(lens, t_s, points, row_time_s=view.row_time_s, places=places, config=config.track)
     ratio, better = better_row_time(lens, t_s, points, track, view.row_time_s, config.track)
-    clock = _refined_clock(session, view, track, prior, config.clock)
-    ego = _egomotion(clock.clock.to_session(local_s), track)
+    rays = _joint_rays(session, view, config.clock)
+    clock = refine_clock(track.way, rays, prior, config.clock)
+    t_s = clock.clock.to_session(local_s)
+    on_clock = dataclasses.replace(shifted(track.way, track.delay_s), t_s=t_s + track.delay_s)
+    filling = bridge(on_clock, rays, config.bridge)
+    way = bridged_way(track, t_s, filling.world_from_cam, filling.covariance, filling.known, config.track)
+    track = dataclasses.replace(track, way=way)
+    ego = _egomotion(t_s, track)
     ego.save(folder / f"{view_id}.npz")
-    draw_track(folder / f"{view_id}.png", view_id, ego.t_s, ego.world_from_cam.t, ego.filled, ego.valid)
+    sigma_m = np.sqrt(np.einsum("nii->ni", ego.covariance)[:, 3:])
+    draw_track(folder / f"{view_id}.png", view_id, ego.t_s, ego.world_from_cam.t, ego.filled, ego.valid, sigma_m)
     return {
         **figures(track, wanted),
         "shutter_ratio": ratio,
         "better_row_time_s": better,
         "target_px": target_errors_px(track, points, places, names),
+        "joint_inflation": filling.inflation,
         "clock": _clock_entry(clock, prior),
     }
 
@@ -234,12 +246,11 @@ def _seen(
     return (*seen, names)
 
 
-def _refined_clock(session: Session, view: View, track: Track, prior: Clock, config: FootClockConfig) -> FootClock:
-    """The clock with what the room cameras say of it."""
+def _joint_rays(session: Session, view: View, config: FootClockConfig) -> JointRays:
+    """What the room cameras saw of the foot that a view rides on."""
     files = joint_files(session) if config.refine else {}
     side = view.role.removesuffix("_foot")
-    rays = joint_rays(session, load_rig(session.folder), files, side, config.min_score, config.sigma_px)
-    return refine_clock(track.way, rays, prior, config)
+    return joint_rays(session, load_rig(session.folder), files, side, config.min_score, config.sigma_px)
 
 
 def _clock_entry(found: FootClock, prior: Clock) -> dict[str, Any]:
