@@ -19,8 +19,11 @@ from core.arrays import Bool, Float, Int
 from core.clock import Clock
 from core.transforms import SE3, hat
 
-JOINTS = ("ankle", "heel")  # of the foot's own bone; toes bend against it
+JOINTS = ("ankle", "heel", "big_toe", "small_toe")
+_RIGID = 2  # the first two are of the foot's own bone; toes bend against it
 _ROUNDS = 12
+_PLACE_ROUNDS = 4
+_MEDIAN_OF_TWO = 1.1774  # of the length of a normal two-vector
 _LOSS_SIGMAS = 2.0
 _CLUSTER_S = 0.5  # detections of one network are off together for about so long
 _SEARCH_STEP_S = 0.01
@@ -114,8 +117,8 @@ def refine_clock(way: SmoothedWay, rays: JointRays, prior: Clock, config: FootCl
         prior: the clock of synchronisation; its offset's uncertainty holds at the first frame.
         config: settings.
     """
-    nothing = FootClock(prior, False, np.nan, np.nan, np.nan, np.full((len(JOINTS), 3), np.nan), np.nan)
-    problem = _Problem(way, rays[problem_rows(way, rays, config)], prior)
+    nothing = FootClock(prior, False, np.nan, np.nan, np.nan, np.full((_RIGID, 3), np.nan), np.nan)
+    problem = _Problem(way, rays[problem_rows(way, rays, config) & (rays.joint < _RIGID)], _RIGID)
     start = _search(problem, config)
     if start is None:
         return nothing
@@ -164,13 +167,13 @@ class _Problem:
     s - shift.
     """
 
-    def __init__(self, way: SmoothedWay, rays: JointRays, prior: Clock) -> None:
-        self.way, self.rays = way, rays
+    def __init__(self, way: SmoothedWay, rays: JointRays, num_joints: int) -> None:
+        self.way, self.rays, self.num_joints = way, rays, num_joints
         self.middle_s = float(rays.t_s.mean()) if len(rays.t_s) else 0.0
         self.change = acceleration(way)
         self.keys = np.flatnonzero(way.used)
         self.reach_s = 0.75 * float(np.median(np.diff(way.t_s))) if len(way.t_s) > 1 else 0.0
-        self.size = 2 + 3 * len(JOINTS)
+        self.size = 2 + 3 * num_joints
 
     def pose_at(self, state: np.ndarray) -> tuple[SE3, np.ndarray, np.ndarray]:
         """Poses at the rays' times, the motion there (n, 6), and which of them a measurement is near."""
@@ -213,20 +216,46 @@ class _Problem:
         return np.where(near, np.linalg.norm(motion[:, 3:], axis=-1), 0.0)
 
 
+def places_of_joints(
+    way: SmoothedWay, rays: JointRays
+) -> tuple[Float[np.ndarray, "joints 3"], Float[np.ndarray, "joints"]]:
+    """Where each joint sits in the foot camera's frame, from the measured frames, with the clock as it is.
+
+    Returns:
+        the places (zero where a joint was never seen), and how far detections scatter about them, in standard
+        deviations of a keypoint: more than one for toes, which bend.
+    """
+    problem = _Problem(way, rays, len(JOINTS))
+    state = np.zeros(problem.size)
+    residual, weight = _place_joints(problem, state)
+    error, spread = np.sqrt((residual**2).sum(axis=-1)), np.ones(len(JOINTS))
+    for joint in range(len(JOINTS)):
+        rows = (rays.joint == joint) & (weight > 0)
+        if rows.any():
+            spread[joint] = float(np.median(error[rows])) / _MEDIAN_OF_TWO
+    return state[2:].reshape(-1, 3), spread
+
+
+def _place_joints(problem: _Problem, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Solves the joints' places at the state's clock, in place; residuals and weights."""
+    for _ in range(_PLACE_ROUNDS):
+        residual, J, weight = problem.linear(state)
+        H, g = _normal(J[..., 2:], residual, weight)
+        state[2:] -= np.linalg.solve(H + 1e-6 * np.eye(len(H)), g)
+    residual, _, weight = problem.linear(state)
+    return residual, weight
+
+
 def _search(problem: _Problem, config: FootClockConfig) -> np.ndarray | None:
     """The best start among shifts over the whole range, each with its own joints' places; None without any data."""
-    if len(problem.rays.t_s) == 0 or len(np.unique(problem.rays.joint)) < len(JOINTS):
+    if len(problem.rays.t_s) == 0 or len(np.unique(problem.rays.joint)) < problem.num_joints:
         return None
     steps = int(np.ceil(config.max_shift_s / _SEARCH_STEP_S))
     best, found = np.inf, None
     for shift in np.arange(-steps, steps + 1) * _SEARCH_STEP_S:
         state = np.zeros(problem.size)
         state[0] = shift
-        for _ in range(3):
-            residual, J, weight = problem.linear(state)
-            H, g = _normal(J[..., 2:], residual, weight)
-            state[2:] -= np.linalg.solve(H + 1e-6 * np.eye(len(H)), g)
-        residual, _, weight = problem.linear(state)
+        residual, weight = _place_joints(problem, state)
         counted = weight > 0
         cost = (
             float(np.log1p((residual[counted] ** 2).sum(axis=-1) / _LOSS_SIGMAS**2).mean()) if counted.any() else np.inf

@@ -63,7 +63,9 @@ class Track:
     Attributes:
         way: the smoothed way.
         measured: (frames,) poses solved from the frame alone; NaN where there are none.
-        measured_t_s: (frames,) the time each of them belongs to.
+        picture: (frames, 6, 6) covariance of these by the noise of the pictures.
+        place: (frames, 6, 6) by what is off in the same way in every frame: places, lens.
+        delay_s: (frames,) how long after its frame's time each of them belongs.
         known: (frames,) frames with a measurement.
         num_points: (frames,) points seen.
         rms_px: (frames,) reprojection error; NaN where there is none.
@@ -72,7 +74,9 @@ class Track:
 
     way: SmoothedWay
     measured: SE3
-    measured_t_s: Float[np.ndarray, "frames"]
+    picture: Float[np.ndarray, "frames 6 6"]
+    place: Float[np.ndarray, "frames 6 6"]
+    delay_s: Float[np.ndarray, "frames"]
     known: Bool[np.ndarray, "frames"]
     num_points: Int[np.ndarray, "frames"]
     rms_px: Float[np.ndarray, "frames"]
@@ -116,12 +120,54 @@ def track_camera(
             shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration(way))
         solved = refine_poses(lens, start, seen.weighed, shutter=shutter)
         picture, place, known = seen.measurements(solved, has_pose, shutter, config)
-    way = smooth_way(t_s + middle, solved.world_from_cam, picture + place, known, config.smoothing)
-    way = finish_way(_with_places(shifted(way, -middle), place), config.gaps)
     nan = np.where(known, 1.0, np.nan)
     measured = SE3(solved.world_from_cam.R * nan[:, None, None], solved.world_from_cam.t * nan[:, None])
     num_points = np.bincount(points.pose_idx, minlength=frames)
-    return Track(way, measured, t_s + middle, known, num_points, solved.rms_px * nan, solved.residual_px)
+    way = _finished(t_s, middle, measured, picture, place, known, known, config)
+    return Track(way, measured, picture, place, middle, known, num_points, solved.rms_px * nan, solved.residual_px)
+
+
+def bridged_way(
+    track: Track,
+    t_s: Float[np.ndarray, "frames"],
+    others: SE3,
+    covariance: Float[np.ndarray, "frames 6 6"],
+    there: Bool[np.ndarray, "frames"],
+    config: TrackConfig,
+) -> SmoothedWay:
+    """The way smoothed again, on another clock and with other measurements where the camera has none of its own.
+
+    Args:
+        track: what was measured.
+        t_s: frame times.
+        others: (frames,) poses, `delay_s` of the track after the frame times.
+        covariance: (frames, 6, 6) of these.
+        there: (frames,) where there are any; they still count as filled.
+        config: settings.
+    """
+    own = track.known
+    measured = SE3(
+        np.where(own[:, None, None], track.measured.R, others.R), np.where(own[:, None], track.measured.t, others.t)
+    )
+    picture = np.where(own[:, None, None], track.picture, covariance)
+    return _finished(t_s, track.delay_s, measured, picture, track.place, own | there, own, config)
+
+
+def _finished(
+    t_s: np.ndarray,
+    middle: np.ndarray,
+    measured: SE3,
+    picture: np.ndarray,
+    place: np.ndarray,
+    known: np.ndarray,
+    own: np.ndarray,
+    config: TrackConfig,
+) -> SmoothedWay:
+    """The smoothed way at the frames' times, with gaps filled; used are the measurements of the camera's own."""
+    noise = picture + np.where(own[:, None, None], place, 0.0)
+    way = shifted(smooth_way(t_s + middle, measured, noise, known, config.smoothing), -middle)
+    way = dataclasses.replace(way, used=way.used & own)
+    return finish_way(_with_places(way, place), config.gaps)
 
 
 def _with_places(way: SmoothedWay, place: np.ndarray) -> SmoothedWay:
