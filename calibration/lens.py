@@ -24,10 +24,12 @@ from capture.markers import MarkerPoints
 from capture.session import Session, View
 from capture.stills import list_stills, read_still
 from capture.targets import Target, load_targets
+from capture.video import probe, read_frames
 from core.arrays import UInt8
 from core.cameras import Camera, Lens
 from core.errors import GateError, InputError
 from core.files import read_json, write_json, write_npz
+from core.progress import progress
 from core.stage import Health, Manifest, Summary, run_stage
 from core.transforms import SE3
 
@@ -152,11 +154,15 @@ def _observe(session: Session, view: View, config: LensConfig, threads: int) -> 
     against: list[str] = []
     tables = []
     finder = TargetFinder(boards, parts=True)
-    pictures = _pictures(session.path(str(view.lens_images)), config.max_searched, view, names)
-    for seen in finder.look_at_all(pictures, threads=threads):
-        against += seen.against.values()
-        if len(seen.points) >= config.min_points:
-            tables.append(seen.points)
+    path = session.path(str(view.lens_images))
+    total = len(list_stills(path)) if path.is_dir() else probe(path).num_frames
+    chosen = np.unique(np.linspace(0, total - 1, min(total, config.max_searched)).round().astype(int)).tolist()
+    with progress(f"lens board of {view.id}", len(chosen)) as advance:
+        for seen in finder.look_at_all(_pictures(path, chosen, view, names), threads=threads):
+            against += seen.against.values()
+            if len(seen.points) >= config.min_points:
+                tables.append(seen.points)
+            advance()
     refuse_contradicted({target.id: len(tables)}, {target.id: against}, view.id)
     if not tables:
         raise GateError(view.id, f"none of {len(names)} pictures shows the board {target.id}", _ACTION)
@@ -169,13 +175,15 @@ def _observations(points: MarkerPoints, target: Target) -> Observations:
     return Observations(frame, zero, xyz, points.xy_px.astype(float), points.sigma_px.astype(float))
 
 
-def _pictures(path: Path, limit: int, view: View, names: list[str]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w"]]]:
-    """Gray pictures of a folder of stills or of a video, evenly spread over it; their names go into a list.
+def _pictures(
+    path: Path, chosen: list[int], view: View, names: list[str]
+) -> Iterator[tuple[int, UInt8[np.ndarray, "h w"]]]:
+    """Some gray pictures of a folder of stills or of a video, numbered from 0; their names go into a list.
 
     Raises:
         InputError: if a picture is of another size than the view's frames.
     """
-    for index, (name, image) in enumerate(_named_pictures(path, limit)):
+    for index, (name, image) in enumerate(_named_pictures(path, chosen)):
         size_px = (image.shape[1], image.shape[0])
         if size_px != view.size_px:
             found, own = ("x".join(map(str, size)) for size in (size_px, view.size_px))
@@ -185,20 +193,14 @@ def _pictures(path: Path, limit: int, view: View, names: list[str]) -> Iterator[
         yield index, image
 
 
-def _named_pictures(path: Path, limit: int) -> Iterator[tuple[str, np.ndarray]]:
+def _named_pictures(path: Path, chosen: list[int]) -> Iterator[tuple[str, np.ndarray]]:
     if path.is_dir():
         stills = list_stills(path)
-        for k in _spread(len(stills), limit):
+        for k in chosen:
             yield stills[k].name, read_still(stills[k])
         return
-    from capture.video import probe, read_frames
-
-    for idx, image in read_frames(path, indices=_spread(probe(path).num_frames, limit), color="gray"):
+    for idx, image in read_frames(path, indices=chosen, color="gray"):
         yield f"frame {idx}", image
-
-
-def _spread(total: int, limit: int) -> list[int]:
-    return np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(int)).tolist()
 
 
 def _quality(solution: LensSolution, observations: Observations, names: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ hand-held still.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from capture.detectors import read_keypoints
-from capture.finder import TargetFinder
+from capture.finder import TargetFinder, refuse_contradicted
 from capture.keypoints import Keypoints2d
 from capture.markers import MarkerPoints
 from capture.pictures import read_pictures
 from capture.session import Session, View
+from capture.stills import list_stills
 from capture.sync import load_times
 from capture.targets import Target, load_targets
-from core.arrays import Bool, Float, Int, UInt8
+from core.arrays import Bool, Float, Int
 from core.errors import InputError
+from core.progress import progress
 from core.skeletons import skeleton_named
 from core.stage import Health, Manifest, Summary, run_stage
 
@@ -72,12 +75,12 @@ def run(session_dir: Path, config: DetectConfig | None = None, *, workers: int =
         )
     return run_stage(
         "detect",
-        1,
+        2,
         inputs=_inputs(session, config),
         config=config,
         out=session.stage(STAGE),
         items=items,
-        process=partial(_process, session_dir, config),
+        process=partial(_process, session_dir, config, max(workers // len(items), 1)),
         finish=partial(_finish, config),
         workers=workers,
         redo=redo,
@@ -131,8 +134,8 @@ def _inputs(session: Session, config: DetectConfig) -> dict[str, Path]:
     return inputs
 
 
-def _process(session_dir: Path, config: DetectConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
-    """Everything seen in one view."""
+def _process(session_dir: Path, config: DetectConfig, threads: int, view_id: str, folder: Path) -> Mapping[str, Any]:
+    """Everything seen in one view; `threads` look at its pictures while the next ones are decoded."""
     session = Session.load(session_dir)
     view = session[view_id]
     facts: dict[str, Any] = {}
@@ -142,7 +145,7 @@ def _process(session_dir: Path, config: DetectConfig, view_id: str, folder: Path
         facts["seen"] = float(keypoints.valid.any(axis=(1, 2)).mean())
     targets = room_targets(session)
     if targets and _searched(view):
-        points = _markers(session, view, targets, config)
+        points = _markers(session, view, targets, config, threads)
         points.save(folder / f"{view_id}.markers.npz")
         facts["points"] = len(points)
         facts["targets"] = sorted({points.target_ids[i] for i in np.unique(points.target)})
@@ -183,10 +186,27 @@ def _as_long_as(found: Keypoints2d, num_frames: int, view_id: str) -> Keypoints2
     return Keypoints2d(xy_px, np.pad(found.score, ((0, missing), (0, 0), (0, 0))), found.skeleton)
 
 
-def _markers(session: Session, view: View, targets: Mapping[str, Target], config: DetectConfig) -> MarkerPoints:
-    """Target points of a view, in the pixel frame of its lens."""
+def _markers(
+    session: Session, view: View, targets: Mapping[str, Target], config: DetectConfig, threads: int
+) -> MarkerPoints:
+    """Target points of a view, in the pixel frame of its lens.
+
+    Raises:
+        InputError: if its pictures contradict the description of a target.
+    """
     finder = TargetFinder(targets)
-    tables = [finder.find(image, idx) for idx, image in _pictures(session, view, config)]
+    tables: list[MarkerPoints] = []
+    sightings: Counter[str] = Counter()
+    against: dict[str, list[str]] = {}
+    numbers = _frames(session, view, config)
+    with progress(f"boards in {view.id}", len(numbers)) as advance:
+        for seen in finder.look_at_all(read_pictures(session, view, numbers), threads=threads):
+            tables.append(seen.points)
+            sightings.update({seen.points.target_ids[i] for i in np.unique(seen.points.target)})
+            for target_id, instead in seen.against.items():
+                against.setdefault(target_id, []).append(instead)
+            advance()
+    refuse_contradicted(sightings, against, view.id)
     points = MarkerPoints.concatenate(tables, finder.target_ids)
     scale, dx, dy = view.picture_from_px
     xy_px = ((points.xy_px - np.array([dx, dy])) / scale).astype(np.float32)
@@ -194,12 +214,12 @@ def _markers(session: Session, view: View, targets: Mapping[str, Target], config
     return MarkerPoints(points.target_ids, points.frame_idx, points.target, points.point_idx, xy_px, sigma_px)
 
 
-def _pictures(session: Session, view: View, config: DetectConfig) -> Iterator[tuple[int, UInt8[np.ndarray, "h w"]]]:
-    """The pictures of a view in which boards are looked for."""
-    frames = None
-    if view.role != "handheld":
-        frames = frames_to_search(session, view, load_times(session.folder, view.id), config).tolist()
-    yield from read_pictures(session, view, frames)
+def _frames(session: Session, view: View, config: DetectConfig) -> list[int]:
+    """Numbers of the pictures of a view in which boards are looked for."""
+    if view.role == "handheld":
+        num = view.num_frames if view.images is None else len(list_stills(session.path(view.images)))
+        return list(range(num))
+    return frames_to_search(session, view, load_times(session.folder, view.id), config).tolist()
 
 
 def _finish(config: DetectConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:

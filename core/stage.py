@@ -21,13 +21,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from core.errors import GateError, MotifsError, StageError
 from core.files import dump_json, publish_folder, read_json, sha256_of_file, sha256_of_path, to_jsonable, write_json
 from core.manifest import Health, Manifest, Summary, changed_inputs
-from core.progress import progress
+from core.progress import lines_from_workers, progress, send_lines_to
 from core.threads import one_blas_thread
 from core.versions import code_version, library_versions
 
@@ -223,9 +224,11 @@ def _process_items(
         if workers > 1 and len(waiting) > 1:
             # spawn, not fork: torch and OpenCV hold threads that do not survive a fork
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                min(workers, len(waiting)), mp_context=context, initializer=_end_with_parent
-            ) as pool:
+            size = min(workers, len(waiting))
+            with (
+                lines_from_workers(context) as outbox,
+                ProcessPoolExecutor(size, mp_context=context, initializer=_begin_worker, initargs=(outbox,)) as pool,
+            ):
                 try:
                     for _ in pool.map(_do_item, [partial] * len(waiting), waiting, [process] * len(waiting)):
                         advance()
@@ -240,11 +243,12 @@ def _process_items(
     return {item: read_json(partial / _RECORDS / f"{item}.json") for item in items}
 
 
-def _end_with_parent() -> None:
-    """Ends this worker as soon as the process that started it is gone.
+def _begin_worker(outbox: Connection | None) -> None:
+    """Sends this worker's progress to the process that started it, and ends the worker as soon as that one is gone.
 
     An orphan would go on writing into the folder that the next run has taken over, and then wait forever for work.
     """
+    send_lines_to(outbox)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
