@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ _SYSTEMATIC_PX = 0.08  # detector error that differs from place to place, not fr
 _TIME_STEP_S = 1e-3  # of the numeric derivative by time, over which nobody's hand accelerates
 
 
+@runtime_checkable
 class Path(Protocol):
     """A carried target's way: its pose at any time."""
 
@@ -52,6 +53,7 @@ class Evidence:
         by_scale: (n, 2) by the logarithm of the print's size.
         behind: (n,) whether the camera stands on the far side of the point's print, which an opaque print forbids.
         carried: (targets,) whether each is carried.
+        held: (targets,) whether each defines the world.
     """
 
     cameras: tuple[str, ...]
@@ -68,6 +70,7 @@ class Evidence:
     by_scale: Float[np.ndarray, "n 2"]
     behind: Bool[np.ndarray, "n"]
     carried: Bool[np.ndarray, "targets"]
+    held: Bool[np.ndarray, "targets"]
 
 
 def gather_evidence(
@@ -77,6 +80,7 @@ def gather_evidence(
     targets: Mapping[str, Target],
     world_from_target: Mapping[str, SE3],
     carried: Mapping[str, Path],
+    row_time_s: Mapping[str, float] | None = None,
 ) -> Evidence:
     """Lays all raw points of located targets against a rig.
 
@@ -87,6 +91,7 @@ def gather_evidence(
         targets: by id.
         world_from_target: places of those that hang still.
         carried: ways of those that are carried.
+        row_time_s: readout time of a row of each camera with a rolling shutter.
     """
     names = tuple(name for name in targets if name in world_from_target or name in carried)
     rows: list[tuple[np.ndarray, ...]] = []
@@ -97,7 +102,7 @@ def gather_evidence(
             seen = _thinned(points[view].of_target(name), len(t_s[view]))
             if not len(seen):
                 continue
-            time = t_s[view][seen.frame_idx]
+            time = t_s[view][seen.frame_idx] + (row_time_s or {}).get(view, 0.0) * seen.xy_px[:, 1].astype(float)
             at = carried[name].at(time) if name in carried else _repeat(world_from_target[name], len(seen))
             poses.append(at)
             late.append(carried[name].at(time + _TIME_STEP_S) if name in carried else at)
@@ -113,7 +118,9 @@ def gather_evidence(
     seen_from = _directions(rig, camera, at, X)
     table = (camera, target, time, X, xy, sigma)
     behind = np.einsum("ni,ni->n", normal, seen_from) > 0
-    return _linearise(rig, names, table, at, after, behind, np.array([name in carried for name in names]))
+    moving = np.array([name in carried for name in names])
+    held = np.array([targets[name].mounting == "world" for name in names])
+    return _linearise(rig, names, table, at, after, behind, moving, held)
 
 
 def _linearise(
@@ -124,6 +131,7 @@ def _linearise(
     after: SE3,
     behind: np.ndarray,
     carried: np.ndarray,
+    held: np.ndarray,
 ) -> Evidence:
     camera, target, time, X, xy, sigma = table
     cameras = SE3.stack([c.world_from_cam for c in rig])
@@ -153,6 +161,7 @@ def _linearise(
         by_scale=by_scale[good],
         behind=behind[good],
         carried=carried,
+        held=held,
     )
 
 
@@ -178,7 +187,7 @@ def _repeat(pose: SE3, n: int) -> SE3:
 
 def _normals(target: Target) -> np.ndarray:
     """(points, 3) direction into the print at each point, in the target's frame."""
-    turns = target.target_from_panel if target.kind == "rig" else (SE3.identity(),)
+    turns = target.placed_panels if target.kind == "rig" else (SE3.identity(),)
     parts = zip(target.parts, turns, strict=True)
     return np.concatenate([np.tile(turn.R[:, 2], (part.num_points, 1)) for (part, _), turn in parts])
 

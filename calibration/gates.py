@@ -2,13 +2,13 @@
 
 Every gate asks whether one more freedom (a camera that moved at some time, a static target that did, another lens,
 another clock, another print size) explains what the rig leaves. The answer is a score test: with residuals r, their
-derivative c by the freedom and J by what the solution may give way in,
+derivative c by the freedom and J by what else may give way (`calibration.score`),
 
-    s = (C^T C)^-1 C^T r,  gain = r^T C (C^T C)^-1 C^T r,  C = c - J (J^T J)^-1 J^T c
+    s = -(C^T C)^-1 C^T r,  gain = r^T C (C^T C)^-1 C^T r,  C = c - J (J^T J)^-1 J^T c
 
-whitened. Errors of neighbouring frames are alike, so what is left over is measured in blocks of time, and the gain is
-judged against it by Fisher's F; a freedom counts when it is significant and when what it changes is not negligible.
-Of several that count, the one that explains most is named.
+whitened (Rao 1948). Errors of neighbouring frames are alike, so what is left over is measured in blocks of time, and
+the gain is judged against it by Fisher's F; a freedom counts when it is significant and when what it changes is not
+negligible. Of several that count, the one that explains most is named.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ import numpy as np
 from scipy.stats import f as fisher
 
 from calibration.evidence import Evidence
-from core.arrays import Float
+from calibration.score import BLOCKS, POSE_SIGMA, camera_score, size_score, target_score, whiten
 from core.manifest import Health
 
 __all__ = ["Finding", "GateLimits", "find_contradictions", "print_scales", "seen_from_behind", "worst_of"]
 
-_BLOCKS = 16  # of time, for each camera or target
-_LEAST_ROWS = 40  # that a block needs before it says something
+_LEAST_ROWS = 40  # that a camera or target needs before it says something
 _FALSE_ALARM = 1e-6  # of one rig
-_POSE_SIGMA = np.repeat([0.5, 1.0], 3)  # radians, metres: how far things may have moved
-# of focal length (relative), principal point (relative to the focal length) and the first distortion
-_LENS_SIGMA = np.array([0.5, 0.2, 0.2, 0.5])
-_HUBER = 4.0  # standard deviations beyond which a point counts less
+_LENS_SIGMA = np.array([0.5, 0.2, 0.2, 0.5])  # of log focal length, principal point over it, first distortion
 
 
 @dataclass(frozen=True)
@@ -83,27 +79,50 @@ class Finding:
         return Health(self.name, self.value, self.limit, "max", self.action, self.text)
 
 
+@dataclass(frozen=True)
+class PrintScale:
+    """How large a print is.
+
+    Attributes:
+        ratio: printed over declared size.
+        sigma: standard deviation, residuals beyond the stated noise taken into account.
+        information: of the logarithm of the ratio, from the stated noise alone.
+    """
+
+    ratio: float
+    sigma: float
+    information: float
+
+
 def find_contradictions(evidence: Evidence, limits: GateLimits | None = None) -> list[Finding]:
     """All freedoms that are significant and exceed their limits, the one that explains most first."""
     limits = limits or GateLimits()
+    if not len(evidence.t_s):
+        return []
+    white = whiten(evidence)
     found: list[Finding | None] = []
+    tests = BLOCKS * (len(evidence.cameras) + len(evidence.targets))
     for k, camera in enumerate(evidence.cameras):
-        rows = np.flatnonzero(evidence.camera == k)
-        if len(rows) < _LEAST_ROWS:
+        if (evidence.camera == k).sum() < _LEAST_ROWS:
             continue
-        found.append(_moved(evidence, rows, evidence.by_camera, camera, "camera_moved_px", limits.moved_px))
-        found.append(_wrong_lens(evidence, rows, k, limits.focal_percent))
-        found.append(_wrong_clock(evidence, rows, camera, limits.clock_ms))
+        A, b = camera_score(evidence, white, k)
+        rows = evidence.camera == k
+        moved = _moved(A[:, :6, :6], b[:, :6], evidence.by_camera[rows], white.starts_s, tests)
+        found.append(_named_move(moved, camera, "camera_moved_px", limits.moved_px))
+        found.append(_wrong_lens(A, b, camera, limits.focal_percent, tests))
+        found.append(_wrong_clock(A, b, camera, limits.clock_ms, tests))
     for j, target in enumerate(evidence.targets):
-        rows = np.flatnonzero(evidence.target == j)
-        if len(rows) >= _LEAST_ROWS and not evidence.carried[j]:
-            found.append(_moved(evidence, rows, evidence.by_target, target, "target_moved_px", limits.moved_px))
-    found.append(_sizes_disagree(evidence, limits.scale_percent))
+        rows = evidence.target == j
+        if rows.sum() >= _LEAST_ROWS and not evidence.carried[j]:
+            A, b = target_score(evidence, white, j)
+            moved = _moved(A, b, evidence.by_target[rows], white.starts_s, tests)
+            found.append(_named_move(moved, target, "target_moved_px", limits.moved_px))
+    found.append(_sizes_disagree(evidence, limits.scale_percent, tests))
     findings = [f for f in found if f is not None]
     # a camera that moved sees the targets move, and those that few others see seem to have moved themselves
     shaken = max((f.gain for f in findings if f.name == "camera_moved_px"), default=0.0)
     findings = [f for f in findings if f.name != "target_moved_px" or f.gain > shaken]
-    return sorted(findings, key=lambda f: -f.gain / f.noise)
+    return sorted(findings, key=lambda f: -f.gain)
 
 
 def seen_from_behind(evidence: Evidence) -> dict[str, float]:
@@ -115,29 +134,20 @@ def seen_from_behind(evidence: Evidence) -> dict[str, float]:
     }
 
 
-def print_scales(evidence: Evidence) -> dict[str, tuple[float, float]]:
-    """Printed over declared size of each target, as the rig measures it, and its standard deviation.
+def print_scales(evidence: Evidence) -> dict[str, PrintScale]:
+    """Printed over declared size of each target, as the rig measures it.
 
     Each pose of the target gives way, the cameras stay; targets that no two cameras see at once measure nothing.
     """
     scales = {}
+    white = whiten(evidence)
     for j, name in enumerate(evidence.targets):
-        rows = np.flatnonzero(evidence.target == j)
-        # a carried target has a pose of its own at every time: 1/30 s is a frame of most cameras
-        pose = np.floor(evidence.t_s[rows] * 30).astype(int) if evidence.carried[j] else np.zeros(len(rows), int)
-        several = _seen_by_several(evidence.camera[rows], pose)
-        if several.sum() < _LEAST_ROWS:
-            continue
-        rows, pose = rows[several], pose[several]
-        r, weight = _whitened(evidence, rows)
-        c = evidence.by_scale[rows] * weight[:, None]
-        J = evidence.by_target[rows] * weight[:, None, None]
-        information, score, rest = _eliminated(pose, J, c, r)
-        if information <= 0:
-            continue
-        log_scale = -score / information
-        spread = max(rest / max(2 * len(rows) - 6 * len(np.unique(pose)), 1), 1.0)
-        scales[name] = float(np.exp(log_scale)), float(np.sqrt(spread / information))
+        information, score, rest, freedoms = size_score(evidence, white, j)
+        if information > 0 and freedoms >= _LEAST_ROWS:
+            spread = max((rest - score**2 / information) / freedoms, 1.0)
+            scales[name] = PrintScale(
+                float(np.exp(-score / information)), float(np.sqrt(spread / information)), information
+            )
     return scales
 
 
@@ -151,39 +161,25 @@ def worst_of(
     return Health(name, numbers[item], limit, kind, action, item)
 
 
-def _whitened(evidence: Evidence, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals over their standard deviations, limited by Huber's weights, and what derivatives are multiplied by."""
-    r = evidence.residual_px[rows] / evidence.sigma_px[rows, None]
-    norm = np.linalg.norm(r, axis=-1)
-    weight = np.sqrt(_HUBER / np.maximum(norm, _HUBER))
-    return r * weight[:, None], weight / evidence.sigma_px[rows]
+@dataclass(frozen=True)
+class _Move:
+    """The likeliest change of a pose, if it is significant."""
 
-
-def _blocks(t_s: np.ndarray) -> np.ndarray:
-    """(n,) index of the stretch of time that each row lies in; stretches hold about as many rows each."""
-    times, inverse, count = np.unique(t_s, return_inverse=True, return_counts=True)
-    blocks = int(np.clip(len(t_s) // _LEAST_ROWS, 2, min(_BLOCKS, max(len(times), 2))))
-    share = (np.cumsum(count) - count / 2) / len(t_s)
-    return np.minimum((share * blocks).astype(int), blocks - 1)[inverse]
-
-
-def _by_block(block: np.ndarray, J: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """J^T J and J^T r of every block."""
-    num, p = int(block.max()) + 1, J.shape[-1]
-    A, b = np.zeros((num, p, p)), np.zeros((num, p))
-    np.add.at(A, block, np.einsum("nki,nkj->nij", J, J))
-    np.add.at(b, block, np.einsum("nki,nk->ni", J, r))
-    return A, b
+    at_s: float
+    jump: np.ndarray
+    shift_px: float
+    gain: float
+    noise: float
 
 
 def _solve(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """-A^-1 b and the squared residuals that it explains, b^T A^-1 b."""
     x = np.linalg.solve(A, b[..., None])[..., 0]
-    return -x, np.einsum("...i,...i->...", b, x)
+    return -x, np.asarray(np.einsum("...i,...i->...", b, x))
 
 
 def _unexplained(A: np.ndarray, b: np.ndarray, step: np.ndarray, prior: np.ndarray) -> float:
-    """Mean squared score of blocks about a common step, per degree of freedom: 1 where errors are independent."""
+    """Mean squared score of blocks about their steps, per degree of freedom: 1 where errors are independent."""
     left = b + np.einsum("bij,bj->bi", A, step)
     gain = _solve(A + prior, left)[1].sum()
     return max(float(gain) / max(A.shape[-1] * (len(A) - 1), 1), 1.0)
@@ -193,120 +189,97 @@ def _critical(freedoms: int, left: int, tests: int) -> float:
     return float(fisher.isf(_FALSE_ALARM / tests, freedoms, max(left, 1)))
 
 
-def _moved(
-    evidence: Evidence,
-    rows: np.ndarray,
-    derivative: np.ndarray,
-    item: str,
-    name: Literal["camera_moved_px", "target_moved_px"],
-    limit: float,
-) -> Finding | None:
+def _moved(A: np.ndarray, b: np.ndarray, derivative: np.ndarray, starts_s: np.ndarray, tests: int) -> _Move | None:
     """Whether something stood elsewhere before some time than after it: two poses for one."""
-    r, weight = _whitened(evidence, rows)
-    block = _blocks(evidence.t_s[rows])
-    J = derivative[rows] * weight[:, None, None]
-    A, b = _by_block(block, J, r)
-    if len(A) < 4:
+    prior = np.diag(1 / POSE_SIGMA**2)
+    seen = np.flatnonzero(np.einsum("bii->b", A) > 0)
+    if len(seen) < 4:
         return None
-    prior = np.diag(1 / _POSE_SIGMA**2)
+    A, b = A[seen], b[seen]
     before_A, before_b = np.cumsum(A, axis=0)[:-1], np.cumsum(b, axis=0)[:-1]
-    total_A, total_b = A.sum(axis=0), b.sum(axis=0)
     first, first_gain = _solve(before_A + prior, before_b)
-    second, second_gain = _solve(total_A - before_A + prior, total_b - before_b)
-    gain = first_gain + second_gain - _solve(total_A + prior, total_b)[1]
+    second, second_gain = _solve(A.sum(axis=0) - before_A + prior, b.sum(axis=0) - before_b)
+    gain = first_gain + second_gain - _solve(A.sum(axis=0) + prior, b.sum(axis=0))[1]
     split = int(gain.argmax())
-    left = np.where((np.arange(len(A)) <= split)[:, None], first[split], second[split])
-    noise = _unexplained(A, b, left, prior)
-    jump = second[split] - first[split]
-    shift = np.sqrt(((derivative[rows] @ jump) ** 2).sum(axis=-1).mean())
-    tests = len(A) * (len(evidence.cameras) + len(evidence.targets))
-    if gain[split] / 6 / noise < _critical(6, 6 * (len(A) - 2), tests) or shift <= limit:
+    steps = np.where((np.arange(len(A)) <= split)[:, None], first[split], second[split])
+    noise = _unexplained(A, b, steps, prior)
+    if gain[split] / 6 / noise < _critical(6, 6 * (len(A) - 2), tests):
         return None
-    when = evidence.t_s[rows]
-    at = (when[block <= split].max() + when[block > split].min()) / 2
-    far, turned = 1000 * float(np.linalg.norm(jump[3:])), float(np.degrees(np.linalg.norm(jump[:3])))
-    words = f"{item} moved at about {at:.1f} s, by {far:.0f} mm and {turned:.2f} deg"
+    jump = second[split] - first[split]
+    shift = float(np.sqrt(((derivative @ jump) ** 2).sum(axis=-1).mean()))
+    return _Move(float(starts_s[seen[split] + 1]), jump, shift, float(gain[split]), noise)
+
+
+def _named_move(
+    move: _Move | None, item: str, name: Literal["camera_moved_px", "target_moved_px"], limit: float
+) -> Finding | None:
+    if move is None or move.shift_px <= limit:
+        return None
+    far, turned = 1000 * float(np.linalg.norm(move.jump[3:])), float(np.degrees(np.linalg.norm(move.jump[:3])))
+    words = f"{item} moved at about {move.at_s:.1f} s, by {far:.0f} mm and {turned:.2f} deg"
     action = (
         "mount it again, and calibrate the session in two parts, before and after"
         if name == "camera_moved_px"
         else "give it two names, before and after, or leave it out of the targets"
     )
-    return Finding(name, item, float(shift), limit, float(gain[split]), noise, words, action)
+    return Finding(name, item, move.shift_px, limit, move.gain, move.noise, words, action)
 
 
-def _wrong_lens(evidence: Evidence, rows: np.ndarray, camera: int, limit: float) -> Finding | None:
-    """Whether another focal length, principal point and first distortion fit the camera's pictures better."""
-    r, weight = _whitened(evidence, rows)
-    J = np.concatenate([evidence.by_camera[rows], evidence.by_lens[rows]], axis=-1) * weight[:, None, None]
-    A, b = _by_block(_blocks(evidence.t_s[rows]), J, r)
-    prior = np.diag(1 / np.concatenate([_POSE_SIGMA, _LENS_SIGMA]) ** 2)
+def _one_more(
+    A: np.ndarray, b: np.ndarray, more: slice, sigma: np.ndarray, tests: int
+) -> tuple[np.ndarray, float, float] | None:
+    """The step in some freedoms beside the pose, what it explains and the noise; None if it is not significant."""
+    index = np.r_[0:6, np.arange(11)[more]]
+    A, b = A[np.ix_(range(len(A)), index, index)], b[:, index]
+    seen = np.einsum("bii->b", A) > 0
+    A, b = A[seen], b[seen]
+    prior = np.diag(1 / np.concatenate([POSE_SIGMA, sigma]) ** 2)
     total_A, total_b = A.sum(axis=0) + prior, b.sum(axis=0)
     step, explained = _solve(total_A, total_b)
     gain = float(explained - _solve(total_A[:6, :6], total_b[:6])[1])
     noise = _unexplained(A, b, np.tile(step, (len(A), 1)), prior)
-    percent = 100 * float(abs(np.expm1(step[6])))
-    if gain / 4 / noise < _critical(4, 10 * (len(A) - 1), len(evidence.cameras)) or percent <= limit:
+    freedoms = len(index) - 6
+    if gain / freedoms / noise < _critical(freedoms, len(index) * (len(A) - 1), tests):
         return None
-    item = evidence.cameras[camera]
-    sign = "longer" if step[6] > 0 else "shorter"
+    return step[6:], gain, noise
+
+
+def _wrong_lens(A: np.ndarray, b: np.ndarray, item: str, limit: float, tests: int) -> Finding | None:
+    """Whether another focal length, principal point and first distortion fit the camera's pictures better."""
+    found = _one_more(A, b, slice(6, 10), _LENS_SIGMA, tests)
+    if found is None or (percent := 100 * float(abs(np.expm1(found[0][0])))) <= limit:
+        return None
+    sign = "longer" if found[0][0] > 0 else "shorter"
     words = f"{item}'s focal length seems {percent:.1f} % {sign} than its lens says"
     action = "calibrate its lens again at the zoom and picture size of the session, or check that its video is its own"
-    return Finding("focal_percent", item, percent, limit, gain, noise, words, action)
+    return Finding("focal_percent", item, percent, limit, *found[1:], words, action)
 
 
-def _wrong_clock(evidence: Evidence, rows: np.ndarray, item: str, limit: float) -> Finding | None:
+def _wrong_clock(A: np.ndarray, b: np.ndarray, item: str, limit: float, tests: int) -> Finding | None:
     """Whether the camera's residuals lie along the picture's motion: then its clock is off."""
-    r, weight = _whitened(evidence, rows)
-    J = np.concatenate([evidence.by_camera[rows], evidence.by_time[rows][..., None]], axis=-1) * weight[:, None, None]
-    A, b = _by_block(_blocks(evidence.t_s[rows]), J, r)
-    prior = np.diag(1 / np.append(_POSE_SIGMA, 1.0) ** 2)
-    total_A, total_b = A.sum(axis=0) + prior, b.sum(axis=0)
-    step, explained = _solve(total_A, total_b)
-    gain = float(explained - _solve(total_A[:6, :6], total_b[:6])[1])
-    noise = _unexplained(A, b, np.tile(step, (len(A), 1)), prior)
-    off = 1000 * float(step[6])
-    if gain / noise < _critical(1, 7 * (len(A) - 1), len(evidence.cameras)) or abs(off) <= limit:
+    found = _one_more(A, b, slice(10, 11), np.ones(1), tests)
+    if found is None or (off := 1000 * abs(float(found[0][0]))) <= limit:
         return None
-    words = f"{item}'s clock seems {abs(off):.0f} ms {'slow' if off > 0 else 'fast'}"
+    words = f"{item}'s clock seems {off:.0f} ms {'slow' if found[0][0] > 0 else 'fast'}"
     action = "synchronise it again: show a time code to it, or clap, or give its offset"
-    return Finding("clock_ms", item, abs(off), limit, gain, noise, words, action)
+    return Finding("clock_ms", item, off, limit, *found[1:], words, action)
 
 
-def _sizes_disagree(evidence: Evidence, limit: float) -> Finding | None:
+def _sizes_disagree(evidence: Evidence, limit: float, tests: int) -> Finding | None:
     """The two targets whose declared sizes contradict each other most."""
     scales = print_scales(evidence)
     worst: Finding | None = None
     names = list(scales)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
-            (a, sa), (b, sb) = scales[one], scales[other]
-            off = abs(np.log(a / b))
-            z = (off / np.hypot(sa, sb)) ** 2
+            a, b = scales[one], scales[other]
+            off = abs(float(np.log(a.ratio / b.ratio)))
+            noise = (a.sigma**2 + b.sigma**2) / (1 / a.information + 1 / b.information)
+            gain = off**2 / (1 / a.information + 1 / b.information)
             percent = 100 * float(np.expm1(off))
-            if z < _critical(1, 100, len(names) ** 2) or percent <= limit or (worst and worst.gain >= z):
+            if gain / noise < _critical(1, 100, tests) or percent <= limit or (worst and worst.gain >= gain):
                 continue
             words = f"the printed sizes of {one} and {other} disagree by {percent:.1f} %"
             action = "measure a square of each with a ruler and correct targets.json"
-            worst = Finding("scale_percent", f"{one}, {other}", percent, limit, float(z), 1.0, words, action)
+            worst = Finding("scale_percent", f"{one}, {other}", percent, limit, gain, noise, words, action)
     return worst
-
-
-def _seen_by_several(camera: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Rows whose pose at least two cameras see."""
-    pairs = np.unique(np.stack([pose, camera], axis=-1), axis=0)
-    poses, count = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(pose, poses[count >= 2])
-
-
-def _eliminated(
-    group: np.ndarray, J: np.ndarray, c: np.ndarray, r: Float[np.ndarray, "n 2"]
-) -> tuple[float, float, float]:
-    """c^T c, c^T r and r^T r after every group's own pose has taken what it can."""
-    index = np.unique(group, return_inverse=True)[1]
-    everything = np.concatenate([J, c[..., None], r[..., None]], axis=-1)
-    M = np.zeros((int(index.max()) + 1, 8, 8))
-    np.add.at(M, index, np.einsum("nki,nkj->nij", everything, everything))
-    prior = np.diag(1 / _POSE_SIGMA**2)
-    left = M[:, 6:, 6:] - M[:, 6:, :6] @ np.linalg.solve(M[:, :6, :6] + prior, M[:, :6, 6:])
-    total = left.sum(axis=0)
-    return float(total[0, 0]), float(total[0, 1]), float(total[1, 1])

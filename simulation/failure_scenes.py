@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.rig_import import SeenPerson
 from calibration.rig_targets import Sighting
 from core.cameras import Camera, Rig
+from core.skeletons import BODY_25
 from core.transforms import SE3
+from simulation.stick_person import walking_person
 from simulation.target_scenes import (
     LONGER,
     RADTAN,
@@ -41,14 +44,17 @@ class FailureScene:
         blame: names of which a refusal must give one; empty where nothing is wrong.
         solvable: whether the data carry the right answer; else only a refusal is right.
         gravity: whether a world target tells the world; else it is a camera's.
-        stature_m: of a person who walks through the room, where one does: only it can know some things.
+        person: joints of one who walks through the room, where one does, seen by all cameras; only that can know
+            some things.
+        reference: a calibration file's cameras, for scenes of the other road: imported and refined on the person.
     """
 
     scene: TargetScene
     blame: tuple[str, ...] = ()
     solvable: bool = True
     gravity: bool = True
-    stature_m: float | None = field(default=None)
+    person: SeenPerson | None = None
+    reference: Rig | None = None
 
 
 Maker = Callable[[np.random.Generator], FailureScene]
@@ -183,7 +189,52 @@ def _all_wrong_size(rng: np.random.Generator) -> FailureScene:
     made = film_all(_one_board(), rng)
     wrong = dataclasses.replace(made.targets["board"], square_m=0.2, marker_m=0.14)
     scene = dataclasses.replace(made, targets={"board": wrong})
-    return FailureScene(scene, ("stature", "scale"), solvable=False, gravity=False, stature_m=1.7)
+    return FailureScene(scene, ("person",), solvable=False, gravity=False, person=see_walk(made.rig, rng))
+
+
+def see_walk(rig: Rig, rng: np.random.Generator, seconds: float = 12.0, noise_px: float = 3.0) -> SeenPerson:
+    """A walking person as a detector sees one: a few pixels of noise, one joint in ten missing."""
+    t_s = np.arange(0, seconds, 1 / 20)
+    joints = walking_person(t_s)
+    px = rig.project(joints)
+    px = px + noise_px * rng.standard_normal(px.shape)
+    inside = np.stack([camera.lens.contains(np.nan_to_num(p, nan=-1e6)) for camera, p in zip(rig, px, strict=True)])
+    seen = inside & (rng.random(inside.shape) > 0.1)
+    return SeenPerson(np.where(seen[..., None], px, np.nan), np.where(seen, 0.8, 0.0), t_s, BODY_25, rig.ids[0])
+
+
+def _imported(change: Callable[[Rig], Rig], blame: tuple[str, ...]) -> Maker:
+    """A calibration file that says something else than the room, and a person who walks in it."""
+
+    def make(rng: np.random.Generator) -> FailureScene:
+        rig = room_stage().rig
+        scene = TargetScene(rig, {}, {}, {})
+        person = see_walk(rig, rng)
+        return FailureScene(scene, blame, solvable=not blame, person=person, reference=change(rig))
+
+    return make
+
+
+def _exchanged(rig: Rig) -> Rig:
+    """Two cameras bear each other's names."""
+    a, b, *rest = rig.cameras
+    return Rig((dataclasses.replace(b, id=a.id), dataclasses.replace(a, id=b.id), *rest))
+
+
+def _larger(factor: float) -> Callable[[Rig], Rig]:
+    """Another unit of length."""
+
+    def change(rig: Rig) -> Rig:
+        poses = [SE3(c.cam_from_world.R, factor * c.cam_from_world.t) for c in rig]
+        return Rig(tuple(dataclasses.replace(c, cam_from_world=p) for c, p in zip(rig, poses, strict=True)))
+
+    return change
+
+
+def _turned_over(rig: Rig) -> Rig:
+    """A world whose z points down."""
+    over = SE3.from_rotvec(np.array([np.pi, 0.0, 0.0]), np.zeros(3))
+    return Rig(tuple(dataclasses.replace(c, cam_from_world=c.cam_from_world @ over) for c in rig))
 
 
 def _swapped(second_lens_differs: bool) -> Maker:
@@ -315,4 +366,8 @@ FAILURES: Mapping[str, Maker] = {
     "clock 80 ms off": _wrong_clock(0.08),
     "clock 600 ms off": _wrong_clock(0.6),
     "a camera that hardly sees": _weak_camera,
+    "imported, two exchanged": _imported(_exchanged, ("cam0", "cam1")),
+    "imported, in another unit": _imported(_larger(3.28), ("person", "cam", "rig")),
+    "imported, upside down": _imported(_turned_over, ("cam",)),
+    "imported, as it is": _imported(lambda rig: rig, ()),
 }
