@@ -40,15 +40,19 @@ class JointPrior:
     @staticmethod
     def of(target_idx: Int[np.ndarray, "k"], mean: SE3, covariance: Float[np.ndarray, "d d"]) -> JointPrior:
         """From a covariance, which may be nearly singular: targets that hang together move together."""
-        sigma = np.sqrt(np.maximum(np.diag(covariance), 1e-18))
-        values, vectors = np.linalg.eigh(covariance / np.outer(sigma, sigma))
-        values = np.maximum(values, _FLAT * values.max(initial=1.0))
-        information = (vectors / values) @ vectors.T / np.outer(sigma, sigma)
-        return JointPrior(target_idx, mean, information)
+        return JointPrior(target_idx, mean, inverse_covariance(covariance))
 
     def off(self, world_from_target: SE3) -> Float[np.ndarray, "k 6"]:
         """How far the scene's targets are from their means."""
         return self.world_from_target.local(world_from_target[self.target_idx])
+
+
+def inverse_covariance(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    """Information of a covariance that may be nearly singular, whatever the units of its variables."""
+    sigma = np.sqrt(np.maximum(np.diag(covariance), 1e-18))
+    values, vectors = np.linalg.eigh(covariance / np.outer(sigma, sigma))
+    values = np.maximum(values, _FLAT * values.max(initial=1.0))
+    return np.asarray((vectors / values) @ vectors.T / np.outer(sigma, sigma))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 
 from calibration import rig
 from calibration.gates import worst_of
-from calibration.lens import load_lenses
+from calibration.lens import load_lens_covariances, load_lenses
 from calibration.photographs import Located, Stills
 from calibration.pictures import draw_rig
 from calibration.placing import MapConfig, MarkerMap, Refusal, place_targets
@@ -174,7 +174,7 @@ def load_located(session_dir: Path) -> Located:
 def _process(session_dir: Path, config: MarkersConfig, item: str, folder: Path) -> Mapping[str, Any]:
     session = Session.load(session_dir)
     targets, located = still_targets(session), load_located(session_dir)
-    lenses = load_lenses(session_dir)
+    lenses, unsure = load_lenses(session_dir), load_lens_covariances(session_dir)
     views = [view for view in session.of_role("handheld") if _points_of(session, view).is_file()]
     odd: dict[str, Refusal] = {}
     stills = []
@@ -185,7 +185,7 @@ def _process(session_dir: Path, config: MarkersConfig, item: str, folder: Path) 
         other = _other_zoom(session, view)
         odd |= {names[frame]: why for frame, why in other.items()}
         points = points.where(~np.isin(points.frame_idx, list(other)))
-        stills.append(Stills(lenses[view.id], points, names))
+        stills.append(Stills(lenses[view.id], points, names, lens_covariance=unsure.get(view.id)))
     if not located.world_from_target:
         stills = _room_sightings(session) + stills
     made = place_targets(targets, located, stills, config.limits)
@@ -193,8 +193,14 @@ def _process(session_dir: Path, config: MarkersConfig, item: str, folder: Path) 
     write_map(folder, made)
     room = rig.load_rig(session_dir)
     sizes = {name: target.size_m for name, target in targets.items() if target.kind != "rig"}
-    sure, blocks = rig.load_rig_covariance(session_dir), made.blocks()
-    draw_rig(folder / "plan.png", room, made.world_from_target, sizes, sure, blocks)
+    draw_rig(
+        folder / "plan.png",
+        room,
+        made.world_from_target,
+        sizes,
+        rig.load_rig_covariance(session_dir),
+        made.blocks(),
+    )
     return _facts(targets, located, made)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from calibration.bundle import BundleConfig
 from calibration.initial import find_pairs, observed_rays
-from calibration.joint_bundle import JointPrior, JointResult
+from calibration.joint_bundle import JointPrior, JointResult, inverse_covariance
 from calibration.readings import MARGIN, Pictures, Reading, Readings, Rival, adjust, read_pictures
 from calibration.robust import variance_factor
-from calibration.scene import Observations, PosePrior
+from calibration.scene import LensPrior, Observations, PosePrior
 from capture.markers import MarkerPoints
 from capture.targets import Target
 from core.arrays import Bool, Float, Int
@@ -60,6 +60,7 @@ class Stills:
         names: of its photographs, by frame of the table; a video has one.
         world_from_cam: pose of a room camera; None for photographs.
         covariance: (6, 6) of that pose.
+        lens_covariance: (p, p) of the lens's parameters; None to take it as exact.
     """
 
     lens: Lens
@@ -67,6 +68,7 @@ class Stills:
     names: tuple[str, ...]
     world_from_cam: SE3 | None = None
     covariance: Float[np.ndarray, "6 6"] | None = None
+    lens_covariance: Float[np.ndarray, "p p"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +233,7 @@ def observe(targets: Mapping[str, Target], located: Located, stills: Sequence[St
     pairs = tuple(find_pairs(observations, rays))
     start, prior, held = _known_targets(list(targets), located, len(image_ids))
     start, pose_prior = _known_cameras(stills, np.flatnonzero(~is_photo), start)
-    pictures = Pictures(lenses, lens_idx, observations, rays, pairs, prior, pose_prior, held)
+    pictures = Pictures(lenses, lens_idx, observations, rays, pairs, prior, pose_prior, held, _known_lenses(stills))
     useless = ~np.isin(np.arange(len(rays)), np.concatenate([q.rows for q in pairs] or [np.zeros(0, int)]))
     return Network(pictures.without(useless), start, image_ids, tuple(targets), is_photo, copy_of)
 
@@ -289,9 +291,23 @@ def _known_cameras(stills: Sequence[Stills], images: np.ndarray, start: Reading)
     poses = SE3.stack([pose for pose, _ in known if pose is not None])
     n = len(start.world_from_cam)
     information = np.zeros((n, 6, 6))
-    information[images] = np.linalg.inv(np.stack([c for _, c in known if c is not None]))
+    information[images] = np.stack([inverse_covariance(c) for _, c in known if c is not None])
     mean = Reading(SE3.identity(n), start.world_from_target).with_nodes(images.tolist(), poses, [], SE3.identity(0))
     return start.with_nodes(images.tolist(), poses, [], SE3.identity(0)), PosePrior(mean.world_from_cam, information)
+
+
+def _known_lenses(stills: Sequence[Stills]) -> LensPrior | None:
+    """Lenses as calibrated, with their uncertainty; parameters that calibration held stay held."""
+    if all(s.lens_covariance is None for s in stills):
+        return None
+    p = max(len(s.lens.params) for s in stills)
+    mean, information = np.zeros((len(stills), p)), np.zeros((len(stills), p, p))
+    for k, s in enumerate(stills):
+        mean[k, : len(s.lens.params)] = s.lens.params
+        if s.lens_covariance is not None:
+            free = np.flatnonzero(np.diag(s.lens_covariance) > 0)
+            information[k][np.ix_(free, free)] = inverse_covariance(s.lens_covariance[np.ix_(free, free)])
+    return LensPrior(mean, information)
 
 
 def _unknown(n: int) -> SE3:
@@ -306,7 +322,7 @@ def solve_network(pictures: Pictures, start: Reading) -> Solution:
     for config in (_SOFT, _SHARP, _SHARP):
         scale = np.sqrt(noise)[pictures.observations.image_idx]
         reading, result, nodes, rows = adjust(
-            pictures, reading, images, targets, scale=scale, config=config, move_located=True
+            pictures, reading, images, targets, scale=scale, config=config, whole=True
         )
         o = pictures.observations[rows]
         whitened = result.residual_px / o.sigma_px[:, None]

@@ -21,7 +21,7 @@ from calibration.bundle import BundleConfig
 from calibration.initial import Pair
 from calibration.joint_bundle import JointPrior, JointResult, solve_joint
 from calibration.resection import ray_errors
-from calibration.scene import Observations, PosePrior, Scene
+from calibration.scene import LensPrior, Observations, PosePrior, Scene
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
 from core.transforms import SE3
@@ -50,6 +50,7 @@ class Pictures:
         prior: what is known of located targets; None if nothing.
         pose_prior: what is known of images (room cameras), over all images; None if nothing.
         held: (targets,) targets whose poses are exact.
+        lens_prior: what is known of the lenses; None to take them as exact.
     """
 
     lenses: tuple[Lens, ...]
@@ -60,6 +61,7 @@ class Pictures:
     prior: JointPrior | None
     pose_prior: PosePrior | None
     held: Bool[np.ndarray, "targets"]
+    lens_prior: LensPrior | None = None
 
     def without(self, rows: Bool[np.ndarray, "n"]) -> Pictures:
         """The same without some observations and the pairs they belong to."""
@@ -148,7 +150,7 @@ def adjust(
     *,
     scale: Float[np.ndarray, "n"] | None = None,
     config: BundleConfig | None = None,
-    move_located: bool = False,
+    whole: bool = False,
 ) -> tuple[Reading, JointResult, Int[np.ndarray, "nodes"], Int[np.ndarray, "rows"]]:
     """Adjusts some images and targets of a reading together, with all located targets.
 
@@ -159,7 +161,7 @@ def adjust(
         targets: targets to adjust; those of the prior are added.
         scale: (n,) factors of the observations' standard deviations.
         config: settings of the adjustment.
-        move_located: put located targets too where the solution has them.
+        whole: put located targets too where the solution has them, and let lenses give way as far as they are unsure.
 
     Returns:
         The adjusted reading with its score, the solution, its targets (`targets` and all located ones, ascending), and
@@ -185,9 +187,12 @@ def adjust(
     if p.pose_prior is not None:
         prior = PosePrior(p.pose_prior.world_from_cam[images], p.pose_prior.information[images])
         scene = dataclasses.replace(scene, pose_prior=prior)
+    if whole and p.lens_prior is not None:
+        unsure = np.einsum("lpp->lp", p.lens_prior.information) > 0
+        scene = dataclasses.replace(scene, lens_prior=p.lens_prior, lens_free=unsure)
     target_prior = None if p.prior is None else dataclasses.replace(p.prior, target_idx=place_t[located])
     result = solve_joint(scene, seen, target_prior, config)
-    moved = np.ones(len(nodes), bool) if move_located else ~(np.isin(nodes, located) | p.held[nodes])
+    moved = np.ones(len(nodes), bool) if whole else ~(np.isin(nodes, located) | p.held[nodes])
     solved = reading.with_nodes(
         images.tolist(), result.scene.world_from_cam, nodes[moved].tolist(), result.scene.world_from_target[moved]
     )

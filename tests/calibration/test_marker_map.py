@@ -44,7 +44,9 @@ def write_session(folder: Path, scene: MarkerScene) -> None:
     views.append(View("photos", "handheld", LENS.size_px, images="images/photos"))
     Session(folder, "s", "anna", tuple(views), targets="targets.json").save()
     save_targets(folder / "targets.json", list(scene.targets.values()))
-    write_json(folder / "03_lenses" / "lenses.json", {"lenses": {view.id: LENS.to_json() for view in views}})
+    write_json(
+        folder / "03_lenses" / "lenses.json", {"lenses": {view.id: LENS.to_json() for view in views}, "quality": {}}
+    )
     write_rig(folder / "04_rig", room_cameras(), MarkerMap(scene.located.world_from_target, scene.located.covariance))
     (folder / "images" / "photos").mkdir(parents=True)
     for k in range(NUM_PHOTOS):
@@ -128,7 +130,9 @@ def test_photographs_whose_exif_tells_another_zoom_are_named(
 def test_a_lens_that_fits_hardly_any_photograph_refuses_the_map(session_dir: Path) -> None:
     wrong = dataclasses.replace(LENS, focal_px=(0.8 * LENS.focal_px[0], 0.8 * LENS.focal_px[1]))
     lenses = read_json(session_dir / "03_lenses" / "lenses.json")["lenses"]
-    write_json(session_dir / "03_lenses" / "lenses.json", {"lenses": lenses | {"photos": wrong.to_json()}})
+    write_json(
+        session_dir / "03_lenses" / "lenses.json", {"lenses": lenses | {"photos": wrong.to_json()}, "quality": {}}
+    )
     with pytest.raises(GateError, match="photographs_that_fit 0"):
         marker_map.run(session_dir)
 

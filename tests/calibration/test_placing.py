@@ -210,3 +210,17 @@ def test_room_cameras_of_a_given_rig_locate_targets_themselves(boards: MarkerSce
     made = place_targets(boards.targets, none, [*cameras, boards.stills])
     assert set(HIDDEN) <= set(made.world_from_target), made.unplaced
     require_honest(boards, made)
+
+
+def test_a_lens_that_is_not_sure_gives_way(boards: MarkerScene) -> None:
+    sigma = np.zeros(len(LENS.params))
+    sigma[:2] = 0.01 * LENS.focal_px[0]
+    off = dataclasses.replace(LENS, focal_px=(0.985 * LENS.focal_px[0], 0.985 * LENS.focal_px[1]))
+    alike = np.outer(sigma, sigma) + np.diag(0.01 * sigma**2)
+    unsure = place_targets(
+        boards.targets, boards.located, [dataclasses.replace(boards.stills, lens=off, lens_covariance=alike)]
+    )
+    assert not unsure.unplaced and not unsure.set_aside
+    require_honest(boards, unsure)
+    exact = placed(boards)
+    assert unsure.sigma_m()["table0"] > exact.sigma_m()["table0"]
