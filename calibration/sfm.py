@@ -82,6 +82,8 @@ def choose_pairs(
     for ahead in range(1, config.neighbours + 1):
         near = np.flatnonzero((sequence_idx[:-ahead] == sequence_idx[ahead:]) & (sequence_idx[:-ahead] >= 0))
         wanted[near, near + ahead] = True
+    if config.partners == 0:
+        return np.argwhere(wanted)
     like = _likeness(features, units, config)
     best = np.argsort(-like, axis=1, kind="stable")[:, : config.partners]
     rows = np.repeat(np.arange(n), best.shape[1])
