@@ -96,13 +96,13 @@ def _uncertainty(axes: Axes, size_px: tuple[int, int], sigma_px: np.ndarray) -> 
     width, height = size_px
     rows, columns = sigma_px.shape
     known = np.ma.masked_invalid(sigma_px)
-    top = float(np.nanquantile(sigma_px, 0.98)) if known.count() else 1.0
+    top = float(np.nanquantile(sigma_px, 0.95)) if known.count() else 1.0
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     image = axes.imshow(known, extent=extent, cmap="cividis", vmin=0, vmax=top, interpolation="bilinear", aspect="auto")
     x = (np.arange(columns) + 0.5) * width / columns - 0.5
     y = (np.arange(rows) + 0.5) * height / rows - 0.5
-    if known.count() and np.ptp(known) > 0:
-        lines = axes.contour(x, y, known, levels=4, colors="white", linewidths=0.7)
+    if known.count() and known.min() < top:
+        lines = axes.contour(x, y, known, levels=np.linspace(0, top, 6)[1:], colors="white", linewidths=0.7)
         axes.clabel(lines, fontsize=SMALL, fmt="%.2g px")
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
     bar.ax.tick_params(labelsize=SMALL)

@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.pictures.canvas import (
     BLUE,
+    CHI2_95,
     GRAY,
     GREEN,
     ORANGE,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CONE = 0.22  # length of a viewing cone over the extent of the room
-_VISIBLE = 0.05  # half axis over the extent of the room that an ellipse is magnified to
+_VISIBLE = 0.05  # half axis over the extent of the room that the median ellipse is magnified to
+_LARGEST = 0.15  # and that no ellipse may exceed by being magnified
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +107,13 @@ def _bounds(room: Room) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]
 
 
 def _magnification(room: Room) -> float:
-    """The factor by which ellipses are drawn larger, so that the median camera's can be seen."""
-    sigma = [np.sqrt(np.linalg.eigvalsh(c[3:, 3:])[-1]) for c in room.camera_covariance.values()]
-    return nice_factor(float(np.median(sigma)) * np.sqrt(5.991), _VISIBLE * room.extent_m) if sigma else 1.0
+    """The factor by which ellipses are drawn larger: the middle one can be seen, and the largest hides nothing."""
+    sigma = [np.sqrt(max(np.linalg.eigvalsh(c)[-1], 0.0)) for _, c, _, _ in _places(room) if np.isfinite(c).all()]
+    axis = np.sqrt(CHI2_95) * np.array([value for value in sigma if value > 0])
+    if not len(axis):
+        return 1.0
+    limits = ((np.median(axis), _VISIBLE), (axis.max(), _LARGEST))
+    return min(nice_factor(float(value), share * room.extent_m) for value, share in limits)
 
 
 def _ellipses_text(room: Room, factor: float) -> str:
