@@ -57,7 +57,8 @@ class Stage:
         ways: of those that are carried.
         seconds: how long it is filmed.
         rate_hz: frames a second.
-        noise_px: of each coordinate.
+        noise_px: of each coordinate in each frame.
+        systematic_px: error of a corner that its place in the picture decides: the same in all frames while it stays.
         still_every: frames between those in which still targets are read.
     """
 
@@ -68,6 +69,7 @@ class Stage:
     seconds: float = 6.0
     rate_hz: float = 20.0
     noise_px: float = 0.2
+    systematic_px: float = 0.08
     still_every: int = 5
 
 
@@ -167,6 +169,9 @@ def film(stage: Stage, camera: Camera, rng: np.random.Generator) -> Sighting:
     t_s = (rng.uniform(0, 1) + np.arange(num) * (1 + rng.uniform(-8e-5, 8e-5))) / stage.rate_hz
     ids = tuple(stage.targets)
     ways = {name: way(t_s) for name, way in stage.ways.items()}
+    off = {
+        name: stage.systematic_px * rng.standard_normal((stage.targets[name].num_points, 2)) for name in stage.places
+    }
     rows = []
     for frame in range(num):
         for index, name in enumerate(ids):
@@ -176,8 +181,9 @@ def film(stage: Stage, camera: Camera, rng: np.random.Generator) -> Sighting:
                 pose = stage.places[name]
             else:
                 continue
-            seen = see(camera.world_from_cam, camera.lens, stage.targets[name], pose, rng, stage.noise_px)
-            rows.append((frame, index, *seen))
+            point, xy = see(camera.world_from_cam, camera.lens, stage.targets[name], pose, rng, stage.noise_px)
+            wrong = off[name][point] if name in off else stage.systematic_px * rng.standard_normal(xy.shape)
+            rows.append((frame, index, point, xy + wrong))
     return Sighting(camera.lens, table_of(ids, rows, stage.noise_px), t_s)
 
 
