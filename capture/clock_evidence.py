@@ -20,7 +20,6 @@ from core.arrays import Float
 from core.errors import InputError
 from core.skeletons import skeleton_named
 
-_GIVEN_SIGMA_S = 1e-6  # of a number given without one
 _GIVEN_RATE_SIGMA = 1e-9
 _OWN_RATE_SIGMA = 1e-9  # hardware locks offsets and rates
 
@@ -57,25 +56,14 @@ def parse_given(given: Sequence[str], session: Session) -> dict[str, GivenClock]
     return clocks
 
 
-def given_evidence(given: Mapping[str, GivenClock]) -> list[Evidence]:
-    """Clocks by hand."""
-    return [
-        evidence(
-            "given",
-            [
-                Tie(
-                    view_id,
-                    0.0,
-                    SESSION,
-                    clock.offset_s,
-                    clock.sigma_s or _GIVEN_SIGMA_S,
-                    None if clock.rate is None else 1 / clock.rate,
-                    _GIVEN_RATE_SIGMA,
-                )
-            ],
-        )
-        for view_id, clock in given.items()
-    ]
+def given_evidence(given: Mapping[str, GivenClock], sigma_s: float) -> list[Evidence]:
+    """Clocks by hand; `sigma_s` is the standard deviation of an offset that states none."""
+    items = []
+    for view_id, clock in given.items():
+        slope = None if clock.rate is None else 1 / clock.rate
+        tie = Tie(view_id, 0.0, SESSION, clock.offset_s, clock.sigma_s or sigma_s, slope, _GIVEN_RATE_SIGMA)
+        items.append(evidence("given", [tie]))
+    return items
 
 
 def locked_evidence(views: Sequence[str], sigma_s: float) -> list[Evidence]:
@@ -90,17 +78,8 @@ def code_evidence(stretches: Mapping[str, Sequence[CodeClock]]) -> list[Evidence
         ties = []
         for clock in clocks:
             slope = 1 / clock.rate if np.isfinite(clock.rate_sigma) else None
-            ties.append(
-                Tie(
-                    view_id,
-                    clock.local_s,
-                    SESSION,
-                    clock.session_s,
-                    clock.session_sigma_s,
-                    slope,
-                    clock.rate_sigma if slope else 0.0,
-                )
-            )
+            at = (clock.local_s, SESSION, clock.session_s, clock.session_sigma_s)
+            ties.append(Tie(view_id, *at, slope, clock.rate_sigma if slope else 0.0))
         if ties:
             items.append(evidence("qr", ties))
     return items

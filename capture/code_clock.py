@@ -24,12 +24,14 @@ _BANDS = 3  # parts of a code, from above, that a rolling shutter exposes at tim
 _NEIGHBOURS = 2  # codes before and after the expected one that may have a share
 _MAX_RESIDUAL = 0.25  # of the modules' levels, black 0 and white 1, about the mixture
 _SHARE_SIGMA = 0.02
+_SPREAD_OF_MEAN = 3.0  # by which a variance of numbers is less certain than their mean: codes two apart count fourfold
 _WRONG = 1e-4  # likelihood of a band that says nothing, against one that fits
 _FLOOR_S = 1e-4  # of the uncertainty: what response and corner errors leave, common to all frames
 _ROUNDING_S = 1.2e-3  # two codes that are whole milliseconds, and a little
 _MOST_STEPS = 3  # periods to the smallest step between codes seen
 _MODULE_SIGMA = 0.03  # of a module's level, black 0 and white 1
 _MOST_BANDS = 240
+_SHORT_S = 5e-4  # exposures below it are alike
 _LONG_S = 5.0  # from this length on, codes say something of the rate
 _GAMMAS = (1.0, 1.4, 1.8, 2.2, 2.6)
 
@@ -164,11 +166,15 @@ def _grid_of(code_s: np.ndarray, period_s: float) -> _Grid:
 
 @dataclass(frozen=True, eq=False)
 class _Means:
-    """Mean codes of parts of frames, with their local times and deviations; how badly codes explain the frames."""
+    """Parts of frames: local times, mean codes, variance of the codes' numbers in them, deviation of the mean number.
+
+    `quality` tells how badly codes explain the frames.
+    """
 
     local_s: np.ndarray
     mean_s: np.ndarray
-    sigma_s: np.ndarray
+    spread: np.ndarray
+    sigma: np.ndarray
     quality: float
 
 
@@ -187,21 +193,20 @@ def _mean_codes(frames: CodeFrames, grid: _Grid, coarse: CodeClock) -> _Means:
     usable, templates = _templates(k, grid, side)
     levels = [_level(light[usable] ** gamma, templates) for gamma in _GAMMAS]
     # the mean, as most frames may show one code alone, which fits with any response of the camera
-    quality = [float(np.minimum(_mean_index(level, templates)[2], _MAX_RESIDUAL).sum()) for level in levels]
+    quality = [float(np.minimum(_mean_index(level, templates)[3], _MAX_RESIDUAL).sum()) for level in levels]
     level = levels[int(np.argmin(quality))]
     rows = []
     for upper, lower in pairwise(cuts):
         part = slice(upper * side, lower * side)
-        index, sigma, residual = _mean_index(level[:, part], templates[:, :, part])
+        index, spread, sigma, residual = _mean_index(level[:, part], templates[:, :, part])
         at = (upper + lower) / 2 / side
         edge = frames.edge_s[usable]
         local = frames.local_s[usable] + edge[:, 0] + at * (edge[:, 1] - edge[:, 0])
         good = residual < _MAX_RESIDUAL
-        rows.append(
-            np.stack([local, grid.first_s + grid.period_s * (k[usable] + index), grid.period_s * sigma], 1)[good]
-        )
-    local_s, mean_s, sigma_s = np.concatenate(rows).T
-    return _Means(local_s, mean_s, sigma_s, min(quality))
+        mean = grid.first_s + grid.period_s * (k[usable] + index)
+        rows.append(np.stack([local, mean, spread, sigma], axis=1)[good])
+    local_s, mean_s, spread, sigma = np.concatenate(rows).T
+    return _Means(local_s, mean_s, spread, sigma, min(quality))
 
 
 def _level(light: np.ndarray, templates: np.ndarray) -> np.ndarray:
@@ -224,8 +229,10 @@ def _templates(k: np.ndarray, grid: _Grid, side: int) -> tuple[np.ndarray, np.nd
     return usable, np.array(rows, dtype=float).reshape(-1, 2 * _NEIGHBOURS + 1, side * side)
 
 
-def _mean_index(level: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of the codes that share each frame, counted from the middle one; its deviation; the modules' residual."""
+def _mean_index(level: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of the numbers of the codes that share each frame, from the middle one's; their variance; the mean's
+    standard deviation; the modules' residual.
+    """
     num = templates.shape[1]
     total, middle = templates.sum(axis=1), num // 2
     others = np.delete(np.arange(num), middle)
@@ -242,20 +249,30 @@ def _mean_index(level: np.ndarray, templates: np.ndarray) -> tuple[np.ndarray, n
     residual = np.where(np.isfinite(residual), residual, np.inf)
     offset = others - middle
     noise = np.maximum(residual, _MODULE_SIGMA) * np.sqrt(np.einsum("a,fab,b->f", offset, inverse, offset))
-    return full @ (np.arange(num) - middle), np.hypot(_SHARE_SIGMA, noise), residual
+    number = np.arange(num) - middle
+    mean = full @ number
+    return mean, full @ number**2 - mean**2, np.hypot(_SHARE_SIGMA, noise), residual
 
 
 def mean_code(
     t_s: Float[np.ndarray, "*n"], exposure_s: Float[np.ndarray, "*m"], first_s: float, period_s: float
-) -> Float[np.ndarray, "*k"]:
-    """Mean of a display's codes over exposures centred on `t_s`: the integral of its staircase over e."""
+) -> tuple[Float[np.ndarray, "*k"], Float[np.ndarray, "*k"]]:
+    """Mean of a display's codes over exposures centred on `t_s`, and the variance of their numbers.
+
+    The integral of the staircase n = floor(u) is n u - n (n + 1) / 2, that of its square n^2 (u - n) + the sum of the
+    squares below n.
+    """
     low, high = ((t_s + sign * exposure_s / 2 - first_s) / period_s for sign in (-1, 1))
+    base = np.floor(low)
+    low, high = low - base, high - base  # small numbers: nothing cancels
 
-    def integral(u: np.ndarray) -> np.ndarray:
+    def integrals(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n = np.floor(u)
-        return np.asarray(n * u - n * (n + 1) / 2)
+        return n * u - n * (n + 1) / 2, n**2 * (u - n) + (n - 1) * n * (2 * n - 1) / 6
 
-    return first_s + period_s * (integral(high) - integral(low)) / (high - low)
+    (one_low, two_low), (one_high, two_high) = integrals(low), integrals(high)
+    mean = (one_high - one_low) / (high - low)
+    return first_s + period_s * (base + mean), (two_high - two_low) / (high - low) - mean**2
 
 
 def _posterior_clock(
@@ -264,19 +281,21 @@ def _posterior_clock(
     """Posterior mean and deviation of the session time at the middle, on a grid refined twice about its mass."""
     period, count = grid.period_s, len(means.local_s)
     pick = np.unique(np.linspace(0, count - 1, min(count, _MOST_BANDS)).round().astype(int))
-    elapsed, mean, sigma = means.local_s[pick] - coarse.local_s, means.mean_s[pick], means.sigma_s[pick]
+    elapsed, mean, sigma = means.local_s[pick] - coarse.local_s, means.mean_s[pick], means.sigma[pick]
     half = period + coarse.violation_s
     ranges = [(coarse.session_s - half, coarse.session_s + half), (1e-4, frame_s), (0.0, 0.0)]
     if np.ptp(elapsed) > _LONG_S:
         ranges[2] = (-rate_spread, rate_spread)
     for blur, counts in ((5.0, (161, 25, 9)), (2.0, (81, 25, 9)), (1.0, (81, 33, 11))):
         axes = [np.linspace(*r, n if r[1] > r[0] else 1) for r, n in zip(ranges, counts, strict=True)]
-        log = np.zeros([len(axis) for axis in axes])
+        # exposures are as likely within any power of two: without this a short one would count as a coincidence
+        log = np.tile(-np.log(axes[1] + _SHORT_S)[None, :, None], (len(axes[0]), 1, len(axes[2])))
         session, exposure = axes[0][:, None, None], axes[1][None, :, None]
         for j, rate in enumerate(axes[2]):
             t = session + ((1 + rate) * elapsed)[None, None, :]
-            off = (mean - mean_code(t, exposure, grid.first_s, period)) / (blur * sigma)
-            log[:, :, j] = np.log(np.exp(-0.5 * off**2) + _WRONG).sum(axis=-1)
+            expected, spread = mean_code(t, exposure, grid.first_s, period)
+            off = ((mean - expected) / period) ** 2 + ((means.spread[pick] - spread) / _SPREAD_OF_MEAN) ** 2
+            log[:, :, j] += np.log(np.exp(-0.5 * off / (blur * sigma) ** 2) + _WRONG).sum(axis=-1)
         weight = np.exp(log - log.max())
         ranges = [
             _mass(axis, weight.sum(axis=tuple({0, 1, 2} - {d})), limits)
@@ -293,7 +312,7 @@ def _posterior_clock(
     # a code that had a share in the exposure may be the one that was read
     outside = np.maximum(read.code_s - t, t - read.code_s - period) - axes[1][at[1]] / 2
     index = (mean - grid.first_s) / period
-    mixed = int((np.abs(index - np.round(index)) > 2 * _SHARE_SIGMA).sum())
+    mixed = int((np.abs(index - np.round(index)) > 4 * _SHARE_SIGMA).sum())
     long = len(axes[2]) > 1
     return CodeClock(
         local_s=coarse.local_s,

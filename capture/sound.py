@@ -63,7 +63,8 @@ def gcc_phat(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"]) -> Float[np.n
     """Whitened cross-correlation; entry k + len(b) - 1 is large if `a` lags `b` by k samples."""
     size = next_fast_len(len(a) + len(b) - 1, real=True)
     spectrum = rfft(a, size) * np.conj(rfft(b, size))
-    spectrum /= np.maximum(np.abs(spectrum), 1e-12 * max(float(np.abs(spectrum).max()), 1e-300))
+    size_of = np.abs(spectrum)
+    spectrum /= np.maximum(size_of, 1e-12 * float(size_of.max()) or 1.0)  # silence stays silent
     correlation = irfft(spectrum, size)
     return np.concatenate([correlation[-(len(b) - 1) :], correlation[: len(a)]])
 

@@ -205,7 +205,7 @@ def _code_stretches(
 
 def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     session = Session.load(session_dir)
-    given = parse_given(config.given, session)
+    given, locked_s = parse_given(config.given, session), config.locked_sigma_ms / 1e3
     local_s = {view_id: read_npz(folder / f"{view_id}.times.npz")["t_local_s"] for view_id in facts}
     stretches = {
         view_id: [CodeFrames.load(folder / f"{view_id}.codes{i}.npz") for i in range(fact["stretches"])]
@@ -217,10 +217,10 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
     )
     codes = _code_clocks(stretches, period_s, config, facts)
     if config.method in _FIXED:
-        clocks = {view_id: _clock_as_given(given.get(view_id), config) for view_id in facts}
+        clocks = {view_id: _clock_as_given(given.get(view_id, GivenClock(0.0)), locked_s) for view_id in facts}
         if config.method == "given" and (without := facts.keys() - given.keys()):
             raise GateError(sorted(without)[0], "no clock was given for it", _NEXT)
-        items = given_evidence(given) + locked_evidence(
+        items = given_evidence(given, locked_s) + locked_evidence(
             [v for v in facts if v not in given], config.locked_sigma_ms / 1e3
         )
         checks = _relative_evidence(session, config, facts, local_s, []) if config.check else []
@@ -231,7 +231,7 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
         metrics: dict[str, Any] = {"num_views": len(clocks), "unchecked": unchecked}
         held = ""
     else:
-        absolute = code_evidence(codes) + given_evidence(given)
+        absolute = code_evidence(codes) + given_evidence(given, locked_s)
         items = absolute + _relative_evidence(session, config, facts, local_s, [v for e in absolute for v in e.views])
         held = _check_groups(list(facts), items, config)
         solution = solve(items, list(facts), config.rate_prior_ppm * 1e-6, held)
@@ -243,11 +243,9 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
     return Summary(metrics, health)
 
 
-def _clock_as_given(given: GivenClock | None, config: SyncConfig) -> Clock:
+def _clock_as_given(given: GivenClock, sigma_s: float) -> Clock:
     """The clock of a view that is not measured."""
-    if given is None:
-        return Clock()
-    return Clock(given.offset_s, 1.0 if given.rate is None else given.rate, given.sigma_s or 0.0)
+    return Clock(given.offset_s, given.rate or 1.0, given.sigma_s or sigma_s)
 
 
 def _code_clocks(
@@ -320,7 +318,7 @@ def _agreement_health(found: list[Agreement]) -> list[Health]:
         value = 1e3 * abs(item.difference_s)
         action = f"find out which of {item.methods[0]} and {item.methods[1]} is wrong, and leave it out by `--method`"
         # the limit is that of the chi-square of all views together, put as milliseconds of the worst
-        limit = value / max(np.sqrt(item.excess), 1e-9)
+        limit = value / max(float(np.sqrt(item.excess)), 1e-9)
         health.append(
             Health(f"{item.methods[0]}_{item.methods[1]}{against}_ms", value, limit, "max", action, item.view)
         )

@@ -105,7 +105,7 @@ class CodeReader:
     def read(self, image: UInt8[np.ndarray, "h w"]) -> tuple[str, np.ndarray | None]:
         """Text of the code, empty if none could be read, and its corners in the straight picture if it was seen."""
         for index, (x, y) in enumerate(self._maps):
-            text, corners, _ = self._detector.detectAndDecode(self._straight(image, x, y))
+            text, corners = self._decoded(self._straight(image, x, y))
             if _PAYLOAD.fullmatch(text) and corners is not None:
                 self._maps = [self._maps[index]]
                 return text, corners.reshape(-1, 4, 2)[0].astype(np.float64)
@@ -117,6 +117,14 @@ class CodeReader:
                     return text, place
         return "", None
 
+    def _decoded(self, image: np.ndarray) -> tuple[str, np.ndarray | None]:
+        """Text and corners of the code in a straight picture."""
+        try:
+            text, corners, _ = self._detector.detectAndDecode(image)
+        except cv2.error:  # raised for some misread headers, "mode 10 not implemented"
+            return "", None
+        return str(text), corners
+
     def _unmixed(self, image: np.ndarray, corners: np.ndarray, index: int) -> str:
         """The stronger of two codes that share an exposure: a black and white copy of the modules is read instead."""
         for side in _SIDES:
@@ -125,7 +133,7 @@ class CodeReader:
             for level in _LEVELS:
                 copy = 255 * (light > black + level * (white - black)).astype(np.uint8)
                 large = np.kron(np.pad(copy, 4, constant_values=255), np.ones((4, 4), np.uint8))
-                text = str(self._detector.detectAndDecode(large)[0])
+                text, _ = self._decoded(large)
                 if _PAYLOAD.fullmatch(text) and len(code_modules(text)) == side:
                     return text
         return ""

@@ -7,6 +7,7 @@ rate, whatever the camera's: a frame's exposure may see two or three codes, mixe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -113,3 +114,37 @@ def tablets(
         for t in times_s
     ]
     return scenery, tuple(Quads.concatenate([frame, tablet]) for tablet in shown)
+
+
+def film_display(
+    rng: np.random.Generator,
+    display: Display,
+    times_s: Float[np.ndarray, "frames"],
+    *,
+    size_px: int = 220,
+    side_px: int = 130,
+    row_time_s: float = 0.0,
+    noise: float = 3.0,
+) -> Iterator[UInt8[np.ndarray, "h w"]]:
+    """A small square video of a display alone, held a little askew: for tests and benchmarks that need many.
+
+    Args:
+        rng: tilt and noise.
+        display: what it shows.
+        times_s: exposures of the pictures' first rows, session clock.
+        size_px: side of the pictures.
+        side_px: side of the display in them.
+        row_time_s: rolling shutter.
+        noise: standard deviation, gray levels.
+    """
+    turn, place = rng.uniform(-0.1, 0.1), (size_px - 1) / 2 + rng.uniform(-1, 1, 2)
+    axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    corners = side_px * np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) @ axes.T + place
+    for t_s in times_s:
+        seen = seen_display(display, float(t_s) + row_time_s * place[1], row_time_s * side_px)
+        n = len(seen) - 0.5
+        own = np.array([[-0.5, -0.5], [n, -0.5], [n, n], [-0.5, n]], np.float32)
+        to_picture = cv2.getPerspectiveTransform(own, corners.astype(np.float32))
+        soft = cv2.GaussianBlur(seen, (0, 0), 1.0)
+        picture = cv2.warpPerspective(soft, to_picture, (size_px, size_px), borderValue=40.0)
+        yield np.clip(picture + noise * rng.standard_normal(picture.shape), 0, 255).astype(np.uint8)

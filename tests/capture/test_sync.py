@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from capture.clock_evidence import parse_given, sound_evidence
+from capture.clock_evidence import GivenClock, parse_given, sound_evidence
 from capture.session import Session, View
 from capture.sound import Sound, SoundLine, gcc_phat, sound_line
 from capture.sync import SyncConfig, load_clocks, load_times, run
 from capture.video_writer import VideoWriter
 from core.clock import Clock, parse_rate
 from core.errors import GateError, InputError
+from core.files import read_json
+from core.stage import Manifest
 
 PERIOD_S = 0.020
 
@@ -99,7 +102,7 @@ def test_a_view_without_any_clock_is_named(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"cam1: neither time codes nor sound.*--method none"):
         run(folder, SyncConfig(method="sound"))
     run(folder, SyncConfig(method="none"))
-    assert load_clocks(folder) == {"cam1": Clock(), "cam2": Clock()}
+    assert load_clocks(folder) == {"cam1": Clock(0.0, 1.0, 1e-3), "cam2": Clock(0.0, 1.0, 1e-3)}
 
 
 def test_sound_that_reaches_no_view_with_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +123,10 @@ def test_sound_that_reaches_no_view_with_codes_is_refused(tmp_path: Path, monkey
 
 def test_clocks_by_hand(tmp_path: Path) -> None:
     folder = coded_session(tmp_path / "s", {"cam1": 0.1, "cam2": 0.2})
-    given = ("cam1=0.1", "cam2=-0.25,1.00002")
+    given = ("cam1=0.1,1,20", "cam2=-0.25,1.00002")
     run(folder, SyncConfig(method="given", given=given))
-    assert load_clocks(folder)["cam2"] == Clock(-0.25, 1.00002)
+    assert load_clocks(folder) == {"cam1": Clock(0.1, 1.0, 0.02), "cam2": Clock(-0.25, 1.00002, 1e-3)}
+    assert parse_given(["cam1=3"], Session.load(folder)) == {"cam1": GivenClock(3.0, None, None)}
     session = Session.load(folder)
     with pytest.raises(InputError, match="VIEW=OFFSET_S"):
         parse_given(["cam1=soon"], session)
@@ -133,3 +137,91 @@ def test_clocks_by_hand(tmp_path: Path) -> None:
 def test_nothing_is_synchronised_before_the_stage_has_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run `motifs sync` first"):
         load_clocks(tmp_path)
+
+
+def test_the_stage_says_which_method_puts_each_clock_where(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
+    run(folder)
+    document = read_json(folder / "01_sync" / "clocks.json")
+    assert document["clocks"]["cam1"]["methods"] == ["qr"]
+    entry = document["evidence"]["cam1"]["qr"]
+    assert set(entry) == {"offset_ms", "sigma_ms", "residual_ms"}
+    assert entry["residual_ms"] == pytest.approx(0.0, abs=0.1)
+    assert entry["sigma_ms"] == pytest.approx(1e3 * document["clocks"]["cam1"]["offset_sigma_s"], rel=0.1)
+
+
+def test_given_clocks_that_the_codes_contradict_are_refused_by_name(tmp_path: Path) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
+    with pytest.raises(GateError, match=r"cam2: qr_given_ms (49|50|51)"):
+        run(folder, SyncConfig(given=("cam2=0.168",)))
+    assert not (folder / "01_sync").exists()
+    run(folder, SyncConfig(given=("cam2=0.119",)))
+
+
+def test_sound_that_contradicts_the_codes_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
+    late = SoundLine(
+        reference_s=0.2, at_s=0.2 + 0.186 + 0.09, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9
+    )
+    monkeypatch.setattr("capture.sync._relative_evidence", lambda *_: sound_evidence("cam1", {"cam2": late}, 3.0, None))
+    with pytest.raises(GateError, match=r"cam2: qr_sound_against_cam1_ms (89|90)"):
+        run(folder)
+
+
+def sounding_session(folder: Path, offsets: dict[str, float], rng: np.random.Generator) -> Path:
+    """Blank videos with the sound of one room; `silent` views have a track of nothing."""
+    (folder / "videos").mkdir(parents=True)
+    signal = noise_bursts(rng, 8.0, 48_000)
+    views = []
+    for view_id, offset in offsets.items():
+        sound = recorded(Clock(offset), signal / np.abs(signal).max(), 48_000, 0.0, rng).samples
+        sound = np.zeros_like(sound) if view_id.startswith("silent") else sound
+        with VideoWriter(folder / "videos" / f"{view_id}.mp4", (64, 64), parse_rate(5), audio=sound) as writer:
+            for _ in range(40):
+                writer.write(np.full((64, 64), 128, np.uint8))
+        views.append(View(view_id, "room", (64, 64), video=f"videos/{view_id}.mp4", num_frames=40, frame_rate="5"))
+    Session(folder, "sounding", "anna", tuple(views)).save()
+    return folder
+
+
+def test_clocks_said_to_be_locked_are_checked_by_sound(tmp_path: Path, rng: np.random.Generator) -> None:
+    run(
+        folder := sounding_session(tmp_path / "a", {"cam1": 0.0, "cam2": 0.0, "silent3": 0.0}, rng),
+        SyncConfig(method="none"),
+    )
+    assert Manifest.read(folder / "01_sync").data["metrics"]["unchecked"] == ["silent3"]
+    folder = sounding_session(tmp_path / "b", {"cam1": 0.0, "cam2": 0.2}, rng)
+    with pytest.raises(GateError, match=r"cam2: locked_sound_against_cam1_ms 200"):
+        run(folder, SyncConfig(method="none"))
+    run(folder, SyncConfig(method="none", check=False))
+    assert Manifest.read(folder / "01_sync").data["metrics"]["unchecked"] == ["cam1", "cam2"]
+
+
+def test_a_silent_track_gives_no_clock(tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = sounding_session(tmp_path / "s", {"cam1": 0.0, "cam2": 0.1, "silent3": 0.0}, rng)
+    with pytest.raises(GateError, match=r"silent3: neither time codes nor sound"):
+        run(folder)
+
+
+def test_frame_times_of_a_variable_rate_are_those_of_the_container(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    pts = [0, 10, 25, 27, 60]
+    with VideoWriter(tmp_path / "videos/a.mp4", (64, 64), parse_rate(30), time_base=Fraction(1, 300)) as writer:
+        for at in pts:
+            writer.write(np.full((64, 64), 128, np.uint8), pts=at)
+    Session(tmp_path, "s", "anna", (View("a", "room", (64, 64), video="videos/a.mp4", num_frames=5),)).save()
+    run(tmp_path, SyncConfig(method="given", given=("a=2,1.001",)))
+    np.testing.assert_allclose(load_times(tmp_path, "a"), 2 + 1.001 * np.array(pts) / 300, atol=1e-4)
+
+
+def test_codes_are_read_in_views_that_are_pictures(tmp_path: Path) -> None:
+    for view_id, offset in (("cam1", 0.305), ("cam2", 0.119)):
+        (tmp_path / "images" / view_id).mkdir(parents=True)
+        for frame in range(15):
+            ms = int(np.floor((offset + frame / 30) * 1000 / 20 + 1e-9)) * 20
+            cv2.imwrite(str(tmp_path / "images" / view_id / f"{frame:03d}.png"), time_code_image(ms))
+    views = tuple(View(v, "room", (320, 320), images=f"images/{v}", num_frames=15) for v in ("cam1", "cam2"))
+    Session(tmp_path, "s", "anna", views).save()
+    run(tmp_path)
+    clocks = load_clocks(tmp_path)
+    assert clocks["cam1"].offset_s - clocks["cam2"].offset_s == pytest.approx(0.186, abs=2 * PERIOD_S / 6 + 1e-3)
