@@ -58,7 +58,9 @@ def scene_points(
         none = np.zeros(0)
         return PointRays(np.zeros(0, int), np.zeros((0, 3)), np.zeros((0, 2)), none), Places.none(0)
     pictures = read_frames(session.path(view.video), frames.tolist())
-    points, place_m = match_frames(scene, lens, pictures, config, row_time_s=view.row_time_s)
+    points, place_m = match_frames(
+        scene, lens, pictures, config, row_time_s=view.row_time_s, picture_from_px=view.picture_from_px
+    )
     return points, dataclasses.replace(Places.none(len(place_m)), own_sigma_m=place_m)
 
 

@@ -65,6 +65,7 @@ def match_frames(
     config: MatchConfig | None = None,
     *,
     row_time_s: float = 0.0,
+    picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0),
 ) -> tuple[PointRays, Float[np.ndarray, "n"]]:
     """Map points seen in pictures of one camera.
 
@@ -74,6 +75,7 @@ def match_frames(
         frames: frame numbers, ascending, and gray pictures.
         config: settings.
         row_time_s: rolling shutter: readout time of one row.
+        picture_from_px: scale and shift from the lens's pixels to the pictures' own (`View.picture_from_px`).
 
     Returns:
         the points by frame (`pose_idx` is the frame's number), in the world; and the standard deviation of each one's
@@ -81,7 +83,7 @@ def match_frames(
         that part is counted by the root of their number.
     """
     config = config or MatchConfig()
-    matcher = _Matcher(scene, lens, config, row_time_s)
+    matcher = _Matcher(scene, lens, config, row_time_s, picture_from_px)
     parts = [(idx, found) for idx, gray in frames if (found := matcher.frame(idx, gray)) is not None]
     counts = np.array([len(found[0]) for _, found in parts], np.int64)
     pose_idx = np.repeat(np.array([idx for idx, _ in parts], np.int64), counts)
@@ -96,8 +98,16 @@ def match_frames(
 class _Matcher:
     """The map made ready for one camera."""
 
-    def __init__(self, scene: SceneMap, lens: Lens, config: MatchConfig, row_time_s: float) -> None:
+    def __init__(
+        self,
+        scene: SceneMap,
+        lens: Lens,
+        config: MatchConfig,
+        row_time_s: float,
+        picture_from_px: tuple[float, float, float],
+    ) -> None:
         self.scene, self.lens, self.config, self.row_time_s = scene, lens, config, row_time_s
+        self.zoom, self.shift_px = picture_from_px[0], np.array(picture_from_px[1:])
         # descriptors by their rank among those of their point: first one of every point, then second ones, and so on
         first = np.searchsorted(scene.descriptor_point, np.arange(len(scene)))
         rank = np.arange(len(scene.descriptor_point)) - first[scene.descriptor_point]
@@ -107,7 +117,8 @@ class _Matcher:
 
     def frame(self, idx: int, gray: UInt8[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Points, places and their standard deviations in one picture; None where no pose is agreed on."""
-        features = find_features(gray, self.config.features)
+        found = find_features(gray, self.config.features)
+        features = Features((found.xy_px - self.shift_px) / self.zoom, found.scale_px / self.zoom, found.descriptors)
         if len(features) < self.config.min_inliers:
             return None
         rays = self.lens.unproject(features.xy_px)

@@ -277,6 +277,10 @@ def test_a_foot_camera_is_found_in_every_frame_alone(
         np.testing.assert_allclose(place[rows], np.sqrt(3e-3**2 + together * 1e-3**2))
     again, _ = match_frames(scene, FOOT, pictures, MatchConfig(), row_time_s=ROW_S)
     np.testing.assert_array_equal(found.xy_px, again.xy_px)
+    for k, features in frames.items():  # videos of half the size, padded
+        frames[k] = dataclasses.replace(features, xy_px=0.5 * features.xy_px + np.array([20.0, 0.0]))
+    mapped, _ = match_frames(scene, FOOT, pictures, MatchConfig(), row_time_s=ROW_S, picture_from_px=(0.5, 20.0, 0.0))
+    np.testing.assert_allclose(mapped.xy_px, found.xy_px, atol=1e-9)
 
 
 def test_no_frames_give_an_empty_table() -> None:
