@@ -44,6 +44,7 @@ from core.transforms import SE3
 
 STAGE = "05_egomotion"
 _FEW_POINTS = 8  # marker points under which `auto` looks at a frame's scene too
+_BRIDGE_PASSES = 2
 Source = Literal["auto", "markers", "scene", "both"]
 
 
@@ -209,10 +210,10 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     rays = _joint_rays(session, view, config.clock)
     clock = refine_clock(track.way, rays, prior, config.clock)
     t_s = clock.clock.to_session(local_s)
-    on_clock = dataclasses.replace(shifted(track.way, track.delay_s), t_s=t_s + track.delay_s)
-    filling = bridge(on_clock, rays, config.bridge)
-    way = bridged_way(track, t_s, filling.world_from_cam, filling.covariance, filling.known, config.track)
-    track = dataclasses.replace(track, way=way)
+    for _ in range(_BRIDGE_PASSES):  # the joints' own times want the motion in the gap, which the joints tell
+        filling = bridge(shifted(dataclasses.replace(track.way, t_s=t_s), track.delay_s), rays, config.bridge)
+        way = bridged_way(track, t_s, filling.world_from_cam, filling.covariance, filling.known, config.track)
+        track = dataclasses.replace(track, way=way)
     ego = _egomotion(t_s, track)
     ego.save(folder / f"{view_id}.npz")
     sigma_m = np.sqrt(np.einsum("nii->ni", ego.covariance)[:, 3:])

@@ -270,7 +270,7 @@ def _solve(problem: _Problem, state: np.ndarray) -> tuple[np.ndarray, np.ndarray
     for _ in range(_ROUNDS):
         residual, J, weight = problem.linear(state)
         H, g = _normal(J, residual, weight)
-        state = state - np.linalg.solve(H + 1e-9 * np.diag(np.diag(H)), g)
+        state = state - np.linalg.solve(H + 1e-9 * np.diag(np.diag(H)) + 1e-6 * np.eye(len(H)), g)
     residual, J, weight = problem.linear(state)
     return state, _normal(J, residual, weight)[0], weight, residual
 
@@ -291,7 +291,7 @@ def _clustered(problem: _Problem, state: np.ndarray, H: np.ndarray, weight: np.n
     gradient = np.einsum("nkp,nk,n->np", J, residual, weight)
     cluster = np.unique(np.floor(problem.rays.t_s / _CLUSTER_S), return_inverse=True)[1]
     sums = np.stack([np.bincount(cluster, gradient[:, p]) for p in range(gradient.shape[1])], axis=-1)
-    inverse = np.linalg.inv(H)
+    inverse = np.linalg.inv(H + 1e-6 * np.eye(len(H)))
     clustered = inverse @ (sums.T @ sums) @ inverse * len(sums) / max(len(sums) - 1, 1)
     return np.asarray(inverse * max(clustered[0, 0] / inverse[0, 0], 1.0))
 

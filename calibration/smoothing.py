@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
+from scipy.special import stdtrit
 
 from calibration.tridiagonal import solve_chain
 from core.arrays import Bool, Float
@@ -35,6 +36,8 @@ _MAX_DROPS = 12  # rounds of dropping outliers
 _LEVELS = 6  # rounds of estimating the noise levels
 _NEIGHBOURS = 3  # frames on either side that one wrong measurement may drag along
 _SHARE = np.array([1.0, 2.0, 3.0, 2.0, 1.0])  # weights of a stretch and its neighbours in its noise level
+_LEAST_FREEDOM = 3.0  # of Student's distribution; under it there is no variance
+_TWO_SIDED = 1.96
 _PRIOR_COUNT = 1.0  # components' worth of belief in the configured noise level
 _STILL = 1e-4  # least noise level over the configured one, as standard deviations
 _WIDE = (np.pi, 10.0, 30.0, 10.0)  # what is known of a camera before: rad, m, rad/s, m/s
@@ -121,7 +124,7 @@ def smooth_way(
         return _nothing(t_s, used)
     measured = SE3(np.where(known[:, None, None], measured.R, np.eye(3)), np.where(known[:, None], measured.t, 0.0))
     covariance = np.where(known[:, None, None], covariance, np.eye(6))
-    level = np.ones((len(t_s) - 1, 2))
+    level, wider = np.ones((len(t_s) - 1, 2)), np.ones((len(t_s) - 1, 2))
     for _ in range(_MAX_DROPS):
         way = _smooth(t_s, measured, covariance, used, level, config)
         wrong = _outliers(_distance(way, measured, covariance), used, config.outlier_sigmas)
@@ -129,13 +132,15 @@ def smooth_way(
             break
         used = used & ~wrong
     for _ in range(_LEVELS if config.adaptive else 0):
-        level = _noise_levels(way, t_s, used, config)
+        level, wider = _noise_levels(way, t_s, used, config)
         way = _smooth(t_s, measured, covariance, used, level, config, way.pose)
+    grown = np.where(used[1:, None], 1.0, np.tile(np.repeat(np.sqrt(wider), 3, axis=1), 2))
+    grown = np.concatenate([np.ones((1, 12)), grown])
     return SmoothedWay(
         t_s=t_s,
         world_from_cam=way.pose,
         motion=way.state[:, 6:],
-        joint=way.covariance,
+        joint=way.covariance * grown[:, :, None] * grown[:, None, :],
         used=used,
         valid=used | bridged(t_s, used, config.max_gap_s),
     )
@@ -268,16 +273,22 @@ def _inverse_shape(dt: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.inv(_shape(np.ones(1))) * scale)
 
 
-def _noise_levels(way: _Way, t_s: np.ndarray, used: np.ndarray, config: SmoothingConfig) -> np.ndarray:
+def _noise_levels(
+    way: _Way, t_s: np.ndarray, used: np.ndarray, config: SmoothingConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Noise of each step (n - 1, 2), rotation and translation, as a share of the configured variance.
 
     Steps between two measurements share one level, pooled with those of its neighbours.
+
+    Returns:
+        the levels; and by how much a variance must grow that rests on a level from so few components: the ratio of
+        Student's to the normal 95 % bound, squared.
     """
     dt = np.diff(t_s)
     density = np.array([config.angular_acceleration_radps2, config.acceleration_mps2]) ** 2 * float(np.median(dt))
     stretch = np.clip(np.cumsum(used)[:-1] - 1, 0, max(int(used.sum()) - 2, 0))
     inverse = _inverse_shape(dt)
-    levels = np.empty((len(dt), 2))
+    levels, wider = np.empty((len(dt), 2)), np.empty((len(dt), 2))
     for kind, part in enumerate((slice(0, 3), slice(3, 6))):
         noise = way.noise.reshape(-1, _ORDER, 6)[:, :, part]
         spread = way.noise_covariance.reshape(-1, _ORDER, 6, _ORDER, 6)[:, :, part][..., part]
@@ -287,7 +298,10 @@ def _noise_levels(way: _Way, t_s: np.ndarray, used: np.ndarray, config: Smoothin
         total = [np.convolve(np.bincount(stretch, v), _SHARE, mode="same") for v in (shown, counted)]
         pooled = (total[0] + _PRIOR_COUNT * _prior(total)) / (total[1] + _PRIOR_COUNT)
         levels[:, kind] = np.clip(pooled, _STILL**2, 1 / _STILL**2)[stretch]
-    return levels
+        # the kernel's weights sum to more than one, and count no component more than once
+        count = total[1] / _SHARE.max() + _PRIOR_COUNT
+        wider[:, kind] = (stdtrit(np.maximum(count, _LEAST_FREEDOM), 0.975) / _TWO_SIDED)[stretch] ** 2
+    return levels, wider
 
 
 def _prior(total: list[np.ndarray]) -> float:
