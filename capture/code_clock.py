@@ -31,7 +31,7 @@ _ROUNDING_S = 1.2e-3  # two codes that are whole milliseconds, and a little
 _MOST_STEPS = 3  # periods to the smallest step between codes seen
 _MODULE_SIGMA = 0.03  # of a module's level, black 0 and white 1
 _MOST_BANDS = 240
-_SHORT_S = 5e-4  # exposures below it are alike
+_SHORT_S = 4e-3  # exposures below it are alike
 _LONG_S = 5.0  # from this length on, codes say something of the rate
 _GAMMAS = (1.0, 1.4, 1.8, 2.2, 2.6)
 
