@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.formats import read_lenses
+from calibration.formats import read_file, read_lenses
 from calibration.lens_quality import board_stretch, corner_counts, projection_sigma_px, remarks
 from calibration.lens_solver import MIN_WEIGHT, LensSolution, calibrate_lens
 from calibration.pictures import draw_coverage
@@ -253,7 +253,8 @@ def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, A
     lenses = {view_id: fact["lens"] for view_id, fact in facts.items()}
     write_json(folder / "lenses.json", {"lenses": lenses, "quality": quality})
     health = [figure for view_id, q in quality.items() if "rms_px" in q for figure in _health(config, view_id, q)]
-    return Summary({"views": quality}, health)
+    imported = () if config.lenses_from is None else read_file(config.lenses_from).notes
+    return Summary({"views": quality, "import_notes": list(imported)}, health)
 
 
 def _health(config: LensConfig, view_id: str, q: Mapping[str, Any]) -> list[Health]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from capture.charuco import Grid, MarkerSet, Points, agreeing
-from capture.corner_fit import fit_corners
+from capture.corner_fit import CornerFit, fit_corners
 from capture.targets import Mounting, Target, aruco_dictionary
 from core.arrays import UInt8
 from core.errors import InputError
@@ -24,7 +24,8 @@ from core.transforms import SE3
 
 DICTIONARY = "DICT_APRILTAG_36h11"
 _MIN_TAGS = 2  # fewer do not tell how the tags are turned
-_MAX_MOVE = 0.5  # cells of a tag that the fit may move a corner
+_MAX_MOVE = 1.0  # cells of a tag that the fit may move a corner; the next saddle is further
+_NEIGHBOURS = 14  # corners from which one that was missed is predicted
 
 
 def kalibr_from_target(target: Target) -> SE3:
@@ -58,24 +59,50 @@ def grid_corners(image: UInt8[np.ndarray, "h w"], markers: MarkerSet, target: Ta
     kept, believable = max(tried, key=lambda result: (result[1], len(result[0].ids)))
     if not believable or len(kept.ids) < _MIN_TAGS:
         return none, False
-    cells = aruco_dictionary(target.dictionary).markerSize + 2
     corners = kept.corners_px  # (m, 4, 2) clockwise from the upper left
-    along = (np.roll(corners, -1, axis=1) - corners) / cells
+    along = np.roll(corners, -1, axis=1) - corners
     axes = np.stack([along, -np.roll(along, 1, axis=1)], axis=2).reshape(-1, 2, 2)
-    cell_px = np.linalg.norm(axes, axis=-1).min(axis=-1)
-    square_cells = (target.square_m - target.marker_m) / target.marker_m * cells  # side of the small black squares
-    fit = fit_corners(
-        image,
-        corners.reshape(-1, 2),
-        axes,
-        shape="saddle",
-        extent=0.9 * square_cells,
-        band=0.85,
-        max_move_px=np.maximum(_MAX_MOVE * cell_px, 1.5),
-    )
     number = _point_numbers(target)[kept.ids].ravel()
-    order = np.argsort(number)[fit.good[np.argsort(number)]]
-    return (number[order], fit.xy_px[order], fit.sigma_px[order]), True
+    fit = _fit(image, corners.reshape(-1, 2), axes, target)
+    xy, sigma = fit.xy_px, fit.sigma_px
+    guess = _predicted(target.points_m[number, :2], xy)
+    room = np.maximum(_MAX_MOVE * np.linalg.norm(axes, axis=-1).min(axis=-1) / _cells(target), 1.5)
+    # a small square that ran together with its tag drew the detector's corner away, perhaps to the square's far end
+    if (wrong := np.flatnonzero(~(np.linalg.norm(xy - guess, axis=-1) < room))).size:
+        again = _fit(image, guess[wrong], axes[wrong], target)
+        xy[wrong], sigma[wrong] = again.xy_px, again.sigma_px
+    order = np.argsort(number)
+    order = order[np.isfinite(xy[order, 0])]
+    return (number[order], xy[order], sigma[order]), True
+
+
+def _cells(target: Target) -> int:
+    """Cells along the side of a tag, with its border."""
+    return int(aruco_dictionary(target.dictionary).markerSize) + 2
+
+
+def _fit(image: np.ndarray, guess: np.ndarray, axes: np.ndarray, target: Target) -> CornerFit:
+    """Fits corners of tags from guesses; `axes` (n, 2, 2) are the sides of the tags that leave them."""
+    cells = _cells(target)
+    small = (target.square_m - target.marker_m) / target.marker_m * cells  # side of the small black squares
+    room = np.maximum(_MAX_MOVE * np.linalg.norm(axes, axis=-1).min(axis=-1) / cells, 1.5)
+    return fit_corners(image, guess, axes / cells, shape="saddle", extent=0.9 * small, band=0.85, max_move_px=room)
+
+
+def _predicted(board: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Where each point of the board (n, 2) should be seen, by the homography of its nearest neighbours; or NaN."""
+    import cv2
+
+    known = np.flatnonzero(np.isfinite(xy[:, 0]))
+    predicted = np.full(xy.shape, np.nan)
+    for k, place in enumerate(board):
+        others = known[known != k]
+        near = others[np.argsort(np.linalg.norm(board[others] - place, axis=-1), kind="stable")[:_NEIGHBOURS]]
+        H = cv2.findHomography(board[near], xy[near], cv2.LMEDS)[0] if len(near) == _NEIGHBOURS else None
+        if H is not None:
+            p = H @ np.array([*place, 1.0])
+            predicted[k] = p[:2] / p[2]
+    return predicted
 
 
 def _point_numbers(target: Target) -> np.ndarray:

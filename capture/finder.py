@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from core.arrays import UInt8
 from core.errors import InputError
 
 _MIN_BOARD_POINTS = 4  # fewer corners of a board say nothing about its pose
-_MIN_CONTRADICTIONS = 3  # pictures that must speak against a description, and more than speak for it
+_MIN_CONTRADICTIONS = 3  # pictures that must speak against a description
+_MIN_SHARE = 0.1  # of those that seem to fit it, for pictures that fit one other description without exception
 _NONE: Points = (np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0))
 
 
@@ -58,6 +59,7 @@ class TargetFinder:
             if part.kind != "checkerboard":
                 key = (part.dictionary, part.inverted)
                 self._used[key] = self._used.get(key, ()) + part.marker_ids
+        self._touching = {(part.dictionary, part.inverted) for _, _, part in self._parts if part.kind == "aprilgrid"}
         self._grids = {part.id: Grid.of(part) for _, _, part in self._parts if part.kind == "charuco"}
         self._others = {part.id: _other_boards(part) for _, _, part in self._parts if part.kind == "charuco"}
 
@@ -67,7 +69,10 @@ class TargetFinder:
 
     def look(self, image: UInt8[np.ndarray, "h w"], frame_idx: int = 0) -> Seen:
         """Points of all targets in a gray picture, labelled with a frame, and what speaks against the targets."""
-        seen = {key: detect_markers(image, key[0], ids, key[1]) for key, ids in self._used.items()}
+        seen = {
+            key: detect_markers(image, key[0], ids, key[1], touching=key in self._touching)
+            for key, ids in self._used.items()
+        }
         tables, against = [], {}
         for index, start, part in self._parts:
             (points, xy, sigma), instead = self._find_part(image, part, seen)
@@ -119,7 +124,7 @@ class TargetFinder:
 
 
 def refuse_contradicted(sightings: Mapping[str, int], against: Mapping[str, list[str]], item: str) -> None:
-    """Refuses targets that more pictures speak against than for.
+    """Refuses targets that more pictures speak against than for, or several for one and the same other description.
 
     Args:
         sightings: pictures in which each target was found.
@@ -130,12 +135,11 @@ def refuse_contradicted(sightings: Mapping[str, int], against: Mapping[str, list
         InputError: naming the target and what it seems to be.
     """
     for target_id, hints in against.items():
-        if len(hints) < min(_MIN_CONTRADICTIONS, sightings.get(target_id, 0) + len(hints)):
+        count = sightings.get(target_id, 0)
+        best, agreed = Counter(hint for hint in hints if hint).most_common(1)[0] if any(hints) else ("", 0)
+        told = agreed >= max(_MIN_CONTRADICTIONS, _MIN_SHARE * count)
+        if not told and (len(hints) < _MIN_CONTRADICTIONS or len(hints) <= count):
             continue
-        if len(hints) <= sightings.get(target_id, 0):
-            continue
-        known = [hint for hint in hints if hint]
-        best = max(sorted(set(known)), key=known.count, default="")
         action = f"in targets.json, describe it {best}" if best else "check its description in targets.json"
         raise InputError(
             item, f"{len(hints)} pictures show markers of {target_id} in places that its description forbids", action

@@ -70,7 +70,7 @@ def send_lines_to(outbox: Connection | None) -> None:
 
 
 def _draw(display: Any, reader: Connection, over: threading.Event) -> None:
-    """Keeps the lines of other processes up to date; a message is (key, title, total, amount), amount None at an end."""
+    """Keeps the lines of other processes up to date: messages are (key, title, total, amount or None at the end)."""
     tasks: dict[str, Any] = {}
     while not over.is_set():
         while reader.poll(_POLL_S):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rendered import facing, render
 
 from capture.charuco import Grid, homographies
 from capture.checkerboard import find_checkerboard
@@ -26,38 +26,6 @@ PINHOLE = Lens("pinhole", (480, 360), (300.0, 300.0), (239.5, 179.5))
 FISHEYE = Lens("fisheye", (400, 400), (150.0, 150.0), (199.5, 199.5), (0.02, -0.005, 0.0, 0.0))
 BOARD = Target("board", "charuco", "static", (6, 5), 0.1, 0.075, DICTIONARY, 0)
 TAG = Target("tag", "marker", "static", marker_m=0.2, dictionary=DICTIONARY, first_marker=40)
-OVERSAMPLING = 3
-
-
-@cache
-def rays_of(lens: Lens) -> np.ndarray:
-    """Directions through the sub-pixels of a picture."""
-    step = (np.arange(OVERSAMPLING) + 0.5) / OVERSAMPLING - 0.5
-    u, v = np.meshgrid(*[(np.arange(n)[:, None] + step).ravel() for n in lens.size_px])
-    return lens.unproject(np.stack([u, v], axis=-1))
-
-
-def render(target: Target, lens: Lens, cam_from_target: SE3, rng: np.random.Generator) -> np.ndarray:
-    """A planar target through a lens: every pixel averages 3x3 rays, then blur and noise as of a camera."""
-    margin_m, k = 0.04, OVERSAMPLING
-    print_px_per_m = target_image(target, 1500.0).shape[1] / target.size_m[0]
-    picture = target_image(target, 1500.0, margin_m=margin_m)
-    target_from_cam = cam_from_target.inverse()
-    rays = rays_of(lens) @ target_from_cam.R.T
-    scale = -target_from_cam.t[2] / rays[..., 2]
-    at = target_from_cam.t[:2] + scale[..., None] * rays[..., :2]
-    at = np.where((scale > 0)[..., None], at, -1e3) * print_px_per_m + round(margin_m * print_px_per_m) - 0.5
-    big = cv2.remap(
-        picture, at[..., 0].astype(np.float32), at[..., 1].astype(np.float32), cv2.INTER_LINEAR, borderValue=110
-    )
-    image = cv2.GaussianBlur(big.reshape(len(rays) // k, k, -1, k).mean(axis=(1, 3)), (0, 0), 0.6)
-    return np.clip(30 + 0.7 * image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
-
-
-def facing(target: Target, rotvec: list[float], centre_m: list[float]) -> SE3:
-    """A pose that puts the target's middle at a place in the camera frame."""
-    R = SE3.from_rotvec(np.array(rotvec), np.zeros(3)).R
-    return SE3(R, np.array(centre_m) - R @ target.points_m.mean(axis=0))
 
 
 @pytest.mark.parametrize(
