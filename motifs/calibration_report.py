@@ -21,21 +21,21 @@ from motifs.page import Picture, Section, Table, pictures_in
 
 _LENS = (
     "corners should reach every edge of the picture; the arrows should point every which way, for a pattern means "
-    "another lens model or a bent board; where the map is bright, the lens is a guess"
+    "another lens model or a bent board; where the map is bright, the lens is a guess."
 )
 _PLAN = (
     "cameras should stand and look where they do in the room, boards lie where they were hung, and no ellipse stand "
-    "out from the others: a large one wants a board nearer to its camera"
+    "out from the others: a large one wants a board nearer to its camera."
 )
 _MARKERS = (
     "boards should lie where they were hung; a large ellipse wants another photograph that shows the board together "
-    "with one that is well placed"
+    "with one that is well placed."
 )
 _SCENE = (
     "walls, floor and furniture should show as lines, straight and at right angles where the room is; points off them "
-    "are wrong matches, and parts of the room without points carry no camera"
+    "are wrong matches, and parts of the room without points carry no camera."
 )
-_WAY = "the way should be smooth; long red stretches are guesses between measurements, and gray ones no pose at all"
+_WAY = "the way should be smooth; long red stretches are guesses between measurements, and gray ones no pose at all."
 _FEET = (
     "The ways of both feet should lie side by side and inside the room; the height should come back to one level at "
     "every step, and its band stay narrower than the steps are high."
@@ -57,6 +57,11 @@ def _json(session: Session, stage: str, file: str) -> Any:
     """A stage's file, or None if there is none."""
     path = session.stage(stage) / file
     return read_json(path) if path.is_file() else None
+
+
+def _metrics(session: Session, stage: str) -> dict[str, Any]:
+    """What a stage's manifest says of its result."""
+    return dict((_json(session, stage, "manifest.json") or {}).get("metrics") or {})
 
 
 def _clocks(session: Session) -> Section | None:
@@ -89,6 +94,7 @@ def _clock_picture(data: Mapping[str, Any]) -> bytes:
         Reading(view, method, 1e-3 * value["residual_ms"], 1e-3 * value["sigma_ms"])
         for view, by_method in data.get("evidence", {}).items()
         for method, value in by_method.items()
+        if value["sigma_ms"] > 0  # none: the view that a method compares the others with, of which it says nothing
     ]
     sigma = {view: float(clock.get("offset_sigma_s") or 0.0) for view, clock in clocks.items()}
     return png_bytes(clocks_figure({view: float(c["offset_s"]) for view, c in clocks.items()}, sigma, readings))
@@ -107,7 +113,7 @@ def _lenses(session: Session) -> Section | None:
             (
                 view,
                 lens["model"],
-                f"{focal[0]:.1f}, {focal[1]:.1f}" + ("" if sigma is None else f" ± {sigma * focal[0]:.1f}"),
+                f"{focal[0]:.1f}, {focal[1]:.1f}" + ("" if sigma is None else f" ± {sigma * focal[0]:.2g}"),
                 f"{centre[0]:.1f}, {centre[1]:.1f}",
                 "" if rms is None else f"{rms:.3f}",
                 str(quality.get("num_views") or ""),
@@ -116,7 +122,8 @@ def _lenses(session: Session) -> Section | None:
         )
     heads = ("view", "model", "focal length, px", "principal point, px", "RMS, px", "pictures", "notes")
     shown = pictures_in(session.stage("03_lenses"), advice={".coverage": _LENS})
-    return Section("Lenses", tables=(Table(heads, tuple(rows), (2, 3, 4, 5)),), pictures=shown, wide=True)
+    said = " ".join(f"{note}." for note in (_metrics(session, "03_lenses").get("import_notes") or []))
+    return Section("Lenses", said, tables=(Table(heads, tuple(rows), (2, 3, 4, 5)),), pictures=shown, wide=True)
 
 
 def _rig(session: Session) -> Section | None:
@@ -148,9 +155,9 @@ def _covariances(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def _fits(session: Session, data: Mapping[str, Any]) -> tuple[Picture, ...]:
     """How each camera fits and how well it is placed, where the stage counted it."""
-    manifest = _json(session, "04_rig", "manifest.json") or {}
-    metrics, cameras = manifest.get("metrics") or {}, [camera["id"] for camera in data["cameras"]]
-    limits = {h["name"]: h["limit"] for h in manifest.get("health", []) if h["kind"] == "max"}
+    metrics, cameras = _metrics(session, "04_rig"), [camera["id"] for camera in data["cameras"]]
+    health = (_json(session, "04_rig", "manifest.json") or {}).get("health", [])
+    limits = {h["name"]: h["limit"] for h in health if h["kind"] == "max"}
     wanted = {
         "reprojection_px": "reprojection error, px",
         "position_sigma_mm": "position, standard deviation, mm",

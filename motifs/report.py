@@ -52,7 +52,8 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
         f"Subject {session.subject} · {len(session.of_role('room'))} room cameras · "
         f"{sum(view.is_foot for view in session.views)} foot cameras · annotated at {session.rate} Hz",
         sections,
-        next_action(Path(session.id), statuses, reported=True),
+        # by the session's name: the same page wherever the session lies
+        next_action(folder, statuses, reported=True).replace(str(folder), session.id),
         refused=any(status.state == "refused" for status in statuses),
     )
     path = folder / "report" / "report.html"

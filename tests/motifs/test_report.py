@@ -15,10 +15,12 @@ import pytest
 from test_status import DRIFT, finish_stage
 from tiny_session import edit
 
+from capture.session import Session
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.files import write_json, write_npz
 from core.transforms import SE3
+from motifs.pipeline import steps_of
 from motifs.report import ReportConfig, write_report
 
 NUM_FRAMES = 20
@@ -203,5 +205,19 @@ def test_the_rig_shows_how_each_camera_fits(finished: Path) -> None:
     before = Page(write_report(finished, ReportConfig()).read_text()).tags.count("img")
     metrics = {"reprojection_px": {"cam1": 0.2, "cam2": None}, "position_sigma_mm": {"cam1": 1.0, "cam2": 2.0}}
     edit(finished / "04_rig/manifest.json", lambda data: data.update(metrics=metrics))
+    noted = {"import_notes": ["camera 7 is left out: Miqus M3 films markers only"]}
+    edit(finished / "03_lenses/manifest.json", lambda data: data.update(metrics=noted))
     text = write_report(finished, ReportConfig()).read_text()
+    assert "camera 7 is left out: Miqus M3 films markers only." in text
     assert Page(text).tags.count("img") == before + 1 and "No camera should stand out" in text
+
+
+def test_a_stale_result_is_shown_by_the_sessions_name(finished: Path) -> None:
+    made = {"inputs": {"clocks": "0" * 64}, "made_from": {"clocks": "01_sync/clocks.json"}}
+    edit(finished / "04_rig/manifest.json", lambda data: data.update(made))
+    for step in steps_of(Session.load(finished)):
+        if not finished.joinpath(step.folder, "manifest.json").is_file():
+            finish_stage(finished / step.folder)
+    text = write_report(finished, ReportConfig()).read_text()
+    name = Session.load(finished).id
+    assert f"motifs calibrate rig {name} --redo (01_sync changed since)" in text and str(finished) not in text
