@@ -38,6 +38,8 @@ class TrackConfig:
     Attributes:
         min_points: points a frame must show.
         min_sigma_px: least standard deviation of a point, for errors that the detector does not state.
+        exposure_s: exposure of the camera, or the longest it may be; points that move meanwhile weigh less.
+        blur_share: standard deviation of a point for each pixel that it moves meanwhile.
         systematic_px: error of lens and detector that all points of a target share, and that stays from frame to frame.
         max_position_sigma_m: standard deviation of the position above which a frame does not count as measured.
         max_rotation_sigma_rad: the same for the orientation.
@@ -48,6 +50,8 @@ class TrackConfig:
 
     min_points: int = 4
     min_sigma_px: float = 0.15
+    exposure_s: float = 0.005
+    blur_share: float = 0.1
     systematic_px: float = 0.15
     max_position_sigma_m: float = 0.1
     max_rotation_sigma_rad: float = 0.1
@@ -118,6 +122,7 @@ def track_camera(
         if row_time_s > 0:
             late = delay - middle[points.pose_idx]
             shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration(way))
+        seen.weigh(config.blur_share * seen.blur_px(way, config.exposure_s))
         solved = refine_poses(lens, start, seen.weighed, shutter=shutter)
         picture, place, known = seen.measurements(solved, has_pose, shutter, config)
     nan = np.where(known, 1.0, np.nan)
@@ -284,8 +289,20 @@ class _Seen:
         together = np.bincount(group)[group] if len(group) else np.zeros(0)
         distance = np.linalg.norm(points.points_m - world_from_cam.t[points.pose_idx], axis=-1)
         place_m = np.hypot(places.sigma_m(points.points_m) * np.sqrt(together), places.own_sigma_m)
-        place_px = max(lens.focal_px) * place_m / np.maximum(distance, 0.1)
-        self.weighed = dataclasses.replace(points, sigma_px=np.hypot(points.sigma_px, place_px))
+        self.place_px = max(lens.focal_px) * place_m / np.maximum(distance, 0.1)
+        self.weigh(np.zeros(len(group)))
+
+    def weigh(self, blur_px: Float[np.ndarray, "n"]) -> None:
+        """Sets the points' standard deviations, with what blur adds."""
+        self.noise_px = np.hypot(self.points.sigma_px, blur_px)
+        self.weighed = dataclasses.replace(self.points, sigma_px=np.hypot(self.noise_px, self.place_px))
+
+    def blur_px(self, way: SmoothedWay, exposure_s: float) -> Float[np.ndarray, "n"]:
+        """How far each point moves in the picture during the exposure; zero where it is out of sight meanwhile."""
+        index = self.points.pose_idx
+        ends = [way.world_from_cam.retract(by * way.motion)[index] for by in (-exposure_s / 2, exposure_s / 2)]
+        start, end = (self.lens.project(pose.inverse().apply(self.points.points_m)) for pose in ends)
+        return np.asarray(np.nan_to_num(np.linalg.norm(end - start, axis=-1)))
 
     def measurements(
         self, solved: Resection, has_pose: np.ndarray, shutter: RollingShutter | None, config: TrackConfig
@@ -296,7 +313,7 @@ class _Seen:
         whitened = solved.residual_px[in_frames] / self.weighed.sigma_px[in_frames, None]
         factor = max(variance_factor(whitened, solved.weight[in_frames]), 1.0)
         picture, place = pose_covariances(
-            self.lens, solved, self.weighed, self.points.sigma_px, self.places, shutter, config.systematic_px
+            self.lens, solved, self.weighed, self.noise_px, self.places, shutter, config.systematic_px
         )
         solvable = has_pose & (picture[:, 0, 0] > 0)
         picture = np.where(solvable[:, None, None], factor * picture, 1e6 * np.eye(6))
