@@ -20,9 +20,9 @@ import numpy as np
 from calibration.features import FeatureConfig, Features, find_features
 from calibration.lens import load_lenses
 from calibration.marker_map import load_marker_covariance, load_marker_map, map_inputs, still_targets
+from calibration.pictures import draw_scene
 from calibration.rig import load_rig, load_rig_covariance
 from calibration.scene_pictures import PictureConfig, choose_frames, people_in, still_picture
-from calibration.pictures import draw_scene
 from calibration.scene_points import SceneMap, read_scene_map
 from calibration.scene_solver import Anchors, SceneSolverConfig, SolvedScene, solve_scene
 from calibration.sfm import SfmConfig, solve_structure
