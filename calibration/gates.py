@@ -8,7 +8,7 @@ derivative c by the freedom and J by what else may give way (`calibration.score`
 
 whitened (Rao 1948). Errors of neighbouring frames are alike, so what is left over is measured in blocks of time, and
 the gain is judged against it by Fisher's F; a freedom counts when it is significant and when what it changes is not
-negligible. Of several that count, the one that explains most is named.
+negligible. Of several that count, the one that explains most and leaves least is named.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Finding:
         value: by how much.
         limit: what would pass.
         gain: how much of the squared, whitened residuals it explains.
-        noise: what a freedom explains where nothing is wrong: 1 if errors of neighbouring frames were independent.
+        noise: what it leaves, a degree of freedom: 1 where errors of neighbouring frames are independent.
         text: the finding in words, with when it happened where there is a when.
         action: what to do.
     """
@@ -122,7 +122,8 @@ def find_contradictions(evidence: Evidence, limits: GateLimits | None = None) ->
     # a camera that moved sees the targets move, and those that few others see seem to have moved themselves
     shaken = max((f.gain for f in findings if f.name == "camera_moved_px"), default=0.0)
     findings = [f for f in findings if f.name != "target_moved_px" or f.gain > shaken]
-    return sorted(findings, key=lambda f: -f.gain)
+    # the right explanation explains much and leaves little; a wrong one may do the first but not the second
+    return sorted(findings, key=lambda f: -f.gain / np.sqrt(f.noise))
 
 
 def seen_from_behind(evidence: Evidence) -> dict[str, float]:

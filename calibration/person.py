@@ -6,13 +6,14 @@ taken whose joints lie on the epipolar lines of that one's; of all views, that o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.rig_keypoints import intersect_rays
-from calibration.world_frame import Plane, fit_floor
+from calibration.world_frame import Plane, fit_floor, require_vertical
 from capture.keypoints import Keypoints2d, select_person
 from core.arrays import Float, Int
 from core.cameras import Camera, Rig
@@ -217,9 +218,10 @@ def person_floor(
     # steps, not frames, are independent: a foot that stands for a second errs in one way
     steps = max(_count_steps(still), 3)
     few = float(np.sqrt(len(standing) / steps))
-    return Plane(
-        plane.normal, plane.point, plane.tilt_sigma_rad * few, plane.height_sigma_m * few, plane.spread_m, plane.inlier
+    wider = dataclasses.replace(
+        plane, tilt_sigma_rad=few * plane.tilt_sigma_rad, height_sigma_m=few * plane.height_sigma_m
     )
+    return require_vertical(wider, "person")
 
 
 def _count_steps(still: np.ndarray) -> int:

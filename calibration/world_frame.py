@@ -75,15 +75,25 @@ def fit_floor(
     _, size, axes = np.linalg.svd(on, full_matrices=False)
     spread = max(float(np.sqrt((size[2] ** 2) / max(len(on) - 3, 1))), sigma_m)
     tilt = spread / max(float(size[1]), 1e-9)  # size[1] is the root of the sum of squares along the narrower side
-    if np.degrees(tilt) > _MAX_TILT_DEG:
+    normal = axes[2] if axes[2] @ (above - middle) > 0 else -axes[2]
+    return require_vertical(Plane(normal, middle, tilt, spread / np.sqrt(len(on)), spread, inlier), item)
+
+
+def require_vertical(plane: Plane, item: str) -> Plane:
+    """The plane, if it tells the vertical.
+
+    Raises:
+        GateError: if it does not.
+    """
+    degrees = np.degrees(plane.tilt_sigma_rad)
+    if degrees > _MAX_TILT_DEG:
         raise GateError(
             item,
-            f"the points on the floor tell the vertical only to {np.degrees(tilt):.1f} deg (over "
-            f"{float(size[1] / np.sqrt(len(on))):.2f} m across, {1000 * spread:.0f} mm off a plane)",
-            "spread floor markers over the room, not in a line, or walk over more of it",
+            f"the points on the floor tell the vertical only to {degrees:.1f} deg ({1000 * plane.spread_m:.0f} mm off "
+            "a plane, too near to each other or in a line)",
+            "spread floor markers over the room, or walk over more of it",
         )
-    normal = axes[2] if axes[2] @ (above - middle) > 0 else -axes[2]
-    return Plane(normal, middle, tilt, spread / np.sqrt(len(on)), spread, inlier)
+    return plane
 
 
 def world_on(plane: Plane, ahead: Float[np.ndarray, "3"]) -> SE3:
