@@ -1,7 +1,8 @@
 """Stage `04_markers`: where all targets that do not move are, those included that only hand-held photographs show.
 
 What the room videos located (`04_rig`) enters with its joint uncertainty, photographs with their points
-(`calibration.placing`). Under an imported rig, which located nothing, the room cameras' sightings take part themselves.
+(`calibration.placing`); but not a target of which too few room cameras tell one planar pose from the other. Under an
+imported rig, which located nothing, the room cameras' sightings take part themselves.
 Writes `markers.json` and `marker_covariance.npz` (as `04_rig` does), `photographs.json` and a plan. A target that is
 expected and not in the map is named with the reason.
 """
@@ -20,7 +21,7 @@ import numpy as np
 from calibration import rig
 from calibration.gates import worst_of
 from calibration.lens import load_lens_covariances, load_lenses
-from calibration.photographs import Located, Stills
+from calibration.photographs import Located, Stills, ambiguous_targets
 from calibration.pictures import draw_rig
 from calibration.placing import MapConfig, MarkerMap, Refusal, place_targets
 from capture.exif import Exposure, read_exposure
@@ -186,22 +187,30 @@ def _process(session_dir: Path, config: MarkersConfig, item: str, folder: Path) 
         odd |= {names[frame]: why for frame, why in other.items()}
         points = points.where(~np.isin(points.frame_idx, list(other)))
         stills.append(Stills(lenses[view.id], points, names, lens_covariance=unsure.get(view.id)))
-    if not located.world_from_target:
-        stills = _room_sightings(session) + stills
-    made = place_targets(targets, located, stills, config.limits)
-    made = dataclasses.replace(made, set_aside={**made.set_aside, **odd})
+    room, doubtful = _room_sightings(session), list[str]()
+    if located.world_from_target:
+        exact = [name for name, pose in located.world_from_target.items() if targets[name].mounting == "world"]
+        doubtful = [name for name in ambiguous_targets(targets, room) if name not in exact]
+        made = place_targets(targets, located.without(doubtful), stills, config.limits)
+    else:
+        made = place_targets(targets, located, room + stills, config.limits)
+    unplaced = {name: _in_videos(why) if name in doubtful else why for name, why in made.unplaced.items()}
+    made = dataclasses.replace(made, set_aside={**made.set_aside, **odd}, unplaced=unplaced)
     write_map(folder, made)
-    room = rig.load_rig(session_dir)
     sizes = {name: target.size_m for name, target in targets.items() if target.kind != "rig"}
     draw_rig(
         folder / "plan.png",
-        room,
+        rig.load_rig(session_dir),
         made.world_from_target,
         sizes,
         rig.load_rig_covariance(session_dir),
         made.blocks(),
     )
     return _facts(targets, located, made)
+
+
+def _in_videos(why: Refusal) -> Refusal:
+    return Refusal(f"two poses explain what the room videos show of it, and {why.reason}", why.action, why.misfit)
 
 
 def _points_of(session: Session, view: View) -> Path:
@@ -325,10 +334,6 @@ def _has_floor(located: Located) -> bool:
 def _notes(made: MarkerMap) -> list[str]:
     """What a user should know though the map holds: what is missing, and why."""
     lines = [f"{name} is not in the map: {why.reason}; {why.action}" for name, why in made.unplaced.items()]
-    lines += [
-        f"{name} stays where the room videos saw it: {why.reason}; {why.action}"
-        for name, why in made.contradicted.items()
-    ]
     return lines + [f"{name} takes no part: {why.reason}; {why.action}" for name, why in made.set_aside.items()]
 
 

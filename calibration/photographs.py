@@ -8,7 +8,8 @@ is left out and named with its reason: a map may lack a target, but holds none t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from core.transforms import SE3
 _MIN_POINTS = 4  # that fix a pose
 _MIN_FRAMES = 3  # in which a point of the room must be seen by a video
 _SYSTEMATIC_PX = 0.08  # detector error that many frames or corners do not average out
+_BIAS_PX = 0.5  # of corners of a print seen at a slant from afar, in every frame alike (rendered rooms: up to 0.45)
 _DUPLICATE_PX = 1e-3  # photographs whose points all differ by less are one, copied
 _EXACT = 1e-12  # variance below which a target's place is the world's definition
 _SOFT = BundleConfig(loss_sigmas=30.0)  # at first, located targets may be off by much more than corners are
@@ -48,6 +50,12 @@ class Located:
 
     world_from_target: Mapping[str, SE3]
     covariance: Float[np.ndarray, "d d"]
+
+    def without(self, names: Collection[str]) -> Located:
+        """The others."""
+        rows = np.repeat(np.array([name not in names for name in self.world_from_target], bool), 6)
+        kept = {name: pose for name, pose in self.world_from_target.items() if name not in names}
+        return Located(kept, self.covariance[np.ix_(rows, rows)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,6 +320,21 @@ def _known_lenses(stills: Sequence[Stills]) -> LensPrior | None:
 
 def _unknown(n: int) -> SE3:
     return SE3(np.full((n, 3, 3), np.nan), np.full((n, 3), np.nan))
+
+
+def ambiguous_targets(targets: Mapping[str, Target], cameras: Sequence[Stills]) -> list[str]:
+    """Targets of which room cameras alone do not tell which of two poses they have.
+
+    A target that one camera sees has both its planar poses; the frames of a video do not decide between them, because
+    what makes a corner seem off is the same in all of them.
+    """
+    if not cameras:
+        return []
+    network = observe(targets, Located({}, np.zeros((0, 0))), cameras)
+    seen = network.pictures.observations
+    dim = dataclasses.replace(seen, sigma_px=np.maximum(seen.sigma_px, _BIAS_PX))
+    pictures = dataclasses.replace(network.pictures, observations=dim)
+    return [network.target_ids[k] for k in sorted(solve_network(pictures, network.start).undecided()[1])]
 
 
 def solve_network(pictures: Pictures, start: Reading) -> Solution:

@@ -60,7 +60,6 @@ class MarkerMap:
         world_from_target: placed targets by id.
         covariance: (6n, 6n) of all of them together, in that order.
         unplaced: targets that are not in it.
-        contradicted: located targets that photographs show elsewhere; they stay where the room videos saw them.
         world_from_photo: poses of the photographs that took part.
         set_aside: photographs that did not.
         photo_px: median reprojection error of each photograph that took part.
@@ -72,7 +71,6 @@ class MarkerMap:
     world_from_target: Mapping[str, SE3]
     covariance: Float[np.ndarray, "d d"]
     unplaced: Mapping[str, Refusal] = field(default_factory=dict)
-    contradicted: Mapping[str, Refusal] = field(default_factory=dict)
     world_from_photo: Mapping[str, SE3] = field(default_factory=dict)
     set_aside: Mapping[str, Refusal] = field(default_factory=dict)
     photo_px: Mapping[str, float] = field(default_factory=dict)
@@ -180,7 +178,8 @@ class _Verdict:
         where = "than the room videos do" if self.network.start.target_known[target] else "than others"
         return Refusal(
             f"{names} show it elsewhere {where}",
-            "it was moved in between, or its size in targets.json is wrong; photograph it again where it is",
+            "it was moved in between, or few room cameras see it, or its size in targets.json is wrong: photograph it "
+            "again where it is, or show it to more cameras",
             misfit=True,
         )
 
@@ -225,7 +224,6 @@ class _Map:
             world_from_target={name: poses.world_from_target[self.ids.index(name)] for name in placed},
             covariance=self.covariance[np.ix_(rows, rows)],
             unplaced=unplaced,
-            contradicted={self.ids[k]: why for k, why in self.verdict.moved.items() if self.ids[k] in placed},
             world_from_photo={ids[k]: poses.world_from_cam[k] for k in photos},
             set_aside=self._set_aside(set(photos)),
             photo_px={ids[k]: px[k] for k in photos},
@@ -236,6 +234,8 @@ class _Map:
 
     def _weakness(self, target: int, row: int | None) -> Refusal | None:
         """Why a target cannot be in the map; None if it can."""
+        if target in self.verdict.moved:
+            return self.verdict.moved[target]
         if row is None:
             return self._why_missing(target)
         if target in self.unsure and not self.network.start.target_known[target]:
@@ -267,8 +267,6 @@ class _Map:
 
     def _why_missing(self, target: int) -> Refusal:
         network, verdict, name = self.network, self.verdict, self.ids[target]
-        if target in verdict.moved:
-            return verdict.moved[target]
         shown = sorted({q.image for q in network.pictures.pairs if q.target == target})
         if not shown:
             return self._why_unseen(name)
