@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibration.formats import Up
+from calibration.formats import Up, read_file
 from calibration.lens import load_lenses
 from calibration.pictures import draw_rig
 from calibration.rig_health import RigLimits, rig_facts, rig_health
@@ -30,6 +30,7 @@ from calibration.rig_import import (
     named_rig,
     refined,
     see_person,
+    with_clocks,
 )
 from calibration.rig_keypoints import KeypointRefinement
 from calibration.rig_solution import RigSolution, World, on_floor, solve_from_targets
@@ -55,6 +56,7 @@ class RigConfig:
         method: `targets`; `import` takes the reference as it is; `keypoints` refines it on the person; `auto` takes
             targets if the session has any in the room, else the reference, refined where there are keypoints.
         reference: calibration file to import.
+        reference_unit: its unit of length, where it does not keep to its format's (anipose's files have the board's).
         world: what tells where the floor is and what is up: `target` the pose declared of a world target, or the
             reference's own world; `floor_markers` targets that lie on the floor anywhere; `person` the floor that the
             person walks on; `first_camera` nothing, the best connected camera is the world.
@@ -64,17 +66,20 @@ class RigConfig:
             rig is refined, which lets its poses follow the other principal points, and else keeps the file's.
         imported: uncertainty of a reference that is taken as it is.
         refinement: settings of the refinement on keypoints.
+        refine_clocks: with `keypoints`, refine the clocks on the person too, after the cameras.
         limits: what a believable rig keeps to.
     """
 
     method: Literal["auto", "targets", "import", "keypoints"] = "auto"
     reference: Path | None = None
+    reference_unit: Literal["m", "cm", "mm"] = "m"
     world: World = "target"
     floor_markers: tuple[str, ...] = ()
     world_up: Up = "z"
     lenses: Literal["auto", "calibrated", "imported"] = "auto"
     imported: ImportedSigma = dataclasses.field(default_factory=ImportedSigma)
     refinement: KeypointRefinement = dataclasses.field(default_factory=KeypointRefinement)
+    refine_clocks: bool = False
     limits: RigLimits = dataclasses.field(default_factory=RigLimits)
 
 
@@ -225,7 +230,9 @@ def _from_targets(session: Session, config: RigConfig) -> RigSolution:
 
 def _from_reference(session: Session, config: RigConfig) -> RigSolution:
     assert config.reference is not None  # checked by `_method`
-    rig = named_rig(session, config.reference, config.world_up, own_lenses=config.lenses == "imported")
+    unit_m = {"m": 1.0, "cm": 0.01, "mm": 0.001}[config.reference_unit]
+    own_lenses = config.lenses == "imported"
+    rig = named_rig(session, config.reference, config.world_up, own_lenses=own_lenses, unit_m=unit_m)
     covariance = dict.fromkeys(rig.ids, config.imported.covariance)
     solution = RigSolution(rig, covariance, {}, np.zeros((0, 0)), facts=rig_facts(rig, covariance, {}, gravity=True))
     if config.method == "import" and config.world != "person":
@@ -234,6 +241,8 @@ def _from_reference(session: Session, config: RigConfig) -> RigSolution:
     person = see_person(session, rig, times)
     if config.method == "keypoints":
         solution = refined(rig, person, config.refinement)
+        if config.refine_clocks:
+            solution = with_clocks(solution, person, load_clocks(session.folder))
     return _with_person(solution, person, config)
 
 
@@ -262,16 +271,19 @@ def _write(folder: Path, solution: RigSolution, given: Mapping[str, Any]) -> Non
 
 
 def _refined_clocks(solution: RigSolution, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `01_sync/clocks.json`, corrected where moving targets told the clocks."""
-    refined_clocks = {}
+    """The entries of `01_sync/clocks.json`, corrected where moving targets or the person told the clocks."""
+    refined_clocks, method = {}, "markers" if solution.targets else "keypoints"
     for view, correction in solution.clocks.items():
         entry = dict(given[view])
         if correction.observable:
             clock = dataclasses.asdict(correction.corrected(Clock.from_json(entry)))
-            entry |= clock | {"methods": [*entry.get("methods", []), "markers"]}
+            entry |= clock | {"methods": [*entry.get("methods", []), method]}
         refined_clocks[view] = entry
     return refined_clocks
 
 
 def _finish(config: RigConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
-    return Summary(facts["rig"], rig_health(config.limits, facts["rig"], config.method))
+    notes = () if config.reference is None or config.method == "targets" else read_file(config.reference).notes
+    return Summary(
+        {**facts["rig"], "import_notes": list(notes)}, rig_health(config.limits, facts["rig"], config.method)
+    )

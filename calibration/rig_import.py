@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.clock_keypoints import Track, refine_clocks
 from calibration.formats import Up, read_calibration, turned_up
 from calibration.lens import imported_lenses, load_lenses
 from calibration.person import person_floor, person_points, same_person, stature, swapped_views
@@ -23,7 +24,7 @@ from capture.keypoints import load_keypoints
 from capture.session import Session
 from core.arrays import Float
 from core.cameras import Lens, Rig
-from core.clock import Timeline, parse_rate, resample
+from core.clock import Clock, Timeline, parse_rate, resample
 from core.errors import InputError
 from core.skeletons import Skeleton
 
@@ -59,6 +60,7 @@ class SeenPerson:
         t_s: (instants,) session times.
         skeleton: what the joints are.
         leader: the view whose choice the others follow.
+        tracks: the same keypoints frame by frame, at the session times of their frames.
     """
 
     xy_px: Float[np.ndarray, "views instants joints 2"]
@@ -66,6 +68,7 @@ class SeenPerson:
     t_s: Float[np.ndarray, "instants"]
     skeleton: Skeleton
     leader: str
+    tracks: tuple[Track, ...] = ()
 
     def thinned(self) -> SeenPerson:
         """Stretches of neighbouring instants, so many in all that triangulation stays fast."""
@@ -76,7 +79,7 @@ class SeenPerson:
         return SeenPerson(self.xy_px[:, keep], self.score[:, keep], self.t_s[keep], self.skeleton, self.leader)
 
 
-def named_rig(session: Session, reference: Path, world_up: Up, *, own_lenses: bool) -> Rig:
+def named_rig(session: Session, reference: Path, world_up: Up, *, own_lenses: bool, unit_m: float = 1.0) -> Rig:
     """The reference's cameras under the session's names, z up; matched by id, or by order if no id fits.
 
     Args:
@@ -84,11 +87,12 @@ def named_rig(session: Session, reference: Path, world_up: Up, *, own_lenses: bo
         reference: calibration file.
         world_up: axis of its world that points up.
         own_lenses: keep the file's lenses, not those of stage 03.
+        unit_m: its unit of length, metres.
 
     Raises:
         InputError: if they do not match, or a lens is missing.
     """
-    found = turned_up(read_calibration(reference), world_up)
+    found = turned_up(read_calibration(reference, unit_m=unit_m), world_up)
     names = [view.id for view in session.of_role("room")]
     if set(names) <= set(found.ids):
         cameras = list(found.subset(names))
@@ -126,15 +130,16 @@ def see_person(session: Session, rig: Rig, times: Mapping[str, Float[np.ndarray,
     t_s = [times[view_id] for view_id in rig.ids]
     leader, people = same_person(rig, found, t_s)
     timeline = Timeline.spanning(max(t[0] for t in t_s), min(t[-1] for t in t_s), parse_rate(session.rate))
-    tracks, scores = [], []
+    tracks, scores, own = [], [], []
     for keypoints, index, t in zip(found, people, t_s, strict=True):
         one = keypoints.person(index)
         count = min(one.num_frames, len(t))
         gap = _MAX_FRAME_GAP * float(np.median(np.diff(t)))
         xy, score = one.xy_px[:count, 0].astype(float), one.score[:count, 0].astype(float)
+        own.append(Track(t[:count], xy, score))
         tracks.append(resample(xy, t[:count], timeline.t_s, max_gap_s=gap))
         scores.append(np.nan_to_num(resample(score, t[:count], timeline.t_s, max_gap_s=gap)))
-    return SeenPerson(np.stack(tracks), np.stack(scores), timeline.t_s, found[0].skeleton, leader)
+    return SeenPerson(np.stack(tracks), np.stack(scores), timeline.t_s, found[0].skeleton, leader, tuple(own))
 
 
 def measured_on(solution: RigSolution, person: SeenPerson) -> RigSolution:
@@ -154,6 +159,20 @@ def floor_under(rig: Rig, person: SeenPerson) -> Plane:
     """
     some = person.thinned()
     return person_floor(person_points(rig, some.xy_px, some.score), some.skeleton, some.t_s)
+
+
+def with_clocks(solution: RigSolution, person: SeenPerson, clocks: Mapping[str, Clock]) -> RigSolution:
+    """The solution with the clocks refined on the person, weighed against what synchronisation knew of them.
+
+    Raises:
+        GateError: if the views share too little of a moving person.
+    """
+    ids = solution.rig.ids
+    known = np.array([[clocks[view].offset_sigma_s, clocks[view].rate_sigma] for view in ids])
+    found = refine_clocks(solution.rig, person.tracks, [Clock()] * len(ids), prior=known)
+    corrections = found.corrections(solution.rig)
+    facts = {"clock_correction_ms": {view: 1000 * c.offset_s for view, c in corrections.items() if c.observable}}
+    return dataclasses.replace(solution, clocks=corrections, facts={**solution.facts, **facts})
 
 
 def refined(rig: Rig, person: SeenPerson, config: KeypointRefinement) -> RigSolution:

@@ -64,6 +64,11 @@ def _metrics(session: Session, stage: str) -> dict[str, Any]:
     return dict((_json(session, stage, "manifest.json") or {}).get("metrics") or {})
 
 
+def _notes(session: Session, stage: str) -> str:
+    """What a calibration file that a stage took said beside, or did not say."""
+    return " ".join(f"{note}." for note in _metrics(session, stage).get("import_notes") or [])
+
+
 def _clocks(session: Session) -> Section | None:
     data = _json(session, "01_sync", "clocks.json")
     if data is None:
@@ -122,8 +127,13 @@ def _lenses(session: Session) -> Section | None:
         )
     heads = ("view", "model", "focal length, px", "principal point, px", "RMS, px", "pictures", "notes")
     shown = pictures_in(session.stage("03_lenses"), advice={".coverage": _LENS})
-    said = " ".join(f"{note}." for note in (_metrics(session, "03_lenses").get("import_notes") or []))
-    return Section("Lenses", said, tables=(Table(heads, tuple(rows), (2, 3, 4, 5)),), pictures=shown, wide=True)
+    return Section(
+        "Lenses",
+        _notes(session, "03_lenses"),
+        tables=(Table(heads, tuple(rows), (2, 3, 4, 5)),),
+        pictures=shown,
+        wide=True,
+    )
 
 
 def _rig(session: Session) -> Section | None:
@@ -145,7 +155,11 @@ def _rig(session: Session) -> Section | None:
     heads = ("camera", "centre in the world, m", "standard deviation, mm", "standard deviation, deg")
     shown = pictures_in(session.stage("04_rig"), advice={"plan": _PLAN})
     return Section(
-        "Room rig", tables=(Table(heads, tuple(rows), (1, 2, 3)),), pictures=(*shown, *_fits(session, data)), wide=True
+        "Room rig",
+        _notes(session, "04_rig"),
+        tables=(Table(heads, tuple(rows), (1, 2, 3)),),
+        pictures=(*shown, *_fits(session, data)),
+        wide=True,
     )
 
 
