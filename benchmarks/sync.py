@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import moving_board  # beside this file
 import numpy as np
 
 from calibration.clock_keypoints import Track, refine_clocks
@@ -210,6 +211,27 @@ def motion_with_rig(folder: Path, fps: float) -> Callable:
     return run
 
 
+def board(folder: Path, *, ppm: bool) -> Callable:
+    """A waved board (`caliscope_charuco_4cam`): clocks shifted by up to 30 ms and 200 ppm, against the recorded ones."""
+    recording = moving_board.load(folder)
+    plain = moving_board.estimate_clocks(recording)
+
+    def run(rng: np.random.Generator) -> Errors:
+        names = list(recording.t_s)[1:]
+        shifts = {name: Clock(rng.uniform(-0.03, 0.03), 1 + rng.uniform(-2e-4, 2e-4)) for name in names}
+        found = moving_board.estimate_clocks(recording, shifts)
+        errors, sigmas = [], []
+        for name in names:
+            middle = recording.t_s[name].mean(keepdims=True)
+            late_s = found[name].to_session(shifts[name].to_local(middle)) - plain[name].to_session(middle)
+            rate = found[name].rate / shifts[name].rate - plain[name].rate
+            errors.append(1e6 * rate if ppm else 1e3 * float(late_s[0]))
+            sigmas.append(1e6 * found[name].rate_sigma if ppm else 1e3 * found[name].offset_sigma_s)
+        return np.array(errors), np.array(sigmas)
+
+    return run
+
+
 def problem(rng: np.random.Generator) -> Errors:
     """A drawn clock problem of codes and sound with their stated uncertainties: errors in stated deviations."""
     views = [f"cam{i}" for i in range(6)]
@@ -261,10 +283,19 @@ def main() -> None:
     if options.inputs.is_dir():
         rows["motion_no_rig"] = motion(options.inputs, 60.0)
         rows["motion_with_rig"] = motion_with_rig(options.inputs, 60.0)
+    caliscope = shared / "data" / "caliscope_charuco_4cam"
+    if caliscope.is_dir():
+        rows["board_shifted"] = board(caliscope, ppm=False)
+        rows["board_shifted_ppm"] = board(caliscope, ppm=True)
     figures: dict[str, float] = {}
     print(f"{'row':34} {'n':>4} {'median':>8} {'max':>8} {'sigma':>8} {'bound':>6}")
     for name, run in rows.items():
-        few = {"qr_60hz_29.97fps_8ms_20s": 3, "qr_both_ends_10min_ppm": 4}.get(name, options.runs)
+        few = {
+            "qr_60hz_29.97fps_8ms_20s": 3,
+            "qr_both_ends_10min_ppm": 4,
+            "board_shifted": 2,
+            "board_shifted_ppm": 1,
+        }.get(name, options.runs)
         found = [run(np.random.default_rng([options.seed, i, *name.encode()])) for i in range(min(few, options.runs))]
         error, sigma = (np.concatenate(part) for part in zip(*found, strict=True))
         inside = float(np.mean(np.abs(error) <= 1.96 * sigma)) if len(error) else float("nan")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.rig_targets import ClockCorrection
 from core.arrays import Bool, Float
 from core.cameras import Rig
 from core.clock import Clock
@@ -34,8 +35,8 @@ class ClockRefinement:
         min_score: keypoints below it are not used.
         sigma_px: standard deviation of a keypoint about its place and bias.
         bias_px: standard deviation of the constant bias of a joint in a view.
-        rate_sigma_ppm: prior on how far a rate is from the one given.
-        offset_sigma_s: prior on how far an offset is from the one given.
+        rate_sigma_ppm: prior on how far a rate is from the one given, where nothing else is stated of it.
+        offset_sigma_s: the same of an offset.
         cluster_s: stretch of time over which errors of keypoints are alike.
         iterations: of Gauss-Newton.
         max_instants: instants used at most, evenly spread.
@@ -96,6 +97,7 @@ class RefinedClocks:
 
     Attributes:
         clocks: the clocks, of the rig's cameras in order; the first keeps its own, to which the others are refined.
+        correction: (views, 2) by how much the session times at `middle_s` and the rates changed.
         covariance: (2 views, 2 views) of offset (at `middle_s`) and rate of each in turn; zero for the first.
         middle_s: session time at which offsets are least uncertain.
         before_px: (views,) median distance from the common point under the clocks given.
@@ -103,10 +105,20 @@ class RefinedClocks:
     """
 
     clocks: tuple[Clock, ...]
+    correction: Float[np.ndarray, "views 2"]
     covariance: Float[np.ndarray, "unknowns unknowns"]
     middle_s: float
     before_px: Float[np.ndarray, "views"]
     after_px: Float[np.ndarray, "views"]
+
+    def corrections(self, rig: Rig) -> dict[str, ClockCorrection]:
+        """The changes by camera, as the rig stage writes them."""
+        found = {}
+        for v, view_id in enumerate(rig.ids):
+            own = slice(2 * v, 2 * v + 2)
+            offset, drift = (float(value) for value in self.correction[v])
+            found[view_id] = ClockCorrection(offset, drift, self.middle_s, 0.0, self.covariance[own, own], v > 0)
+        return found
 
 
 def refine_clocks(
@@ -114,6 +126,7 @@ def refine_clocks(
     tracks: Sequence[Track],
     clocks: Sequence[Clock],
     config: ClockRefinement | None = None,
+    prior: Float[np.ndarray, "views 2"] | None = None,
 ) -> RefinedClocks:
     """Refines the clocks of the views of a rig on one person's keypoints.
 
@@ -122,6 +135,7 @@ def refine_clocks(
         tracks: keypoints of the person in each view.
         clocks: where to start from; the first view's is held.
         config: settings.
+        prior: standard deviations of offset and rate of each view as known before; those of `config` if None.
 
     Raises:
         GateError: if the views share too little of a moving person.
@@ -135,6 +149,10 @@ def refine_clocks(
         raise GateError("clocks", f"the views share {len(instants)} instants", "record longer, or check the offsets")
     middle = float(instants.mean())
     x = np.zeros((len(rig), 2))
+    if prior is None:
+        prior = np.tile([config.offset_sigma_s, config.rate_sigma_ppm * 1e-6], (len(rig), 1))
+    # against the first view, whose own uncertainty counts as well
+    information = 1 / np.maximum(np.hypot(prior, prior[:1]), 1e-9) ** 2
     points: np.ndarray | None = None
     before: np.ndarray | None = None
     for _ in range(config.iterations):
@@ -142,7 +160,7 @@ def refine_clocks(
         problem = _Problem.of(rig, p, velocity, instants, middle, points, config)
         points = problem.points
         before = problem.distance_px if before is None else before
-        step_x, covariance = problem.step(x, config)
+        step_x, covariance = problem.step(x, config, information)
         x = x + step_x
         if np.abs(step_x[:, 0]).max() < 1e-6:
             break
@@ -157,7 +175,7 @@ def refine_clocks(
         sigma = np.sqrt(np.diag(covariance)[2 * v : 2 * v + 2])
         at_s = float(clock.to_local(np.array([middle]))[0])
         refined.append(clock if v == 0 else Clock(offset, rate, float(sigma[0]), float(sigma[1]), at_s))
-    return RefinedClocks(tuple(refined), covariance, middle, before, after)
+    return RefinedClocks(tuple(refined), x, covariance, middle, before, after)
 
 
 def _moved(
@@ -228,7 +246,7 @@ class _Problem:
         distance = np.linalg.norm(self.residual, axis=-1)
         return np.array([np.median(d[s]) if s.any() else np.nan for d, s in zip(distance, self.seen, strict=True)])
 
-    def step(self, x: np.ndarray, config: ClockRefinement) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, x: np.ndarray, config: ClockRefinement, information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One Gauss-Newton step of the clocks, and their covariance at its end.
 
         Unknowns: offset and rate of every view, of which the first is held, and the constant bias of every view and
@@ -238,7 +256,7 @@ class _Problem:
         n_clock = 2 * num_views
         n = n_clock + num_views * num_joints * 2
         prior = np.full(n, 1 / config.bias_px**2)
-        prior[0:n_clock:2], prior[1:n_clock:2] = 1 / config.offset_sigma_s**2, 1e12 / config.rate_sigma_ppm**2
+        prior[:n_clock] = information.ravel()
         gone = np.concatenate([x.ravel(), np.zeros(n - n_clock)])
         terms = [self._joint(j, config) for j in range(num_joints)]
         A, b = np.diag(prior), prior * gone

@@ -33,7 +33,7 @@ class RigSolution:
         covariance: (6, 6) of each camera's `world_from_cam`.
         world_from_target: located targets that do not move.
         target_covariance: (6k, 6k) of these together.
-        clocks: corrections by camera, where targets moved.
+        clocks: corrections by camera, where targets moved or the person told them.
         targets: as declared, with the panels of rigs where they were found.
         facts: figures for the manifest and the gates.
     """

@@ -9,6 +9,8 @@ import pytest
 
 from calibration.clock_keypoints import ClockRefinement, Track, _Problem, refine_clocks
 from calibration.formats import read_calibration
+from calibration.rig_import import SeenPerson, with_clocks
+from calibration.rig_solution import RigSolution
 from capture.detectors import read_keypoints
 from core.cameras import Camera, Lens, Rig
 from core.clock import Clock
@@ -135,3 +137,21 @@ def test_real_cameras_shifted_by_known_amounts_come_back(shared: Path) -> None:
     plain, shifted = solved(np.zeros(4)), solved(np.array([0.0, 0.0071, -0.0213, 0.0128]))
     assert np.abs(plain - 0.8).max() < 6e-3  # hardware-synchronised: a third of a frame
     np.testing.assert_allclose(shifted, plain, atol=1e-3)
+
+
+def test_the_rig_stage_weighs_the_person_against_synchronisation() -> None:
+    rig, clocks, tracks = drawn(2)
+    t_s = np.arange(0.5, 5.5, 1 / 30)
+    xy = np.stack([track.at(t_s, 0.3)[0] for track in tracks])
+    person = SeenPerson(xy, np.ones(xy.shape[:3]), t_s, skeleton_named("COCO_17"), "cam0", tuple(tracks))
+    solution = RigSolution(rig, {}, {}, np.zeros((0, 0)))
+    loose, tight = ({v: Clock(0.0, 1.0, sigma, 60e-6) for v in rig.ids} for sigma in (0.1, 1e-6))
+    found = with_clocks(solution, person, loose)
+    for view, truth in zip(rig.ids[1:], clocks[1:], strict=True):
+        corrected = found.clocks[view].corrected(Clock())
+        at_s = np.array([found.clocks[view].middle_s])
+        assert float(corrected.to_session(at_s)[0]) == pytest.approx(float(truth.to_session(at_s)[0]), abs=3e-3)
+        assert found.facts["clock_correction_ms"][view] == pytest.approx(1e3 * found.clocks[view].offset_s)
+    assert not found.clocks["cam0"].observable
+    held = with_clocks(solution, person, tight)
+    assert max(abs(c.offset_s) for c in held.clocks.values()) < 1e-5
