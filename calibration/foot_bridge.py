@@ -12,7 +12,7 @@ import numpy as np
 
 from calibration.foot_clock import JointRays, places_of_joints
 from calibration.robust import robust_weight
-from calibration.smoothing import SmoothedWay
+from calibration.smoothing import SmoothedWay, bridged
 from core.arrays import Bool, Float
 from core.transforms import SE3, hat
 
@@ -32,11 +32,13 @@ class BridgeConfig:
 
     Attributes:
         joints: place the camera by the joints of its foot that room cameras saw, where there are keypoints of feet.
+        max_gap_s: longest gap between two measured frames that is bridged so; those of longer ones stay without a pose.
         max_position_sigma_m: standard deviation of such a position above which it is not used.
         max_rotation_sigma_rad: the same for the orientation.
     """
 
     joints: bool = True
+    max_gap_s: float = 2.0
     max_position_sigma_m: float = 0.05
     max_rotation_sigma_rad: float = 0.3
 
@@ -90,6 +92,7 @@ def bridge(way: SmoothedWay, rays: JointRays, config: BridgeConfig) -> Bridge:
     sigmas = np.sqrt(np.einsum("nii->ni", covariance))
     known = solvable & (sigmas[:, 3:].max(axis=-1) < config.max_position_sigma_m)
     known &= sigmas[:, :3].max(axis=-1) < config.max_rotation_sigma_rad
+    known &= bridged(way.t_s, way.used, config.max_gap_s)
     return Bridge(pose, covariance, known, inflation)
 
 

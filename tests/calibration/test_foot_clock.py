@@ -122,6 +122,9 @@ def test_too_few_joints_bridge_nothing(rng: np.random.Generator) -> None:
     assert not bridge(way, rays, BridgeConfig(joints=False)).known.any()
     unseen = dataclasses.replace(way, used=np.zeros(len(T_S), bool))
     assert not bridge(unseen, rays, BridgeConfig()).known.any()
+    long = way_of(rng, T_S, T_S, (T_S > 5) & (T_S < 7.5))
+    assert not bridge(long, rays, BridgeConfig()).known[(T_S > 5.1) & (T_S < 7.4)].any()
+    assert bridge(long, rays, BridgeConfig(max_gap_s=3.0)).known[(T_S > 5.1) & (T_S < 7.4)].all()
 
 
 def test_bad_detections_are_believed_less(rng: np.random.Generator) -> None:
