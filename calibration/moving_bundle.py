@@ -11,7 +11,7 @@ has fitted does not move along with it and would seem to hold it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cho_solve_banded, cholesky_banded
@@ -30,6 +30,7 @@ from calibration.moving_scene import (
 from calibration.normal_equations import UNSEEN_SIGMAS, BundleConfig, factor_dense, group_products, lens_prior_terms
 from calibration.robust import robust_cost, robust_weight, variance_factor
 from calibration.trajectory import STATE, Smoothness
+from calibration.tridiagonal import solve_chain
 from core.arrays import Float
 from core.errors import GateError
 from core.threads import one_blas_thread
@@ -125,6 +126,40 @@ def solve_moving(
     for at, weight_of in system.common_modes(scene):
         covariance[np.ix_(at, at)] += 1 / weight_of.sum()
     return MovingResult(scene, final.px, weight, final.speed_px_s, covariance, factor, converged)
+
+
+@one_blas_thread
+def learn_smoothness(
+    scene: MovingScene,
+    points: TimedPoints,
+    smoothness: tuple[Smoothness, ...],
+    config: BundleConfig | None = None,
+) -> tuple[Smoothness, ...]:
+    """What the solved motions say of how freely they move: one step of expectation and maximisation.
+
+    The expected squares of the prior's residuals, those at the optimum plus those of its uncertainty, must come out at
+    one (Shumway and Stoffer, "An approach to time series smoothing and forecasting using the EM algorithm", 1982).
+    Cameras and clocks count as known. The step is doubled (in the logarithm), which still converges and is faster.
+    """
+    normal = _System(points, smoothness, config or BundleConfig()).linearise(scene)
+    below = np.swapaxes(normal.ahead[:-1], -1, -2)
+    _, own, after = solve_chain(normal.own, below, np.zeros((len(normal.own), STATE)))
+    learned = []
+    for motion, prior, first in zip(scene.motions, smoothness, scene.first_knots, strict=False):
+        if not motion.linked.any():
+            learned.append(prior)
+            continue
+        r, J0, J1 = prior.residual(motion)
+        r, J0, J1 = (part[:-1] for part in (r, J0, J1))
+        here = slice(first, first + len(motion) - 1)
+        nxt = slice(first + 1, first + len(motion))
+        both = J1 @ after[here] @ np.swapaxes(J0, -1, -2)
+        spread = J0 @ own[here] @ np.swapaxes(J0, -1, -2) + J1 @ own[nxt] @ np.swapaxes(J1, -1, -2)
+        expected = r**2 + np.einsum("kii->ki", spread + both + np.swapaxes(both, -1, -2))
+        mean = expected[motion.linked[:-1]].mean(axis=0).reshape(2, 2, 3).mean(axis=(0, 2))
+        rotation, translation = (np.clip(mean, 0.1, 10.0) ** 2 * (prior.rotation, prior.translation)).tolist()
+        learned.append(replace(prior, rotation=rotation, translation=translation))
+    return tuple(learned)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ MAX_LINK_S = 0.5  # beyond it a hand has forgotten where it went
 _ARC = 4  # knots that are taken together
 _MIN_POINTS = 4  # that fix a pose
 _BEST_VIEWS = 4  # of a knot, which its first pose is taken from
-_MAX_FRAME_GAP = 1.5  # frames between which a track may be interpolated
+_MAX_FRAME_GAP = 1.5  # usual distances of frames over which a track may be interpolated
 _LOST_RAD = 0.02  # median error above which a first pose is no start
 
 
@@ -125,8 +125,7 @@ def at_knots(seen: CarriedPoints, knot_s: Float[np.ndarray, "k"], num_points: in
         t_s[place] = own.t_s
         xy = np.full((len(frames), num_points, 2), np.nan)
         xy[place, own.point_idx] = own.xy_px
-        steps = np.diff(t_s) / np.maximum(np.diff(frames), 1)
-        gap = _MAX_FRAME_GAP * float(np.median(steps)) if len(steps) else KNOT_S
+        gap = min(_MAX_FRAME_GAP * float(np.median(np.diff(t_s))), MAX_LINK_S) if len(t_s) > 1 else KNOT_S
         at = resample(xy, t_s, knot_s, max_gap_s=gap)
         nearest = np.abs(t_s[:, None] - knot_s).argmin(axis=0)
         close = np.abs(t_s[nearest] - knot_s) <= KNOT_S / 2

@@ -10,11 +10,11 @@ import numpy as np
 
 from calibration.bundle import BundleConfig
 from calibration.initial import observed_rays
-from calibration.moving_bundle import MovingResult, solve_moving
+from calibration.moving_bundle import MovingResult, learn_smoothness, solve_moving
 from calibration.moving_scene import ROOM, MovingScene, TimedPoints
 from calibration.moving_target import KNOT_S, MAX_LINK_S, CarriedPoints, at_knots, chosen_clusters, clusters, follow
 from calibration.robust import variance_factor
-from calibration.scene import Observations, num_params
+from calibration.scene import LensPrior, Observations, num_params
 from calibration.trajectory import Smoothness, Trajectory, estimate_smoothness
 from capture.markers import MarkerPoints
 from capture.targets import Target
@@ -25,9 +25,12 @@ from core.transforms import SE3
 _MIN_POINTS = 4  # that fix a pose
 _MIN_FRAMES = 3  # in which a point of the room must be seen by a video
 _SYSTEMATIC_PX = 0.08  # detector error that averaging over frames does not lower
-_FIRST_PASS = BundleConfig(loss="huber", max_iterations=15, tolerance=1e-4)
-_SETTLED = 1e-7  # of the cost: at ten thousand points it is a thousandth, and steps are far below their uncertainty
+_FIRST_PASS = BundleConfig(loss="huber", loss_sigmas=30.0, max_iterations=15, tolerance=1e-4)
+_ROUGH = BundleConfig(max_iterations=10, tolerance=1e-4)
+_LAST_PASS = BundleConfig(tolerance=1e-7)  # of the cost: steps are then far below their uncertainty
+_ROUNDS = 4  # of noise and smoothness; most need two or three
 _LEAST_NOISE = 0.5  # of the stated standard deviation: residuals of few points may be small by chance
+_SHARPEST = 1e-9  # eigenvalue of a correlation matrix below which it is rounding
 _ENOUGH = 50  # points from which a camera's own noise can be told
 
 
@@ -42,6 +45,9 @@ class Sighting:
         clock_sigma_s: standard deviation of these times, as a whole; 0 for cameras that hardware locks.
         clock_rate_sigma: standard deviation of the clock's rate.
         row_time_s: rolling shutter: readout time of one row.
+        row_time_sigma: standard deviation of that; 0 where it is known.
+        lens_covariance: of the lens's parameters: they are then solved with the rig, from what is known of them; None
+            for a lens that is taken as true.
     """
 
     lens: Lens
@@ -50,6 +56,8 @@ class Sighting:
     clock_sigma_s: float = 0.001
     clock_rate_sigma: float = 0.0
     row_time_s: float = 0.0
+    row_time_sigma: float = 0.0
+    lens_covariance: Float[np.ndarray, "p p"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,14 +193,21 @@ class Problem:
         return np.where(own, np.searchsorted(starts, self.point_idx, side="right") - 1, -1)
 
     def solve(self) -> MovingResult:
-        """Three passes: all points count while clocks may be far off; robustly; and with every camera's own noise."""
-        points = self.points
-        wide = dataclasses.replace(_FIRST_PASS, loss_sigmas=30.0)
-        result = solve_moving(self.scene, points, self.smoothness, wide)
-        config = BundleConfig(tolerance=_SETTLED)
-        result = solve_moving(result.scene, points, self.smoothness, config)
-        points = dataclasses.replace(points, sigma_px=points.sigma_px * self._noise(result))
-        return solve_moving(result.scene, points, self.smoothness, config)
+        """All points count while clocks may be far off; then robustly, with what each round tells of the noise.
+
+        The noise is that of every camera's points, and of the accelerations of what is carried: both are found from
+        the data, because neither detectors nor hands state theirs.
+        """
+        points, smoothness = self.points, self.smoothness
+        result = solve_moving(self.scene, points, smoothness, _FIRST_PASS)
+        for _ in range(_ROUNDS):
+            before = smoothness
+            result = solve_moving(result.scene, points, smoothness, _ROUGH)
+            points = dataclasses.replace(points, sigma_px=self.points.sigma_px * self._noise(result))
+            smoothness = learn_smoothness(result.scene, points, smoothness)
+            if all(old.resembles(new) for old, new in zip(before, smoothness, strict=True)):
+                break
+        return solve_moving(result.scene, points, smoothness, _LAST_PASS)
 
     def _noise(self, result: MovingResult) -> np.ndarray:
         """By how much each point's noise exceeds what was stated, as its camera's other points of its kind tell."""
@@ -264,7 +279,7 @@ def _way(seen: Seen, name: str, world_from_cam: SE3, middle: np.ndarray, max_kno
     placed, pose = follow(frozen, seen.rays(frozen), world_from_cam, len(knot_s))
     if not len(placed):
         return None
-    return Trajectory.through(knot_s[placed], pose @ SE3(np.eye(3), middle), MAX_LINK_S)
+    return Trajectory.through(knot_s[placed], pose @ SE3(np.eye(3), middle), MAX_LINK_S).densified(KNOT_S)
 
 
 def _panels(target: Target, *, apart: bool) -> tuple[tuple[SE3, ...], np.ndarray, np.ndarray]:
@@ -294,7 +309,8 @@ def _scene(
         camera_free[0] = False
     clocks = np.zeros((count, 3))
     clocks[:, 2] = [sighting.row_time_s for sighting in seen.sightings]
-    sigma = np.array([[s.clock_sigma_s, s.clock_rate_sigma, 0.0] for s in seen.sightings])
+    sigma = np.array([[s.clock_sigma_s, s.clock_rate_sigma, s.row_time_sigma] for s in seen.sightings])
+    lens_free, lens_prior = _known_lenses(seen)
     return MovingScene(
         lenses=seen.lenses,
         world_from_cam=start.world_from_cam,
@@ -304,9 +320,31 @@ def _scene(
         motions=motions,
         middle_s=float((times.min() + times.max()) / 2) if len(times) else 0.0,
         camera_free=camera_free,
-        lens_free=np.zeros((count, num_params(seen.lenses)), bool),
+        lens_free=lens_free,
         clock_free=(sigma > 0) & sees_motion[:, None],
         part_free=np.repeat(free[:, None], 6, axis=1),
         clock_prior=clocks.copy(),
         clock_sigma=np.maximum(sigma, 1e-9),
+        lens_prior=lens_prior,
     )
+
+
+def _known_lenses(seen: Seen) -> tuple[np.ndarray, LensPrior]:
+    """Which lens parameters are solved for (cameras, p), and what is known of them."""
+    p = num_params(seen.lenses)
+    free, mean = np.zeros((len(seen.views), p), bool), np.zeros((len(seen.views), p))
+    information = np.zeros((len(seen.views), p, p))
+    for k, sighting in enumerate(seen.sightings):
+        params = sighting.lens.params
+        mean[k, : len(params)] = params
+        if sighting.lens_covariance is None:
+            continue
+        sigma = np.sqrt(np.diag(sighting.lens_covariance))
+        known = np.flatnonzero(sigma > 0)
+        free[k, known] = True
+        correlation = sighting.lens_covariance[np.ix_(known, known)] / np.outer(sigma[known], sigma[known])
+        # a combination known better than any number alone: rounding must not make its information negative
+        values, vectors = np.linalg.eigh(correlation)
+        inverse = (vectors / np.maximum(values, _SHARPEST)) @ vectors.T
+        information[k][np.ix_(known, known)] = inverse / np.outer(sigma[known], sigma[known])
+    return free, LensPrior(mean, information)

@@ -44,6 +44,7 @@ class ClockCorrection:
         offset_s: correction at `middle_s`.
         drift: correction of the rate.
         middle_s: session time in the middle of what was seen.
+        row_time_s: readout time of a row, refined where it was not known.
         covariance: (2, 2) of offset and drift.
         observable: whether the pictures, not what was known before, tell the offset.
     """
@@ -51,8 +52,13 @@ class ClockCorrection:
     offset_s: float
     drift: float
     middle_s: float
+    row_time_s: float
     covariance: Float[np.ndarray, "2 2"]
     observable: bool
+
+    def times(self, t_s: Float[np.ndarray, "n"], row: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Session times at which rows (pixels) of frames with given times were exposed."""
+        return t_s + self.offset_s + self.drift * (t_s - self.middle_s) + self.row_time_s * row
 
     def corrected(self, clock: Clock) -> Clock:
         """The corrected clock; its offset's deviation holds at `middle_s`."""
@@ -135,13 +141,14 @@ def _first_values(seen: Seen) -> FirstValues:
     parts, offset = [seen.still_points], len(seen.still)
     for name, points in seen.carried.items():
         cluster = clusters(points.t_s)
+        frozen = seen.frozen(name, np.bincount(cluster, points.t_s) / np.bincount(cluster))
         counts = np.zeros((len(seen.views), int(cluster.max()) + 1), int)
-        np.add.at(counts, (points.camera_idx, cluster), 1)
+        np.add.at(counts, (frozen.image_idx, frozen.target_idx), 1)
         instants = choose_instants(counts, _FIRST_INSTANTS)
         if not len(instants):
             continue
-        middles = np.bincount(cluster, points.t_s) / np.bincount(cluster)
-        frozen = seen.frozen(name, middles[instants])
+        frozen = frozen[np.isin(frozen.target_idx, instants)]
+        frozen = dataclasses.replace(frozen, target_idx=np.searchsorted(instants, frozen.target_idx))
         parts.append(dataclasses.replace(frozen, target_idx=frozen.target_idx + offset))
         offset += len(instants)
     observations = Observations.concatenate(parts)
@@ -253,6 +260,7 @@ def _corrections(problem: Problem, result: MovingResult) -> dict[str, ClockCorre
             float(scene.clocks[k, 0]),
             float(scene.clocks[k, 1]),
             scene.middle_s,
+            float(scene.clocks[k, 2]),
             result.clock_covariance[k, :2, :2],
             bool(observable[k]),
         )

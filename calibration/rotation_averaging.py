@@ -3,7 +3,8 @@
 Relative rotations are first voted for: every sighting that two cameras share offers a few, and the true one comes back
 with every sighting while wrong ones scatter. They are then averaged over the graph as Chatterjee and Govindu do
 ("Efficient and robust large-scale rotation averaging", ICCV 2013): in the tangent space, by an L1 stage that bears
-outliers and a reweighted least-squares stage that ends sharply.
+outliers and a reweighted least-squares stage that ends sharply. They start from a spanning tree of edges that close
+their triangles; an edge that closes none of its triangles hardly counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _RIVAL_RAD = np.radians(12.0)  # beyond which one is another
 _L1_STEPS, _LEAST_SQUARES_STEPS = 20, 10
 _SHARP_RAD = np.radians(5.0)  # scale of the last stage (Chatterjee and Govindu, section 5)
 _TINY_RAD = 1e-4
+_LOOP_RAD = np.radians(8.0)  # that three relative rotations may leave: their errors add up
+_TINY = 1e-6
 
 
 def vote(
@@ -57,9 +60,11 @@ def average_rotations(
         i_from_j: relative rotations.
         weight: trust in each edge.
     """
-    R, group = _spanning_trees(num_nodes, pair, i_from_j, weight)
+    closed = _closed_triangles(num_nodes, pair, i_from_j)
+    R, group = _spanning_trees(num_nodes, pair, i_from_j, weight * closed)
     if len(pair) == 0:
         return R, group
+    weight = weight * np.minimum(closed, 1.0)
     held = np.unique(group, return_index=True)[1]
     free = np.setdiff1d(np.arange(num_nodes), held)
     A = np.zeros((len(pair), num_nodes))
@@ -92,6 +97,20 @@ def _spanning_trees(
         R[joined] = R[i] @ i_from_j[m] @ R[j].T @ R[joined]
         group[joined] = group[i]
     return R, np.unique(group, return_inverse=True)[1]
+
+
+def _closed_triangles(num_nodes: int, pair: np.ndarray, i_from_j: np.ndarray) -> np.ndarray:
+    """One and the number of triangles that each edge closes; for those that close none of theirs, nearly nothing."""
+    relative = np.full((num_nodes, num_nodes, 3, 3), np.nan)
+    relative[pair[:, 0], pair[:, 1]] = i_from_j
+    relative[pair[:, 1], pair[:, 0]] = np.swapaxes(i_from_j, -1, -2)
+    score = np.ones(len(pair))
+    for m, (i, j) in enumerate(pair):
+        trace = np.einsum("ab,kba->k", i_from_j[m], relative[j] @ relative[:, i])
+        third = np.isfinite(trace)
+        closed = int((trace[third] > 1 + 2 * np.cos(_LOOP_RAD)).sum())
+        score[m] = 1 + closed if closed or not third.any() else _TINY
+    return score
 
 
 def near_rotation(R: Float[np.ndarray, "m 3 3"], mean: Float[np.ndarray, "3 3"], limit: float) -> Bool[np.ndarray, "m"]:

@@ -23,6 +23,7 @@ import numpy as np
 from core.arrays import Bool, Float, Int
 from core.transforms import SE3, hat, right_jacobian, right_jacobian_inverse, so3_exp, so3_log
 
+_ALIKE = 1.2  # ratio of two smoothnesses between which no pose changes by more than a fraction of its uncertainty
 STATE = 12  # numbers a knot: rotation, translation, angular velocity, velocity
 
 
@@ -58,6 +59,21 @@ class Trajectory:
         velocity[:-1] += rate
         velocity[1:] += rate
         return Trajectory(t_s, world_from_body, velocity / np.maximum(sides, 1)[:, None], linked)
+
+    def densified(self, spacing_s: float) -> Trajectory:
+        """The same motion with further knots, where linked ones are further apart than one and a half spacings.
+
+        A cubic over a long interval is stiffer than the prior; knots that nothing was seen at cost nothing.
+        """
+        steps = np.where(self.linked, np.maximum(np.round(np.diff(self.t_s, append=np.inf) / spacing_s), 1), 1)
+        steps = steps.astype(int)
+        first = np.repeat(np.arange(len(self)), steps)
+        share = (np.arange(len(first)) - np.repeat(np.cumsum(steps) - steps, steps)) / steps[first]
+        length = np.where(self.linked, np.diff(self.t_s, append=self.t_s[-1]), 0.0)[first]
+        t_s = self.t_s[first] + share * length
+        between = self.sample(t_s)
+        linked = self.linked[first]
+        return Trajectory(t_s, between.world_from_body, between.velocity, linked)
 
     def retract(self, step: Float[np.ndarray, "k 12"]) -> Trajectory:
         """The trajectory moved by a small step of every knot."""
@@ -159,6 +175,11 @@ class Smoothness:
     translation: float
     spin_sigma: float = 10.0
     speed_sigma: float = 3.0
+
+    def resembles(self, other: Smoothness) -> bool:
+        """Whether another allows about the same motions."""
+        ratios = other.rotation / self.rotation, other.translation / self.translation
+        return all(1 / _ALIKE < ratio < _ALIKE for ratio in ratios)
 
     def residual(self, trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whitened residuals (k, 12) of every knot to its successor, and their derivatives by both (k, 12, 12) each.
