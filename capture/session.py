@@ -42,7 +42,8 @@ class View:
         frame_rate: frames a second as a rational, "30000/1001".
         lens_model: model to calibrate.
         lens_images: folder of stills, or a video, of the lens board.
-        row_time_s: rolling shutter: readout time of one row, seconds; row v is exposed at `t + v * row_time_s`.
+        row_time_s: rolling shutter: readout time of one row, seconds; row v is exposed at `t + v * row_time_s`. Rows
+            are those of `size_px`, in which all points are stored, not of a video that was rescaled or padded.
             Of foot cameras only; room cameras are taken as global shutters.
         keypoints: folder or file of another tool's 2D detections.
         keypoints_format: its layout.

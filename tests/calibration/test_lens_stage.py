@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,17 +15,20 @@ from capture.session import Session, View
 from capture.targets import Target, save_targets, target_image
 from core.cameras import Camera, Lens, Rig
 from core.errors import GateError, InputError, StageError
+from core.files import read_npz
 from core.transforms import SE3
 
 TRUTH = Lens("pinhole", (640, 480), (520.0, 520.0), (322.0, 236.0))
 BOARD = charuco("lensboard", "lens", square_m=0.06)
 
 
-def write_session(folder: Path, num: int, *, tilt: float = 0.4) -> None:
+def write_session(
+    folder: Path, num: int, *, tilt: float = 0.4, reach_m: float = 0.15, stretch: float = 1.0, shown: Target = BOARD
+) -> None:
     """Pictures of a charuco board by a camera without distortion: exact homographies of its print."""
     rng = np.random.default_rng(3)
     px_per_m = 1500.0
-    print_ = target_image(BOARD, px_per_m, margin_m=0.03)
+    print_ = target_image(shown, px_per_m, margin_m=0.03)
     board_from_print = np.array(
         [[1 / px_per_m, 0, 0.5 / px_per_m - 0.03], [0, 1 / px_per_m, 0.5 / px_per_m - 0.03], [0, 0, 1]]
     )
@@ -32,9 +36,9 @@ def write_session(folder: Path, num: int, *, tilt: float = 0.4) -> None:
     for k in range(num):
         turn = tilt * np.array([*rng.standard_normal(2), 1.0])
         middle = SE3(np.eye(3), np.array([-0.18, -0.15, 0.0]))
-        place = np.array([*rng.uniform(-0.15, 0.15, 2), rng.uniform(0.55, 0.8)])
+        place = np.array([*rng.uniform(-reach_m, reach_m, 2), rng.uniform(0.55, 0.8)])
         pose = SE3.from_rotvec(turn, place) @ middle
-        H = TRUTH.K @ np.stack([pose.R[:, 0], pose.R[:, 1], pose.t], axis=-1) @ board_from_print
+        H = TRUTH.K @ np.stack([stretch * pose.R[:, 0], pose.R[:, 1], pose.t], axis=-1) @ board_from_print
         picture = cv2.warpPerspective(print_, H, TRUTH.size_px, flags=cv2.INTER_AREA, borderValue=128)
         cv2.imwrite(str(folder / "board" / f"{k:02d}.png"), cv2.GaussianBlur(picture, (3, 3), 0))
     save_targets(folder / "targets.json", [BOARD])
@@ -51,6 +55,13 @@ def test_a_lens_from_pictures_of_a_board(tmp_path: Path) -> None:
     quality = manifest.metrics["views"]["cam"]
     assert quality["rms_px"] < 0.3 and quality["num_views"] >= 7
     assert (tmp_path / "03_lenses" / "cam.coverage.png").stat().st_size > 5000
+    drawn = read_npz(tmp_path / "03_lenses" / "cam.residuals.npz")
+    assert len(drawn["xy_px"]) == len(drawn["residual_px"]) == len(drawn["picture"]) == len(drawn["weight"]) > 100
+    assert drawn["picture_names"].tolist() == [f"{k:02d}.png" for k in range(8)]
+    assert drawn["corner_counts"].sum() <= len(drawn["xy_px"])
+    assert np.isfinite(drawn["projection_sigma_px"]).all()
+    sigma = np.sqrt(np.diag(lens.load_lens_covariances(tmp_path)["cam"]))
+    assert (np.abs(found.params - TRUTH.params) < 4 * sigma + 0.1).all()
 
 
 def test_one_picture_is_refused_by_name(tmp_path: Path) -> None:
@@ -90,13 +101,48 @@ def test_a_lens_for_pictures_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_checkerboard_pictures(tmp_path: Path, shared: Path) -> None:
+@pytest.mark.parametrize(("camera", "boards"), [("cam01", 7), ("cam02", 6), ("cam03", 7), ("cam04", 7)])
+def test_real_checkerboard_pictures(tmp_path: Path, shared: Path, camera: str, boards: int) -> None:
     folder = shared / "data" / "pose2sim_single" / "calibration"
-    shutil.copytree(folder / "intrinsics" / "cam04", tmp_path / "board")
+    shutil.copytree(folder / "intrinsics" / camera, tmp_path / "board")
     save_targets(tmp_path / "targets.json", [Target("board", "checkerboard", "lens", (4, 7), 0.06)])
-    view = View("cam04", "room", (1088, 1920), lens_images="board")
+    view = View(camera, "room", (1088, 1920), lens_images="board")
     Session(tmp_path, "s", "anna", (view,), targets="targets.json").save()
-    manifest = lens.run(tmp_path)
-    reference = read_calibration(folder / "Calib.qca.txt")["cam04"].lens
-    assert lens.load_lenses(tmp_path)["cam04"].focal_px[0] == pytest.approx(reference.focal_px[0], rel=0.015)
-    assert manifest.metrics["views"]["cam04"]["num_views"] >= 4
+    quality = lens.run(tmp_path).metrics["views"][camera]
+    reference = read_calibration(folder / "Calib.qca.txt")[camera].lens
+    assert lens.load_lenses(tmp_path)[camera].focal_px[0] == pytest.approx(reference.focal_px[0], rel=0.015)
+    assert quality["num_views"] == boards  # one picture of cam02 shows none
+    assert quality["rms_px"] < 0.15
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"tilt": 0.0}, r"cam: tilt_deg 0\.\d+ < 10.*the boards span 0 deg"),
+        ({"stretch": 1.03}, r"cam: board_stretch 0.0\d+ > 0.005.*measure the print"),
+    ],
+)
+def test_degenerate_sets_are_refused_with_the_reason(tmp_path: Path, how: dict[str, float], reason: str) -> None:
+    write_session(tmp_path, 8, **how)  # type: ignore[arg-type]
+    with pytest.raises(GateError, match=reason):
+        lens.run(tmp_path)
+
+
+def test_pictures_in_one_corner_are_refused(tmp_path: Path) -> None:
+    write_session(tmp_path, 5, reach_m=0.0)
+    with pytest.raises(GateError, match=r"cam: coverage .* in every part of the image"):
+        lens.run(tmp_path, lens.LensConfig(min_coverage=0.9))
+
+
+def test_pictures_of_mixed_sizes_are_refused_by_name(tmp_path: Path) -> None:
+    write_session(tmp_path, 4)
+    picture = cv2.imread(str(tmp_path / "board" / "02.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "board" / "02.png"), cv2.resize(picture, (320, 240)))
+    with pytest.raises(StageError, match=r"cam: its lens picture 02.png is 320x240 px, its frames are 640x480"):
+        lens.run(tmp_path)
+
+
+def test_a_board_of_the_other_pattern_is_refused_with_that_hint(tmp_path: Path) -> None:
+    write_session(tmp_path, 4, shown=dataclasses.replace(BOARD, grid=(5, 6)))
+    with pytest.raises(StageError, match=r"describe it with squares \[5, 6\]"):
+        lens.run(tmp_path)
