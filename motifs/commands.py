@@ -88,7 +88,7 @@ def _announce(step: Step, manifest: Manifest) -> None:
     health = manifest.data["health"]
     failed = ", ".join(manifest.data["failed"])
     print(
-        f"{step.command:<15} {manifest.seconds:7.1f} s  {len(health)} health figures hold"
+        f"{step.command:<17} {manifest.seconds:7.1f} s  {len(health)} health figures hold"
         + (f"; failed: {failed}" if failed else ""),
         flush=True,
     )
@@ -170,7 +170,7 @@ def run(
 
     if dry_run:
         for status in session_status(session):
-            print(f"{status.step.command:<15} {status.state:<12} {session / status.step.folder}")
+            print(f"{status.step.command:<17} {status.state:<12} {session / status.step.folder}")
         return
     run_session(session, config, workers=workers, redo=redo, announce=_announce)
     print(f"next, `motifs report {session}` and `motifs build {session} --out DATASET`")

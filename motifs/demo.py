@@ -57,7 +57,7 @@ def run_demo(out: Path, config: DemoConfig, *, workers: int = 1) -> dict[str, An
 
     def done(name: str, taken: float, note: str) -> None:
         seconds[name] = round(taken, 1)
-        print(f"{name:<16}{taken:8.1f} s   {note}", flush=True)
+        print(f"{name:<18}{taken:8.1f} s   {note}", flush=True)
 
     done("simulate", *simulate_step(session, config.simulate, config.seed, workers))
     run_session(session, RunConfig(), workers=workers, announce=_announcer(session, done))
