@@ -311,7 +311,7 @@ def _health(config: SceneMapConfig, solved: SolvedScene, session_id: str) -> lis
     difference = abs(scales[0] / scales[-1] - 1) if scales else 0.0
     health = [
         Health("registered", registered, config.min_registered, "min", _WALK),
-        Health("points", float(len(solved.scene)), config.min_points, "min", _WALK),
+        Health("points", float(len(solved.scene)), float(config.min_points), "min", _WALK),
         Health("scale_sigma", solved.similarity.scale_sigma, config.max_scale_sigma, "max", _WALK),
         Health("scale_difference", difference, config.max_scale_difference, "max", _RIG),
         Health("reprojection_px", solved.rms_px, config.max_reprojection_px, "max", _RIG),
