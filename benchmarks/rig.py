@@ -16,7 +16,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ from core.transforms import SE3, align_points, hat
 from simulation.board_rigs import board_rig
 
 _PEERS = (
-    ("caliscope", "known"), ("aniposelib", "known"), ("caliscope", "free"), ("caliscope", "stepwise"),
-    ("aniposelib", "free"), ("aniposelib", "stepwise"), ("opencv", "free"), ("opencv", "stepwise"),
+    ("caliscope", "known"), ("caliscope", "stepwise"), ("opencv", "stepwise"), ("aniposelib", "known"),
+    ("caliscope", "free"), ("opencv", "free"), ("aniposelib", "free"), ("aniposelib", "stepwise"),
 )  # fmt: skip
 
 Row = dict[str, float]
@@ -139,8 +140,8 @@ def _bound_mm(scene: Scene, observations: Observations) -> float:
     return float(1000 * np.sqrt(np.trace(rest @ full[np.ix_(rows, rows)] @ rest) / n))
 
 
-def peers(given: Input) -> dict[str, Row | str]:
-    """The peers' figures on the same corners, or why there are none."""
+def peers(given: Input) -> Iterator[tuple[str, Row | str]]:
+    """The peers' figures on the same corners, or why there are none, as they come."""
     lenses = [camera.lens for camera in given.truth]
     arrays = {
         "corners_px": given.corners_px,
@@ -149,18 +150,16 @@ def peers(given: Input) -> dict[str, Row | str]:
         "dist": np.stack([lens.distortion for lens in lenses]),
         "size_px": np.array(lenses[0].size_px),
     }
-    rows: dict[str, Row | str] = {}
     for peer, mode in _PEERS:
         try:
             found = run_on_boards(peer, mode, arrays)
         except PeerError as error:
-            rows[f"{peer} {mode}"] = str(error)
+            yield f"{peer} {mode}", str(error)
             continue
         names = zip(given.truth, found.R, found.t, strict=True)
         rig = Rig(tuple(dataclasses.replace(c, cam_from_world=SE3(R, t)) for c, R, t in names))
         errors = rig_errors(rig, given.truth, align=True)
-        rows[f"{peer} {mode}"] = {"rmse_mm": errors.rmse_mm, "deg": errors.median_deg, "s": found.seconds}
-    return rows
+        yield f"{peer} {mode}", {"rmse_mm": errors.rmse_mm, "deg": errors.median_deg, "s": found.seconds}
 
 
 def main() -> None:
@@ -179,8 +178,7 @@ def main() -> None:
     print(f"{'input':16} {'intrinsics':22} {'rmse mm':>8} {'median deg':>11} {'seconds':>8} {'bound mm':>9}")
     table: dict[str, list[Row]] = {}
     for name, given in inputs.items():
-        rows: dict[str, Row | str] = {**ours(given), **(peers(given) if options.peers else {})}
-        for label, row in rows.items():
+        for label, row in chain(ours(given).items(), peers(given) if options.peers else ()):
             if isinstance(row, str):
                 print(f"{name:16} {label:22} {row}", flush=True)
                 continue

@@ -184,7 +184,7 @@ def stature(points: Float[np.ndarray, "instants joints 3"], skeleton: Skeleton) 
     values = np.array(list(says.values()))
     spread = max(float(values.std(ddof=1)) / float(np.median(values)), _STATURE_SPREAD)
     metres = float(np.median(values))
-    return Stature(metres, metres * spread / np.sqrt(len(values)), says)
+    return Stature(metres, metres * spread / float(np.sqrt(len(values))), says)
 
 
 def person_floor(

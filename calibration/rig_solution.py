@@ -78,6 +78,10 @@ def solve_from_targets(
         InputError: if the floor markers are no targets of the room.
     """
     limits = limits or RigLimits()
+    if world == "floor_markers" and not (floor_markers and set(floor_markers) <= set(targets)):
+        unknown = ", ".join(set(floor_markers) - set(targets))
+        problem = f"floor markers {unknown} are no targets" if unknown else "no target is named as lying on the floor"
+        raise InputError("rig", problem, f"name them: --floor-markers, some of {', '.join(targets)}")
     if world != "target":
         targets = {name: _unheld(target) for name, target in targets.items()}
     solved = solve_target_rig(sightings, targets)
@@ -159,8 +163,6 @@ def _with_panels(target: Target, panels: Mapping[str, tuple[SE3, ...]]) -> Targe
 
 def _on_markers(solution: RigSolution, joint: np.ndarray, names: tuple[str, ...]) -> RigSolution:
     """The world of targets that lie on the floor: a plane through their corners, x along the first one's top edge."""
-    if not names:
-        raise InputError("rig", "no target is named as lying on the floor", "name them: --floor-markers A B C")
     located = list(solution.world_from_target)
     if missing := [name for name in names if name not in located]:
         raise GateError(
