@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
-from calibration.robust import robust_cost, robust_weight, variance_factor
+from calibration.robust import robust_cost, robust_weight
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
 from core.errors import GateError
@@ -218,7 +218,7 @@ class _Normal:
         factor, T, Vi = self._reduced(0.0)
         whitened = self.residual_px / sights.sigma_px[:, None]
         seen = np.isfinite(whitened[:, 0])
-        inflate = max(variance_factor(whitened[seen], self.weight[seen]), 1.0)
+        inflate = max(_inflation((whitened[seen] ** 2).sum(axis=-1), self.weight[seen]), 1.0)
         C = cho_solve(factor, np.eye(6 * self.m))
         blocks = np.stack([C[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] for k in range(self.m)])
         shared = np.concatenate([_diagonal_blocks(T[3 * k : 3 * (k + _CHUNK)], C) for k in range(0, self.p, _CHUNK)])
@@ -231,6 +231,18 @@ class _Normal:
             inflate * shared,
             inflate,
         )
+
+
+def _inflation(squared: np.ndarray, weight: np.ndarray) -> float:
+    """What the inverse of sum w J^T J must be multiplied by to be the covariance of a robust estimate.
+
+    Huber 1981, section 6.6: E[psi^2] / E[psi']^2 instead of 1 / E[w], here of residuals in two dimensions. Heavy tails,
+    which a median of residuals does not see, count.
+    """
+    if len(weight) == 0:
+        return 1.0
+    slope = (weight - weight**2 * squared / _LOSS_SIGMAS**2).mean()
+    return float((weight**2 * squared).mean() / 2 * weight.mean() / max(slope, 1e-3) ** 2)
 
 
 def _diagonal_blocks(T: sp.csr_array, C: np.ndarray) -> np.ndarray:

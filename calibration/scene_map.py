@@ -97,7 +97,7 @@ def run(session_dir: Path, config: SceneMapConfig | None = None, *, workers: int
     views = [view for view in session.of_role("room") if view.has_pictures and view.id in rig.ids]
     return run_stage(
         "calibrate scene",
-        1,
+        2,
         inputs=_inputs(session, [*views, *walks]),
         config=config,
         out=session.stage(STAGE),
