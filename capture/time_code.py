@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,7 +98,8 @@ class CodeReader:
     """
 
     def __init__(self, size_px: tuple[int, int], fisheye: bool) -> None:
-        self._detector = cv2.QRCodeDetectorAruco()
+        # the first finds codes in wide pictures, the second reads small ones that the first only finds
+        self._detectors = (cv2.QRCodeDetectorAruco(), cv2.QRCodeDetector())
         self._scale = 1.0 / max(1, round(max(size_px) / _LONG_SIDE_PX))
         degrees = _FISHEYE_DEG if fisheye else (None,)
         self._maps = [_straightening(size_px, self._scale, field) for field in degrees]
@@ -105,25 +107,33 @@ class CodeReader:
     def read(self, image: UInt8[np.ndarray, "h w"]) -> tuple[str, np.ndarray | None]:
         """Text of the code, empty if none could be read, and its corners in the straight picture if it was seen."""
         for index, (x, y) in enumerate(self._maps):
-            text, corners = self._decoded(self._straight(image, x, y))
+            straight = self._straight(image, x, y)
+            text, corners = _decoded(self._detectors[0], straight)
             if _PAYLOAD.fullmatch(text) and corners is not None:
                 self._maps = [self._maps[index]]
                 return text, corners.reshape(-1, 4, 2)[0].astype(np.float64)
             if corners is not None and len(corners):
                 place = corners.reshape(-1, 4, 2)[0].astype(np.float64)
+                text, better = self._read_around(straight, place)
+                if _PAYLOAD.fullmatch(text):
+                    self._maps = [self._maps[index]]
+                    return text, better
                 if text := self._unmixed(image, place, index):
                     self._maps = [self._maps[index]]
                 if text or len(self._maps) == 1:
                     return text, place
         return "", None
 
-    def _decoded(self, image: np.ndarray) -> tuple[str, np.ndarray | None]:
-        """Text and corners of the code in a straight picture."""
-        try:
-            text, corners, _ = self._detector.detectAndDecode(image)
-        except cv2.error:  # raised for some misread headers, "mode 10 not implemented"
-            return "", None
-        return str(text), corners
+    def _read_around(self, straight: np.ndarray, place: np.ndarray) -> tuple[str, np.ndarray]:
+        """Text and corners by the second detector, near to where the first saw a code."""
+        margin = 0.4 * np.ptp(place, axis=0).max()
+        low = np.maximum(np.floor(place.min(axis=0) - margin), 0).astype(int)
+        high = np.ceil(place.max(axis=0) + margin).astype(int)
+        part = np.ascontiguousarray(straight[low[1] : high[1], low[0] : high[0]])
+        if min(part.shape) < _SIDES[0]:
+            return "", place
+        text, corners = _decoded(self._detectors[1], part)
+        return text, place if corners is None else corners.reshape(-1, 4, 2)[0].astype(np.float64) + low
 
     def _unmixed(self, image: np.ndarray, corners: np.ndarray, index: int) -> str:
         """The stronger of two codes that share an exposure: a black and white copy of the modules is read instead."""
@@ -133,7 +143,7 @@ class CodeReader:
             for level in _LEVELS:
                 copy = 255 * (light > black + level * (white - black)).astype(np.uint8)
                 large = np.kron(np.pad(copy, 4, constant_values=255), np.ones((4, 4), np.uint8))
-                text, _ = self._decoded(large)
+                text, _ = _decoded(self._detectors[0], large)
                 if _PAYLOAD.fullmatch(text) and len(code_modules(text)) == side:
                     return text
         return ""
@@ -162,6 +172,15 @@ class CodeReader:
 
     def _straight(self, image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.asarray(cv2.remap(image, x, y, cv2.INTER_AREA if self._scale < 1 else cv2.INTER_LINEAR))
+
+
+def _decoded(detector: Any, image: np.ndarray) -> tuple[str, np.ndarray | None]:
+    """Text and corners of the code in a straight picture."""
+    try:
+        text, corners, _ = detector.detectAndDecode(image)
+    except cv2.error:  # raised for some misread headers, "mode 10 not implemented"
+        return "", None
+    return str(text), corners
 
 
 def _straightening(size_px: tuple[int, int], scale: float, field_deg: float | None) -> tuple[np.ndarray, np.ndarray]:
