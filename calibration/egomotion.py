@@ -21,7 +21,7 @@ from calibration.foot_bridge import BridgeConfig, bridge
 from calibration.foot_clock import FootClock, FootClockConfig, JointRays, refine_clock
 from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
 from calibration.foot_points import Seen, joint_files, joint_rays, marker_points, scene_points, together
-from calibration.lens import load_lenses
+from calibration.lens import load_lens_covariances, load_lenses
 from calibration.marker_map import load_marker_covariance, load_marker_map, map_inputs
 from calibration.pictures import draw_track
 from calibration.rig import load_rig
@@ -205,7 +205,15 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     first, last = session.spans_s.get("motion", (-np.inf, np.inf))
     wanted = (t_s >= first) & (t_s <= last)
     points, places, names = _seen(session, view, lens, config, len(t_s))
-    track = track_camera(lens, t_s, points, row_time_s=view.row_time_s, places=places, config=config.track)
+    track = track_camera(
+        lens,
+        t_s,
+        points,
+        row_time_s=view.row_time_s,
+        places=places,
+        lens_covariance=load_lens_covariances(session_dir).get(view_id),
+        config=config.track,
+    )
     ratio, better = better_row_time(lens, t_s, points, track, view.row_time_s, config.track)
     rays = _joint_rays(session, view, config.clock)
     clock = refine_clock(track.way, rays, prior, config.clock)

@@ -59,7 +59,8 @@ def pose_covariances(
     noise_px: Float[np.ndarray, "n"],
     places: Places,
     shutter: RollingShutter | None,
-    systematic_px: float = 0.0,
+    steady_px: tuple[float, float] = (0.0, 0.0),
+    lens_covariance: Float[np.ndarray, "p p"] | None = None,
 ) -> tuple[Float[np.ndarray, "m 6 6"], Float[np.ndarray, "m 6 6"]]:
     """Covariances of refined poses by their two causes.
 
@@ -70,16 +71,18 @@ def pose_covariances(
         noise_px: the points' standard deviations in the picture alone.
         places: the targets.
         shutter: what `refine_poses` was given.
-        systematic_px: error of lens and detector that all points of a target share, and that stays from frame to frame.
+        steady_px: errors of the detector that stay from frame to frame while the camera does: one that all points of a
+            target share, and each point's own.
+        lens_covariance: of the lens's parameters, which are off in the same way in every frame.
 
     Returns:
         what the noise of the picture does, which is new in every frame, and what places and systematic errors do,
         which is not; zero where the points determine no pose.
     """
     m, index = len(solved.world_from_cam), points.pose_idx
-    by_pose, by_world = _derivatives(lens, solved, points, shutter)
+    by_pose, by_world, by_lens = _derivatives(lens, solved, points, shutter)
     scale = np.where(np.isfinite(by_pose).all(axis=(1, 2)), np.sqrt(solved.weight) / points.sigma_px, 0.0)
-    by_pose, by_world = (np.nan_to_num(J) * scale[:, None, None] for J in (by_pose, by_world))
+    by_pose, by_world, by_lens = (np.nan_to_num(J) * scale[:, None, None] for J in (by_pose, by_world, by_lens))
     edges = np.searchsorted(index, np.arange(m + 1))
     by_target = by_world @ places.by_target(points.points_m)
     share = (np.sqrt(solved.weight) * noise_px / points.sigma_px)[:, None, None]
@@ -97,6 +100,9 @@ def pose_covariances(
         if shutter is not None:  # the expected motion is a measurement like others
             inner[6:, 6:] += np.diag(1 / shutter.motion_sigma[k] ** 2)
         picture[k] = gain @ inner @ gain.T
+        if lens_covariance is not None:
+            bent = gain @ np.einsum("nki,nkj->ij", by_pose[rows], by_lens[rows])
+            place[k] += bent @ lens_covariance @ bent.T
         for target in np.unique(places.target[rows]):
             of_it = places.target[rows] == target
             if target < 0:
@@ -106,16 +112,17 @@ def pose_covariances(
                 continue
             moved = gain @ np.einsum("nki,nkj->ij", by_pose[rows][of_it], by_target[rows][of_it])
             place[k] += moved @ places.covariance[target] @ moved.T
-            # J holds 1 / sigma once, the residual that it is multiplied with would hold it once more
-            shifted = gain @ np.einsum("nki,n->ik", by_pose[rows][of_it], scale[rows][of_it])
-            place[k] += systematic_px**2 * shifted @ shifted.T
+            shared = gain @ np.einsum("nki,n->ik", by_pose[rows][of_it], scale[rows][of_it])
+            place[k] += steady_px[0] ** 2 * shared @ shared.T
+        steady = (by_pose[rows] * scale[rows][:, None, None]).reshape(-1, width)
+        place[k] += steady_px[1] ** 2 * gain @ (steady.T @ steady) @ gain.T
     return picture, place
 
 
 def _derivatives(
     lens: Lens, solved: Resection, points: PointRays, shutter: RollingShutter | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of the pixels by pose (and motion) (n, 2, 6 or 12), and by the points' places (n, 2, 3)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Derivatives of the pixels by pose (and motion) (n, 2, 6 or 12), the points' places (n, 2, 3), and the lens."""
     index = points.pose_idx
     R, t = solved.world_from_cam.R[index], solved.world_from_cam.t[index]
     turn = np.broadcast_to(np.eye(3), R.shape)
@@ -125,11 +132,11 @@ def _derivatives(
         turn = so3_exp(move[:, :3])
         R, t = R @ turn, t + move[:, 3:]
     inside = (np.swapaxes(R, -1, -2) @ (points.points_m - t)[..., None])[..., 0]
-    _, by_point, _ = lens.project_with_jacobian(inside)
+    _, by_point, by_lens = lens.project_with_jacobian(inside)
     by_world = by_point @ np.swapaxes(R, -1, -2)
     by_turn = by_point @ hat(inside) @ np.swapaxes(turn, -1, -2)
     parts = [by_turn, -by_world]
     if shutter is not None:
         later = shutter.delay_s[:, None, None]
         parts += [later * by_turn, -later * by_world]
-    return np.concatenate(parts, axis=-1), by_world
+    return np.concatenate(parts, axis=-1), by_world, by_lens

@@ -40,7 +40,8 @@ class TrackConfig:
         min_sigma_px: least standard deviation of a point, for errors that the detector does not state.
         exposure_s: exposure of the camera, or the longest it may be; points that move meanwhile weigh less.
         blur_share: standard deviation of a point for each pixel that it moves meanwhile.
-        systematic_px: error of lens and detector that all points of a target share, and that stays from frame to frame.
+        shared_px: error of the detector that the points of a target share, frame after frame, while the camera rests.
+        corner_px: the same, each point's own.
         max_position_sigma_m: standard deviation of the position above which a frame does not count as measured.
         max_rotation_sigma_rad: the same for the orientation.
         max_rms_px: reprojection error of a frame above which it does not count as measured.
@@ -52,7 +53,8 @@ class TrackConfig:
     min_sigma_px: float = 0.15
     exposure_s: float = 0.005
     blur_share: float = 0.1
-    systematic_px: float = 0.15
+    shared_px: float = 0.05
+    corner_px: float = 0.1
     max_position_sigma_m: float = 0.1
     max_rotation_sigma_rad: float = 0.1
     max_rms_px: float = 4.0
@@ -94,6 +96,7 @@ def track_camera(
     *,
     row_time_s: float = 0.0,
     places: Places | None = None,
+    lens_covariance: Float[np.ndarray, "p p"] | None = None,
     config: TrackConfig | None = None,
 ) -> Track:
     """Poses of a moving camera.
@@ -104,6 +107,7 @@ def track_camera(
         points: points of the room by frame (`pose_idx`), in the world.
         row_time_s: readout time of one row.
         places: which targets the points belong to, and how uncertain their places in the room are.
+        lens_covariance: of the lens's parameters.
         config: settings.
     """
     config, frames = config or TrackConfig(), len(t_s)
@@ -111,7 +115,7 @@ def track_camera(
     points = dataclasses.replace(points, sigma_px=np.maximum(points.sigma_px, config.min_sigma_px))
     enough = np.bincount(points.pose_idx, minlength=frames) >= config.min_points
     solved, has_pose = _first_poses(lens, points, enough, t_s)
-    seen = _Seen(lens, points, places, solved.world_from_cam)
+    seen = _Seen(lens, lens_covariance, points, places, solved.world_from_cam)
     delay = points.xy_px[:, 1] * row_time_s
     middle = _middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
     shutter = None
@@ -282,8 +286,10 @@ class _Seen:
     then weigh as one.
     """
 
-    def __init__(self, lens: Lens, points: PointRays, places: Places, world_from_cam: SE3) -> None:
-        self.lens, self.points, self.places = lens, points, places
+    def __init__(
+        self, lens: Lens, lens_covariance: np.ndarray | None, points: PointRays, places: Places, world_from_cam: SE3
+    ) -> None:
+        self.lens, self.lens_covariance, self.points, self.places = lens, lens_covariance, points, places
         targets = len(places.covariance) + 1
         group = points.pose_idx * targets + places.target + 1
         together = np.bincount(group)[group] if len(group) else np.zeros(0)
@@ -313,7 +319,14 @@ class _Seen:
         whitened = solved.residual_px[in_frames] / self.weighed.sigma_px[in_frames, None]
         factor = max(variance_factor(whitened, solved.weight[in_frames]), 1.0)
         picture, place = pose_covariances(
-            self.lens, solved, self.weighed, self.noise_px, self.places, shutter, config.systematic_px
+            self.lens,
+            solved,
+            self.weighed,
+            self.noise_px,
+            self.places,
+            shutter,
+            (config.shared_px, config.corner_px),
+            self.lens_covariance,
         )
         solvable = has_pose & (picture[:, 0, 0] > 0)
         picture = np.where(solvable[:, None, None], factor * picture, 1e6 * np.eye(6))

@@ -81,5 +81,23 @@ def test_points_of_the_scene_err_each_by_itself_and_systematic_errors_together()
     _, shared = pose_covariances(FISHEYE, solved, one, one.sigma_px, places, None)
     assert 0 < place[0, 3, 3] < shared[0, 3, 3] and not own.sigma_m(points.points_m).any()
     exact = dataclasses.replace(places, covariance=np.zeros((3, 6, 6)))
-    _, lens = pose_covariances(FISHEYE, solved, points, points.sigma_px, exact, None, systematic_px=0.2)
+    _, lens = pose_covariances(FISHEYE, solved, points, points.sigma_px, exact, None, steady_px=(0.2, 0.0))
     assert np.sqrt(lens[0, 0, 0]) > 0.2 / max(FISHEYE.focal_px) / 3  # of a shift of all the picture: a third for three
+    # each corner's own error is noise like the picture's, but for its size
+    picture, corners = pose_covariances(
+        FISHEYE, solved, points, points.sigma_px, exact, None, steady_px=(0.0, points.sigma_px[0] / 2)
+    )
+    np.testing.assert_allclose(corners, picture / 4, rtol=1e-9)
+
+
+def test_a_lens_that_is_off_moves_the_pose_as_stated() -> None:
+    points, places = seen()
+    solved = refine_poses(FISHEYE, CAMERA, points, loss="none")
+    exact = dataclasses.replace(places, covariance=np.zeros((3, 6, 6)))
+    spread = np.zeros((8, 8))
+    spread[2, 2] = 0.3**2  # the principal point, across
+    _, place = pose_covariances(FISHEYE, solved, points, points.sigma_px, exact, None, lens_covariance=spread)
+    cx, cy = FISHEYE.centre_px
+    other = dataclasses.replace(FISHEYE, centre_px=(cx + 0.3, cy))
+    off = solved.world_from_cam[0].local(refine_poses(other, CAMERA, points, loss="none").world_from_cam[0])
+    np.testing.assert_allclose(place[0], np.outer(off, off), rtol=0.02, atol=0.02 * np.abs(np.outer(off, off)).max())
