@@ -19,7 +19,7 @@ from calibration.lens_quality import board_stretch, corner_counts, projection_si
 from calibration.lens_solver import MIN_WEIGHT, LensSolution, calibrate_lens
 from calibration.pictures import draw_coverage
 from calibration.scene import Observations
-from capture.finder import TargetFinder, refuse_contradicted
+from capture.finder import TargetFinder, markers_instead, refuse_contradicted
 from capture.markers import MarkerPoints
 from capture.session import Session, View
 from capture.stills import list_stills, read_still
@@ -165,7 +165,12 @@ def _observe(session: Session, view: View, config: LensConfig, threads: int) -> 
             advance()
     refuse_contradicted({target.id: len(tables)}, {target.id: against}, view.id)
     if not tables:
-        raise GateError(view.id, f"none of {len(names)} pictures shows the board {target.id}", _ACTION)
+        some = [image for _, image in _pictures(path, chosen[:: max(len(chosen) // 2, 1)][:2], view, [])]
+        instead = markers_instead(some, target)
+        problem = f"none of {len(names)} pictures shows the board {target.id}"
+        if instead:
+            raise GateError(view.id, f"{problem}, but they show markers of {instead}", "correct it in targets.json")
+        raise GateError(view.id, problem, _ACTION)
     return _observations(MarkerPoints.concatenate(tables, (target.id,)), target), names
 
 

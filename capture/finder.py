@@ -146,6 +146,28 @@ def refuse_contradicted(sightings: Mapping[str, int], against: Mapping[str, list
         )
 
 
+def markers_instead(images: Iterable[UInt8[np.ndarray, "h w"]], target: Target) -> str:
+    """What markers pictures show that do not show a target: "DICT_5X5_1000, inverted, numbers from 0", or nothing.
+
+    Args:
+        images: a few gray pictures; the common dictionaries are tried on each.
+        target: a board or marker with markers.
+    """
+    # the smaller dictionaries of a family are the beginnings of its largest
+    names = [f"DICT_{bits}X{bits}_1000" for bits in (4, 5, 6, 7)] + ["DICT_APRILTAG_36h11", "DICT_ARUCO_ORIGINAL"]
+    most, best = max(len(target.marker_ids) // 3, 2), ""
+    for image in images if target.marker_ids else ():
+        for name in names:
+            for inverted in (False, True):
+                everything = range(len(aruco_dictionary(name).bytesList))
+                ids = detect_markers(image, name, everything, inverted).ids
+                # chance readings of a large dictionary are spread over its numbers; a board's lie close together
+                count = int((np.abs(ids - np.median(ids)) <= len(target.marker_ids)).sum()) if len(ids) else 0
+                if count > most:
+                    most, best = count, f"{name}{', inverted' if inverted else ''}, numbers from {ids.min()}"
+    return best
+
+
 def _other_boards(target: Target) -> dict[str, Grid]:
     """Charuco boards that are easily mistaken for one, by what to change in its description."""
     columns, rows = target.grid

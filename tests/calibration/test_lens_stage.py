@@ -146,3 +146,11 @@ def test_a_board_of_the_other_pattern_is_refused_with_that_hint(tmp_path: Path) 
     write_session(tmp_path, 4, shown=dataclasses.replace(BOARD, grid=(5, 6)))
     with pytest.raises(StageError, match=r"describe it with squares \[5, 6\]"):
         lens.run(tmp_path)
+
+
+def test_a_board_of_other_markers_is_named(tmp_path: Path) -> None:
+    write_session(tmp_path, 3, shown=dataclasses.replace(BOARD, inverted=True))
+    with pytest.raises(
+        StageError, match=r"none of 3 pictures shows the board lensboard, .*DICT_5X5_1000, inverted, numb"
+    ):
+        lens.run(tmp_path)
