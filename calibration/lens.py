@@ -120,7 +120,7 @@ def load_lenses(session_dir: Path) -> dict[str, Lens]:
 
 def load_lens_covariances(session_dir: Path) -> dict[str, np.ndarray]:
     """Covariances (p, p) of `Lens.params` by view, of the views whose lens was calibrated here."""
-    quality = read_json(session_dir / STAGE / "lenses.json")["quality"]
+    quality = read_json(session_dir / STAGE / "lenses.json").get("quality", {})
     return {view_id: np.array(q["covariance"]) for view_id, q in quality.items() if "covariance" in q}
 
 
