@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from synthetic_scenes import FISHEYE, RADTAN, charuco
 
+from calibration.lens_bundle import LensBundleConfig, linearise
 from calibration.lens_quality import board_sag, board_stretch, projection_sigma_px, richer_model
 from calibration.lens_solver import LensSolution, calibrate_lens, greedy_choice
-from calibration.lens_start import search_lens
+from calibration.lens_start import best_poses, search_lens
 from calibration.planar_pose import Pictures, planar_poses
 from calibration.scene import Observations
 from core.cameras import Lens
@@ -227,3 +228,24 @@ def test_a_search_starts_near_wide_and_long_lenses(rng: np.random.Generator) -> 
         table = Pictures.of(o.image_idx, o.points_m, o.xy_px, o.sigma_px, 10)
         start = search_lens(table, truth.model, truth.size_px)
         assert start is not None and start.focal_px[0] == pytest.approx(truth.focal_px[0], rel=0.35)
+
+
+@pytest.mark.parametrize("model", list(LENSES))
+def test_derivatives_are_those_of_the_residuals(model: str, rng: np.random.Generator) -> None:
+    lens = LENSES[model]
+    o = pictures(lens, rng, 3, reach=0.4)
+    table = Pictures.of(o.image_idx, o.points_m, o.xy_px, o.sigma_px, 3)
+    pose = best_poses(lens, table)
+    free, plain = np.ones(len(lens.params), bool), LensBundleConfig(loss="none")
+    normal = linearise(lens, pose, table, free, plain)
+    step = 1e-6
+    for k in range(6):
+        moved = linearise(lens, pose.retract(step * np.tile(np.eye(6)[k], (3, 1))), table, free, plain)
+        slope = (moved.residual - normal.residual) / step
+        np.testing.assert_allclose(normal.by_pose[..., k], slope, rtol=2e-3, atol=2e-4 * np.abs(slope).max())
+    for k in range(len(lens.params)):
+        size = step * max(abs(lens.params[k]), 1.0)
+        other = lens.with_params(lens.params + size * (np.arange(len(lens.params)) == k))
+        moved = linearise(other, pose, table, free, plain)
+        slope = (moved.residual - normal.residual) / size
+        np.testing.assert_allclose(normal.by_lens[..., k], slope, rtol=2e-3, atol=2e-4 * np.abs(slope).max())
