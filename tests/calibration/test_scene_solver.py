@@ -12,8 +12,9 @@ import pytest
 from calibration import colmap, scene_matching
 from calibration.colmap import Structure, reconstruct
 from calibration.features import Features
-from calibration.point_bundle import PointScene, Sights, _Normal, _project, solve_points
+from calibration.point_bundle import PointScene, Sights, _inflation, _Normal, _project, solve_points
 from calibration.registration import register
+from calibration.robust import robust_weight
 from calibration.scene_matching import MatchConfig, match_frames
 from calibration.scene_points import SceneMap
 from calibration.scene_solver import Anchors, feature_sigma, solve_scene
@@ -212,6 +213,22 @@ def test_derivatives_of_the_bundle_are_right(rng: np.random.Generator) -> None:
     for k in range(3):
         ends = [half_cost(dataclasses.replace(scene, points_m=points + s * 1e-6 * np.eye(3)[k])) for s in (1, -1)]
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(normal.gv[:, k].sum(), rel=1e-4, abs=1e-16)
+
+
+@pytest.mark.parametrize("wild", [0.0, 0.15])
+def test_the_covariance_of_a_robust_estimate_counts_its_tails(rng: np.random.Generator, wild: float) -> None:
+    trials, n = 400, 150
+    spread = np.where(rng.random((trials, n, 1)) < wild, 5.0, 1.0)
+    seen = spread * rng.standard_normal((trials, n, 2))
+    place = np.zeros((trials, 1, 2))
+    for _ in range(60):
+        weight = robust_weight(((seen - place) ** 2).sum(axis=-1).ravel(), "cauchy", 2.5).reshape(trials, n, 1)
+        place = (weight * seen).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
+    squared = ((seen - place) ** 2).sum(axis=-1)
+    weight = robust_weight(squared.ravel(), "cauchy", 2.5).reshape(trials, n)
+    stated = np.mean([_inflation(s, w) / w.sum() for s, w in zip(squared, weight, strict=True)])
+    # a variance from 800 independent figures is known to 5 %
+    assert stated == pytest.approx((place**2).mean(), rel=0.2)
 
 
 def test_what_nothing_holds_is_refused(rng: np.random.Generator) -> None:
