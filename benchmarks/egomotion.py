@@ -13,7 +13,7 @@ swing, with geometric lengths of mean 6 frames; they may touch and so last longe
 during the motion their videos hold the waiting person (the keypoints are those of the motion): nothing here reads those
 pictures, and rendering them would take most of the time.
 
-Rows: `markers` is the stage with its defaults, `scene` the same without markers, on the scene map. `unbridged` does
+Rows: `markers` is the stage on markers alone, `scene` the same on the scene map without any. `unbridged` does
 without the joints that room cameras saw; on top of that, `kochanek_bartels` fills gaps by splines and `average` adds an
 exponential moving average (both ways, 50 ms), as the Action Motif Dataset did. `measured` and `filled` are the frames
 with and without a measurement of their own; `coverage` is the share of error components inside their stated 95 %

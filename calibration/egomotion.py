@@ -204,7 +204,7 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     t_s = prior.to_session(local_s)
     first, last = session.spans_s.get("motion", (-np.inf, np.inf))
     wanted = (t_s >= first) & (t_s <= last)
-    points, places, names = _seen(session, view, lens, config, len(t_s))
+    points, places, names = _seen(session, view, lens, config, wanted)
     track = track_camera(
         lens,
         t_s,
@@ -237,10 +237,14 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
 
 
 def _seen(
-    session: Session, view: View, lens: Lens, config: EgomotionConfig, num_frames: int
+    session: Session, view: View, lens: Lens, config: EgomotionConfig, wanted: np.ndarray
 ) -> tuple[*Seen, tuple[str, ...]]:
-    """The points of the room that a foot camera saw, their places, and the names of the targets."""
+    """The points of the room that a foot camera saw, their places, and the names of the targets.
+
+    Features are looked for in the frames that are to be annotated (wanted) alone: that takes a fifth of a second each.
+    """
     names: tuple[str, ...] = ()
+    num_frames = len(wanted)
     seen = marker_points(MarkerPoints.empty(()), {}, {}, {}, num_frames)
     if _sees_markers(session, config.on):
         markers = load_markers(_points_path(session, view.id))
@@ -249,7 +253,7 @@ def _seen(
         names, seen = markers.target_ids, marker_points(markers, targets, located, covariance, num_frames)
     if _sees_scene(session, config.on):
         count = np.bincount(seen[0].pose_idx, minlength=num_frames)
-        frames = np.flatnonzero(count < _FEW_POINTS) if config.on == "auto" else np.arange(num_frames)
+        frames = np.flatnonzero(wanted & (count < _FEW_POINTS if config.on == "auto" else True))
         found = scene_points(session, view, lens, load_scene_map(session.folder), frames, config.match)
         seen = together(seen, found)
     return (*seen, names)
