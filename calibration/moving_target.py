@@ -39,7 +39,8 @@ class CarriedPoints:
         point_idx: (n,) point of the target.
         xy_px: (n, 2) where it was seen.
         sigma_px: (n,) standard deviation of each coordinate.
-        t_s: (n,) time of the frame.
+        given_s: (n,) time of the frame's first row by the clock that was given.
+        t_s: (n,) when the point was exposed, as far as is known.
     """
 
     camera_idx: Int[np.ndarray, "n"]
@@ -47,6 +48,7 @@ class CarriedPoints:
     point_idx: Int[np.ndarray, "n"]
     xy_px: Float[np.ndarray, "n 2"]
     sigma_px: Float[np.ndarray, "n"]
+    given_s: Float[np.ndarray, "n"]
     t_s: Float[np.ndarray, "n"]
 
     def __len__(self) -> int:
@@ -58,16 +60,20 @@ class CarriedPoints:
     @staticmethod
     def gather(tables: Mapping[int, tuple[MarkerPoints, Float[np.ndarray, "frames"]]]) -> CarriedPoints:
         """From each camera's table of the target and its frames' times; frames with too few points are left out."""
-        columns: list[tuple[np.ndarray, ...]] = [(np.zeros(0, int),) * 3 + (np.zeros((0, 2)), np.zeros(0), np.zeros(0))]
+        columns: list[tuple[np.ndarray, ...]] = [(np.zeros(0, int),) * 3 + (np.zeros((0, 2)), *(np.zeros(0),) * 3)]
         for camera, (table, t_s) in tables.items():
             inside = table.where(table.frame_idx < len(t_s))
             count = np.bincount(inside.frame_idx, minlength=len(t_s))
             seen = inside.where(count[inside.frame_idx] >= _MIN_POINTS)
             frame, point = seen.frame_idx.astype(int), seen.point_idx.astype(int)
             xy, sigma = seen.xy_px.astype(float), seen.sigma_px.astype(float)
-            columns.append((np.full(len(seen), camera), frame, point, xy, sigma, t_s[frame]))
+            columns.append((np.full(len(seen), camera), frame, point, xy, sigma, t_s[frame], t_s[frame]))
         flat = CarriedPoints(*(np.concatenate(column) for column in zip(*columns, strict=True)))
         return flat[np.argsort(flat.t_s, kind="stable")]
+
+    def retimed(self, t_s: Float[np.ndarray, "n"]) -> CarriedPoints:
+        """The same points at other times of exposure."""
+        return dataclasses.replace(self, t_s=t_s)[np.argsort(t_s, kind="stable")]
 
     @property
     def image_idx(self) -> Int[np.ndarray, "n"]:

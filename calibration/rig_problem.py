@@ -153,11 +153,13 @@ class FirstValues:
         world_from_cam: (cameras,).
         world_from_still: (still targets,); NaN where not located.
         held: still targets that define the world; without any the first camera does.
+        clocks: (cameras, 3) corrections as in `MovingScene`.
     """
 
     world_from_cam: SE3
     world_from_still: SE3
     held: Int[np.ndarray, "a"]
+    clocks: Float[np.ndarray, "cameras 3"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +187,22 @@ class Problem:
     scene: MovingScene
     points: TimedPoints
     smoothness: tuple[Smoothness, ...]
+
+    def again(self, result: MovingResult, apart: Mapping[str, tuple[bool, ...]], max_knots: int) -> Problem:
+        """The problem built anew from a solution: knots where frames really were, first values from it."""
+        scene, still = result.scene, np.full((len(self.seen.still), 3), np.nan)
+        rotation = np.full((len(self.seen.still), 3, 3), np.nan)
+        places = scene.body_from_part[np.arange(len(self.located))]
+        still[self.located], rotation[self.located] = places.t, places.R
+        held = self.located[~scene.part_free[: len(self.located), 0]]
+        carried = {}
+        for name, points in self.seen.carried.items():
+            clock = scene.clocks[points.camera_idx]
+            late = clock[:, 0] + clock[:, 1] * (points.given_s - scene.middle_s) + clock[:, 2] * points.xy_px[:, 1]
+            carried[name] = points.retimed(points.given_s + late)
+        seen = dataclasses.replace(self.seen, carried=carried)
+        start = FirstValues(scene.world_from_cam, SE3(rotation, still), held, scene.clocks)
+        return build_problem(seen, start, apart, max_knots)
 
     def panel_of_point(self, name: str) -> Int[np.ndarray, "n"]:
         """Panel of a carried rig that each row is of; -1 for rows of other targets."""
@@ -252,7 +270,7 @@ def build_problem(seen: Seen, start: FirstValues, apart: Mapping[str, tuple[bool
         own = len(poses) + np.arange(len(panels))
         point, sigma = chosen.point_idx, np.hypot(chosen.sigma_px, _SYSTEMATIC_PX)
         where = (chosen.camera_idx, own[part_of_point[point]], local_m[point])
-        tables.append(TimedPoints(*where, chosen.xy_px, sigma, chosen.t_s))
+        tables.append(TimedPoints(*where, chosen.xy_px, sigma, chosen.given_s))
         numbers.append(point)
         poses += [SE3(np.eye(3), -middle) @ pose for pose in panels]
         body += [len(motions)] * len(panels)
@@ -307,14 +325,14 @@ def _scene(
     camera_free = np.ones((count, 6), bool)
     if not len(start.held):
         camera_free[0] = False
-    clocks = np.zeros((count, 3))
-    clocks[:, 2] = [sighting.row_time_s for sighting in seen.sightings]
+    expected = np.zeros((count, 3))
+    expected[:, 2] = [sighting.row_time_s for sighting in seen.sightings]
     sigma = np.array([[s.clock_sigma_s, s.clock_rate_sigma, s.row_time_sigma] for s in seen.sightings])
     lens_free, lens_prior = _known_lenses(seen)
     return MovingScene(
         lenses=seen.lenses,
         world_from_cam=start.world_from_cam,
-        clocks=clocks,
+        clocks=start.clocks,
         body_from_part=poses,
         part_body=body,
         motions=motions,
@@ -323,7 +341,7 @@ def _scene(
         lens_free=lens_free,
         clock_free=(sigma > 0) & sees_motion[:, None],
         part_free=np.repeat(free[:, None], 6, axis=1),
-        clock_prior=clocks.copy(),
+        clock_prior=expected,
         clock_sigma=np.maximum(sigma, 1e-9),
         lens_prior=lens_prior,
     )

@@ -18,7 +18,7 @@ from calibration.boards import bundle_registered
 from calibration.initial import Pair, Registration, connected_groups, find_pairs, register
 from calibration.moving_bundle import MovingResult
 from calibration.moving_scene import from_behind
-from calibration.moving_target import CarriedWay, choose_instants, clusters
+from calibration.moving_target import KNOT_S, CarriedWay, choose_instants, clusters
 from calibration.panels import solve_panels
 from calibration.rig_problem import FirstValues, Problem, Seen, Sighting, build_problem, still_points
 from calibration.scene import Observations
@@ -33,6 +33,7 @@ __all__ = ["ClockCorrection", "Sighting", "TargetRig", "choose_instants", "solve
 
 _FIRST_INSTANTS = 80  # poses of a carried target that the first bundle uses
 _OUTLIER_WEIGHT = 0.1  # robust weight below which a point does not fit
+_FAR_OFF_S = KNOT_S / 4  # error of a clock beyond which knots were laid at the wrong times
 _OBSERVED = 0.25  # share of its variance that the pictures must leave a clock to count as seen by them
 
 
@@ -133,7 +134,11 @@ def solve_target_rig(
     seen = dataclasses.replace(seen, targets={**targets, **{name: panels.target for name, panels in apart.items()}})
     free = {name: panels.free for name, panels in apart.items()}
     problem = build_problem(seen, _first_values(seen), free, max_instants)
-    return _describe(problem, problem.solve())
+    result = problem.solve()
+    if np.abs(result.scene.clocks[:, 0]).max() > _FAR_OFF_S:
+        problem = problem.again(result, free, max_instants)
+        result = problem.solve()
+    return _describe(problem, result)
 
 
 def _first_values(seen: Seen) -> FirstValues:
@@ -169,7 +174,9 @@ def _first_values(seen: Seen) -> FirstValues:
     located = np.isin(still, np.flatnonzero(start.target_known))
     poses = result.scene.world_from_target[np.minimum(still, len(result.scene.world_from_target) - 1)]
     t = np.where(located[:, None], poses.t, np.nan)
-    return FirstValues(result.scene.world_from_cam, SE3(poses.R, t), held)
+    clocks = np.zeros((len(seen.views), 3))
+    clocks[:, 2] = [sighting.row_time_s for sighting in seen.sightings]
+    return FirstValues(result.scene.world_from_cam, SE3(poses.R, t), held, clocks)
 
 
 def _require_connected(views: tuple[str, ...], pairs: list[Pair], start: Registration, world: list[str]) -> None:
