@@ -36,8 +36,8 @@ from core.transforms import SE3, align_points, hat
 from simulation.board_rigs import board_rig
 
 _PEERS = (
-    ("caliscope", "known"), ("caliscope", "stepwise"), ("opencv", "stepwise"), ("aniposelib", "known"),
-    ("caliscope", "free"), ("opencv", "free"), ("aniposelib", "free"), ("aniposelib", "stepwise"),
+    ("opencv", "known"), ("caliscope", "known"), ("aniposelib", "known"), ("opencv", "free"), ("caliscope", "free"),
+    ("aniposelib", "free"), ("opencv", "stepwise"), ("caliscope", "stepwise"), ("aniposelib", "stepwise"),
 )  # fmt: skip
 
 Row = dict[str, float]

@@ -25,7 +25,7 @@ _TIME_STEP_S = 1e-3  # of the numeric derivative by time, over which nobody's ha
 
 
 @runtime_checkable
-class Path(Protocol):
+class Way(Protocol):
     """A carried target's way: its pose at any time."""
 
     def at(self, t_s: Float[np.ndarray, "n"]) -> SE3:
@@ -79,7 +79,7 @@ def gather_evidence(
     t_s: Mapping[str, Float[np.ndarray, "frames"]],
     targets: Mapping[str, Target],
     world_from_target: Mapping[str, SE3],
-    carried: Mapping[str, Path],
+    carried: Mapping[str, Way],
     row_time_s: Mapping[str, float] | None = None,
 ) -> Evidence:
     """Lays all raw points of located targets against a rig.

@@ -89,15 +89,20 @@ def opencv(data, mode):
     mask = np.isfinite(corners).all(axis=(2, 3))
     views, boards = mask.shape
     board = data["board_m"].astype(np.float32)
-    none = np.zeros((0, 2), np.float32)
-    pictures = [[corners[v, b] if mask[v, b] else none for b in range(boards)] for v in range(views)]
-    lenses = [(np.eye(3), np.zeros(5))] * views if mode == "free" else lenses_by_opencv(data)
-    guess = 0 if mode == "free" else cv2.CALIB_USE_INTRINSIC_GUESS
-    _, Ks, _, Rs, Ts = cv2.calibrateMultiview(
-        [board] * boards, pictures, [tuple(map(int, data["size_px"]))] * views, mask.astype(np.uint8),
-        np.zeros(views, np.uint8), [np.array(K) for K, _ in lenses], [np.array(d) for _, d in lenses],
-        [np.eye(3)] * views, [np.zeros((3, 1))] * views, flags=guess,
-    )[:5]  # fmt: skip
+    unseen = np.full((len(board), 2), -1, np.float32)
+    pictures = [[corners[v, b] if mask[v, b] else unseen for b in range(boards)] for v in range(views)]
+    sizes = [tuple(map(int, data["size_px"]))] * views
+    fixed = [[board] * boards, pictures, sizes, mask.astype(np.uint8), np.zeros((views, 1), np.uint8)]
+    if mode == "free":  # lists of start values, even unused ones, lead it astray (rms 1e27): nothing is given
+        found = cv2.calibrateMultiview(*fixed, None, None, None, None)
+    else:
+        lenses = given_lenses(data) if mode == "known" else lenses_by_opencv(data)
+        guess = np.full((views, 1), cv2.CALIB_USE_INTRINSIC_GUESS, np.int32)
+        K, dist = [np.array(k) for k, _ in lenses], [np.reshape(d, (1, -1)) for _, d in lenses]
+        found = cv2.calibrateMultiview(
+            *fixed, K, dist, None, None, flags=cv2.CALIB_USE_INTRINSIC_GUESS, flagsForIntrinsics=guess
+        )
+    _, Ks, _, Rs, Ts = found[:5]
     R = [r if np.shape(r) == (3, 3) else cv2.Rodrigues(r)[0] for r in Rs]
     return np.stack(R), np.stack([np.ravel(t) for t in Ts]), [K[0, 0] for K in Ks]
 

@@ -16,7 +16,7 @@ import numpy as np
 PINS = {
     "caliscope": ("caliscope==0.11.8", "numpy==2.4.6", "opencv-python==5.0.0.93"),
     "aniposelib": ("aniposelib==0.8.0", "numpy==2.4.6", "opencv-contrib-python==5.0.0.93"),
-    "opencv": ("numpy==2.4.6", "opencv-python-headless==5.0.0.93"),
+    "opencv": ("opencv-python-headless==5.0.0.93", "numpy==2.4.6"),
 }
 _TOOL = Path(__file__).with_name("boards_tool.py")
 
