@@ -262,6 +262,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, default=shared / "data" / "pose2sim_single")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=8, help="simulations a row")
+    parser.add_argument("--only", default="", help="rows that begin with this")
     options = parser.parse_args()
     rows: dict[str, Callable[[np.random.Generator], Errors]] = {
         "qr_50hz_30fps_8ms": qr(50, 30, 0.008, 1.5),
@@ -282,16 +283,18 @@ def main() -> None:
         "flash_global_shutter": lamp(0.0, 4),
         "flash_rolling_shutter": lamp(2e-4, 1),
     }
-    if options.inputs.is_dir():
+    if options.inputs.is_dir() and "motion".startswith(options.only[:6]):
         rows["motion_no_rig"] = motion(options.inputs, 60.0)
         rows["motion_with_rig"] = motion_with_rig(options.inputs, 60.0)
     caliscope = shared / "data" / "caliscope_charuco_4cam"
-    if caliscope.is_dir():
+    if caliscope.is_dir() and "board".startswith(options.only[:5]):
         rows["board_shifted"] = board(caliscope, ppm=False)
         rows["board_shifted_ppm"] = board(caliscope, ppm=True)
     figures: dict[str, float] = {}
     print(f"{'row':34} {'n':>4} {'median':>8} {'max':>8} {'sigma':>8} {'bound':>6}")
     for name, run in rows.items():
+        if not name.startswith(options.only):
+            continue
         few = {
             "qr_60hz_29.97fps_8ms_20s": 3,
             "qr_both_ends_10min_ppm": 4,

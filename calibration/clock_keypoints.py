@@ -6,7 +6,7 @@ The cost is the distance of the keypoints from the projection of the one point t
 offsets and rates by Gauss-Newton with the points eliminated (variable projection: residuals are projected off the
 columns of the point). A detector sees a joint from every side a little elsewhere, for as long as the pose lasts: each
 view and joint carries a constant bias in the picture with a prior, and what is left is correlated over time, so that
-the covariance is that of clusters of instants (Liang and Zeger 1986), not of single ones.
+the covariance is that of clusters of instants with all their joints (Liang and Zeger 1986), not of single ones.
 """
 
 from __future__ import annotations
@@ -265,12 +265,11 @@ class _Problem:
             b[where] += np.einsum("i,ika,ik->a", weight, J, e)
         inverse = np.linalg.inv(A[2:, 2:])
         step = np.concatenate([np.zeros(2), -inverse @ b[2:]])
-        meat = np.diag(prior)
+        scores = np.zeros((self.cluster.max() + 1, n))  # joints of one body are off together: a cluster holds them all
         for where, J, e, weight in terms:
             single = np.einsum("i,ika,ik->ia", weight, J, e + J @ step[where])
-            score = np.zeros((self.cluster.max() + 1, len(where)))
-            np.add.at(score, self.cluster, single)
-            meat[np.ix_(where, where)] += score.T @ score
+            np.add.at(scores, (self.cluster[:, None], where[None]), single)
+        meat = np.diag(prior) + scores.T @ scores * len(scores) / max(len(scores) - 1, 1)
         clocks = slice(0, n_clock - 2)
         plain, robust = inverse[clocks, clocks], (inverse @ meat[2:, 2:] @ inverse)[clocks, clocks]
         covariance = np.zeros((n_clock, n_clock))
