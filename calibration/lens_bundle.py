@@ -59,7 +59,7 @@ class LensBundle:
         board_from_cam: (views,) poses.
         residual_px: (views, m, 2) predicted minus seen; NaN in the padding and where the lens sees nothing.
         weight: (views, m) robust weights, 0 in the padding.
-        covariance: (p, p) of `lens.params`, with the noise that the residuals show; 0 where held.
+        covariance: (p, p) of `lens.params`, with the noise stated or, if more, shown by the residuals; 0 where held.
         information: (views, p, p) what each picture says of the lens with its own pose unknown, at the stated noise.
         variance_factor: squared ratio of the noise shown to the noise stated.
         cost: robust cost with the prior's.
@@ -233,7 +233,8 @@ def _finish(
     unknowns = 6 * len(pictures) + int(free.sum())
     # fitting takes out part of the noise: what is left is smaller by the share of equations that the unknowns use up
     factor = _noise_factor(whitened, normal.weight[counted]) * equations / max(equations - unknowns, 1)
-    covariance = invert_information(information.sum(axis=0) / factor + prior.information, free)
+    # smaller residuals than stated buy nothing: what the stated noise allows for prints and paper does not average out
+    covariance = invert_information(information.sum(axis=0) / max(factor, 1.0) + prior.information, free)
     return LensBundle(
         lens, board_from_cam, normal.residual_px, normal.weight, covariance, information, factor, cost, normal
     )
