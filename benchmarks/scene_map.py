@@ -10,7 +10,8 @@
   of it.
 - The room has no boards but the one on the floor. With `--session` a finished simulated session is read (`motifs run`
   as far as `calibrate feet`); else one is simulated and run, which takes long: ten minutes on two quiet cores. The
-  figures are of the map's cameras and of the foot cameras on it, in the world of the floor board, nothing aligned.
+  figures are of the map's cameras, and of the foot cameras on it while the person moves, in the world of the floor
+  board, nothing aligned.
 
 The last line is JSON.
 """
@@ -121,9 +122,10 @@ def room_figures(session: Session) -> dict[str, float]:
         "map_camera_deg": walk.median_deg,
         "map_s": Manifest.read(session.stage(STAGE)).seconds,
     }
-    feet = [foot_errors(session, view.id)[1] for view in session.views if view.is_foot]
-    place = 1000 * np.concatenate([errors.centre_m for errors in feet])
-    angle = np.degrees(np.concatenate([errors.rotation_rad for errors in feet]))
+    feet = [foot_errors(session, view.id) for view in session.views if view.is_foot]
+    moving = np.concatenate([t_s for t_s, _ in feet]) >= session.spans_s["motion"][0]
+    place = 1000 * np.concatenate([errors.centre_m for _, errors in feet])[moving]
+    angle = np.degrees(np.concatenate([errors.rotation_rad for _, errors in feet]))[moving]
     for name, values in (("mm", place), ("deg", angle)):
         figures |= {
             f"feet_median_{name}": float(np.median(values)),
