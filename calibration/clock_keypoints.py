@@ -149,10 +149,9 @@ def refine_clocks(
         raise GateError("clocks", f"the views share {len(instants)} instants", "record longer, or check the offsets")
     middle = float(instants.mean())
     x = np.zeros((len(rig), 2))
-    if prior is None:
-        prior = np.tile([config.offset_sigma_s, config.rate_sigma_ppm * 1e-6], (len(rig), 1))
-    # against the first view, whose own uncertainty counts as well
-    information = 1 / np.maximum(np.hypot(prior, prior[:1]), 1e-9) ** 2
+    loose = np.tile([config.offset_sigma_s, config.rate_sigma_ppm * 1e-6], (len(rig), 1))
+    # what is known before is weighed at the end, against what keypoints turn out to be worth
+    information = 1 / (loose if prior is None else 10 * loose) ** 2
     points: np.ndarray | None = None
     before: np.ndarray | None = None
     for _ in range(config.iterations):
@@ -164,6 +163,8 @@ def refine_clocks(
         x = x + step_x
         if np.abs(step_x[:, 0]).max() < 1e-6:
             break
+    if prior is not None:
+        x, covariance = _weighed(x, covariance, prior)
     p, velocity = _moved(tracks, clocks, x, instants, middle, config.min_score)
     after = _Problem.of(rig, p, velocity, instants, middle, points, config).distance_px
     assert before is not None
@@ -176,6 +177,16 @@ def refine_clocks(
         at_s = float(clock.to_local(np.array([middle]))[0])
         refined.append(clock if v == 0 else Clock(offset, rate, float(sigma[0]), float(sigma[1]), at_s))
     return RefinedClocks(tuple(refined), x, covariance, middle, before, after)
+
+
+def _weighed(x: np.ndarray, covariance: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corrections and their covariance after what was known of the clocks; the first view's uncertainty counts too."""
+    before = np.diag(np.maximum(np.hypot(prior, prior[:1])[1:].ravel(), 1e-9) ** 2)
+    gain = before @ np.linalg.inv(before + covariance[2:, 2:])
+    both, weighed = np.zeros_like(covariance), np.zeros_like(x)
+    both[2:, 2:] = before - gain @ before
+    weighed[1:] = (gain @ x[1:].ravel()).reshape(-1, 2)
+    return weighed, both
 
 
 def _moved(
