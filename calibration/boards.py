@@ -97,7 +97,7 @@ def _efficient(robust: BundleResult, observations: Observations, start: Registra
     result = robust
     for _ in range(_POOL_ROUNDS):
         prior = result.scene.lens_prior or weakest
-        pooled = pooled_lens_prior(result.scene.lenses, result.lens_sigma, prior, weakest)
+        pooled = pooled_lens_prior(result.scene.lenses, result.lens_sigma, prior, weakest, robust.lens_sigma)
         result = solve_bundle(dataclasses.replace(result.scene, lens_prior=pooled), kept, plain)
     return result
 

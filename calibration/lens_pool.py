@@ -21,7 +21,11 @@ _TANGENTIAL = {"radtan": (6, 7), "rational": (6, 7)}
 
 
 def pooled_lens_prior(
-    lenses: tuple[Lens, ...], sigma: Float[np.ndarray, "lenses p"], prior: LensPrior, weakest: LensPrior
+    lenses: tuple[Lens, ...],
+    sigma: Float[np.ndarray, "lenses p"],
+    prior: LensPrior,
+    weakest: LensPrior,
+    alone: Float[np.ndarray, "lenses p"],
 ) -> LensPrior:
     """Priors of the distortions and the aspect with the spread that lenses of one model and size show.
 
@@ -30,6 +34,8 @@ def pooled_lens_prior(
         sigma: standard deviations of their parameters then.
         prior: the prior they were solved with.
         weakest: bound on how weak a prior may become; what is not pooled keeps it.
+        alone: standard deviations of the parameters under the weakest prior: the lenses' mean is known no better than
+            their mean square over the number of lenses.
     """
     mean, information = weakest.mean.copy(), weakest.information.copy()
     for group in _alike(lenses):
@@ -39,7 +45,8 @@ def pooled_lens_prior(
             centre = 0.0 if j in tangential else float(params[:, j].mean())  # decentring has no preferred side
             least = _LEAST_SPREAD["tangential" if j in tangential else "radial"]
             known = 1 - sigma[group, j] ** 2 * prior.information[group, j, j]
-            spread = max(_spread(params[:, j] - centre, known), least)
+            mean_variance = 0.0 if j in tangential else float((alone[group, j] ** 2).mean()) / len(group)
+            spread = float(np.sqrt(max(_spread(params[:, j] - centre, known), least) ** 2 + mean_variance))
             mean[group, j] = centre
             information[group, j, j] = np.maximum(1 / spread**2, weakest.information[group, j, j])
         focal = params[:, :2].mean(axis=1)

@@ -23,7 +23,7 @@ def test_the_spread_of_the_lenses_becomes_the_prior(rng: np.random.Generator) ->
     k1 = -0.12 + 0.02 * rng.standard_normal(200)
     lenses = lenses_with(k1)
     weak = weak_lens_prior(lenses)
-    pooled = pooled_lens_prior(lenses, np.full((200, 9), 1e-6), weak, weak)
+    pooled = pooled_lens_prior(lenses, np.full((200, 9), 1e-6), weak, weak, np.zeros((200, 9)))
     # a spread of 200 values is known to 5 %
     assert 1 / np.sqrt(pooled.information[0, 4, 4]) == pytest.approx(0.02, rel=0.2)
     assert pooled.mean[0, 4] == pytest.approx(-0.12, abs=5 * 0.02 / np.sqrt(200))
@@ -35,14 +35,14 @@ def test_what_data_do_not_determine_is_not_taken_for_agreement(rng: np.random.Ge
     lenses = lenses_with(0.1 * rng.standard_normal(100))
     weak = weak_lens_prior(lenses)
     half = np.full((100, 9), np.sqrt(0.5 / weak.information[0, 4, 4]))
-    known, unknown = (pooled_lens_prior(lenses, sigma, weak, weak) for sigma in (0 * half, half))
+    known, unknown = (pooled_lens_prior(lenses, sigma, weak, weak, 0 * half) for sigma in (0 * half, half))
     assert unknown.information[0, 4, 4] == pytest.approx(known.information[0, 4, 4] / 2, rel=0.01)
 
 
 def test_few_lenses_or_several_models_learn_nothing_from_one_another() -> None:
     lenses = lenses_with(np.array([-0.1, -0.1, -0.1]))
     weak = weak_lens_prior(lenses)
-    pooled = pooled_lens_prior(lenses, np.full((3, 9), 1e-6), weak, weak)
+    pooled = pooled_lens_prior(lenses, np.full((3, 9), 1e-6), weak, weak, np.zeros((3, 9)))
     np.testing.assert_array_equal(pooled.information, weak.information)
 
 
