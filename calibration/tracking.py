@@ -50,11 +50,11 @@ class TrackConfig:
     """
 
     min_points: int = 4
-    min_sigma_px: float = 0.15
+    min_sigma_px: float = 0.1
     exposure_s: float = 0.005
     blur_share: float = 0.1
-    shared_px: float = 0.05
-    corner_px: float = 0.1
+    shared_px: float = 0.03
+    corner_px: float = 0.03
     max_position_sigma_m: float = 0.1
     max_rotation_sigma_rad: float = 0.1
     max_rms_px: float = 4.0
