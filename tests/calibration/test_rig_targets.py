@@ -84,6 +84,7 @@ def test_without_motion_clocks_stay_at_what_was_known() -> None:
         assert 0.006 < np.sqrt(clock.covariance[0, 0]) < 0.0101
 
 
+@pytest.mark.slow
 def test_a_rolling_shutter_is_part_of_the_model() -> None:
     # 33 ms a picture: at a metre a second its first and last row are centimetres apart
     room = make_room(np.random.default_rng(9), seconds=2.0, row_time_s=33e-3 / 600)
@@ -95,6 +96,7 @@ def test_a_rolling_shutter_is_part_of_the_model() -> None:
     assert max(ignored.reprojection_px.values()) > 1.2 * max(solved.reprojection_px.values())
 
 
+@pytest.mark.slow
 def test_panels_of_a_marker_rig_find_their_places() -> None:
     room = make_room(np.random.default_rng(10))
     rig = room.targets["rig"]
@@ -109,6 +111,7 @@ def test_panels_of_a_marker_rig_find_their_places() -> None:
     assert max(solved.panel_px["rig"]) < 0.3
 
 
+@pytest.mark.slow
 def test_a_panel_that_hangs_loose_shows_in_its_residuals(room: Room) -> None:
     rng = np.random.default_rng(3)
     loose = {}
