@@ -182,7 +182,8 @@ def refine_clocks(
 def _weighed(x: np.ndarray, covariance: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corrections and their covariance after what was known of the clocks; the first view's uncertainty counts too."""
     before = np.diag(np.maximum(np.hypot(prior, prior[:1])[1:].ravel(), 1e-9) ** 2)
-    gain = before @ np.linalg.inv(before + covariance[2:, 2:])
+    # a few clusters tell variances, but correlations of more unknowns than there are clusters are chance
+    gain = before @ np.linalg.inv(before + np.diag(np.diag(covariance)[2:]))
     both, weighed = np.zeros_like(covariance), np.zeros_like(x)
     both[2:, 2:] = before - gain @ before
     weighed[1:] = (gain @ x[1:].ravel()).reshape(-1, 2)
