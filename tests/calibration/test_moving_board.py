@@ -24,8 +24,5 @@ def test_four_webcams_and_a_waved_board(shared: Path, monkeypatch: pytest.Monkey
     for name, clock in rig.clocks.items():
         assert abs(clock.offset_s) < 0.15, name
         assert -0.005 < clock.row_time_s * 720 < 0.05, "a webcam reads a picture out in 0 to 30 ms"
-    # frames taken as simultaneous: what the trajectory is for
-    monkeypatch.setattr(moving_board, "LATENCY_SIGMA_S", 1e-6)
-    locked = np.concatenate(list(moving_board.residuals(recording, moving_board.solve(recording)).values()))
-    everything = np.concatenate(list(found.values()))
-    assert np.sqrt(np.nanmean(locked**2)) > 1.3 * np.sqrt(np.nanmean(everything**2))
+    late = rig.clocks["cam1"]
+    assert late.observable and -0.11 < late.offset_s < -0.06, "this webcam hands out old frames, whatever its times say"
