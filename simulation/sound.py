@@ -28,7 +28,8 @@ def source_signals(rng: np.random.Generator, duration_s: float, num_places: int)
     for i, start in enumerate(starts + rng.uniform(0, 0.5, len(starts))):
         since = t - _LEAD_S - start
         length = 0.012 if i % 2 == 0 else rng.uniform(0.08, 0.25)  # a clap, a burst
-        envelope[i % num_places] += np.where(since >= 0, np.exp(-np.maximum(since, 0) / length), 0.0) * rng.uniform(0.5, 1.0)
+        decay = np.where(since >= 0, np.exp(-np.maximum(since, 0) / length), 0.0)
+        envelope[i % num_places] += decay * rng.uniform(0.5, 1.0)
     return np.stack([_band_limited(rng.standard_normal(count) * loudness) for loudness in envelope])
 
 

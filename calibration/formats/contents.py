@@ -123,8 +123,10 @@ def lens_of(K: Any, distortion: Any, size: Sequence[Any], *, fisheye: bool = Fal
         ValueError: if a number is missing, or says what no lens of this project can (skew, thin prisms, a tilt).
     """
     matrix = np.array(K, float)
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-        raise ValueError("the camera matrix is not a 3 x 3 matrix of numbers")
+    if matrix.shape != (3, 3):
+        raise ValueError("the camera matrix is not 3 x 3")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"a number of the camera matrix is not finite: {matrix.tolist()}")
     if matrix[0, 1] != 0 or matrix[1, 0] != 0 or matrix[2].tolist() != [0.0, 0.0, 1.0]:
         raise ValueError(f"the camera matrix has skew or is no camera matrix: {matrix.tolist()}")
     return plain_lens(

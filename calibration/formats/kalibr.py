@@ -68,7 +68,8 @@ def _chain(path: Path) -> dict[str, Mapping[str, Any]]:
             raise InputError(str(path), "it refers to itself by YAML aliases, which Kalibr does not", "export it again")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(str(path), f"not YAML ({error})", "export it again") from error
+        reason = " ".join(str(error).split())  # PyYAML explains over several lines
+        raise InputError(str(path), f"not YAML ({reason})", "export it again") from error
     tables = data if isinstance(data, dict) else {}
     keys = [key for key in tables if re.fullmatch(r"cam\d{1,4}", str(key)) and isinstance(tables[key], dict)]
     if not keys:

@@ -1,4 +1,4 @@
-"""Sound at known places: its ways drop out where cameras are many or the source is told, and stay where they are not."""
+"""Sound at known places: its ways drop out where cameras are many or the source is told, else they stay."""
 
 from __future__ import annotations
 

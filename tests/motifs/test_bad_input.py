@@ -181,7 +181,7 @@ REFERENCES: dict[str, tuple[bytes | None, str]] = {
     "list.json": (b"[]", "not a rig of this project"),
     "half.xml": (b"<a", "not XML"),
     "bomb.xml": (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "document type"),
-    "bytes.yml": (b"\x00\x01", "not a file of OpenCV's"),
+    "bytes.yml": (b"\x00\x01", "not YAML"),
     "picture.png": (b"\x89PNG", "not a calibration format"),
 }
 
