@@ -27,11 +27,12 @@ _SHARE_SIGMA = 0.02
 _SPREAD_OF_MEAN = 3.0  # by which a variance of numbers is less certain than their mean: codes two apart count fourfold
 _WRONG = 1e-4  # likelihood of a band that says nothing, against one that fits
 _FLOOR_S = 1e-4  # of the uncertainty: what response and corner errors leave, common to all frames
+_JITTER_S = 1e-4  # of a frame's time, and of the display's changes: just there, either of two codes may be seen
 _ROUNDING_S = 1.2e-3  # two codes that are whole milliseconds, and a little
 _MOST_STEPS = 3  # periods to the smallest step between codes seen
 _MODULE_SIGMA = 0.03  # of a module's level, black 0 and white 1
 _MOST_BANDS = 240
-_SHORT_S = 4e-3  # exposures below it are alike
+_SHORT_S = 1e-3  # exposures below it are alike
 _LONG_S = 5.0  # from this length on, codes say something of the rate
 _GAMMAS = (1.0, 1.4, 1.8, 2.2, 2.6)
 
@@ -293,9 +294,12 @@ def _posterior_clock(
         session, exposure = axes[0][:, None, None], axes[1][None, :, None]
         for j, rate in enumerate(axes[2]):
             t = session + ((1 + rate) * elapsed)[None, None, :]
-            expected, spread = mean_code(t, exposure, grid.first_s, period)
-            off = ((mean - expected) / period) ** 2 + ((means.spread[pick] - spread) / _SPREAD_OF_MEAN) ** 2
-            log[:, :, j] += np.log(np.exp(-0.5 * off / (blur * sigma) ** 2) + _WRONG).sum(axis=-1)
+            off = np.full(np.broadcast_shapes(t.shape, exposure.shape), np.inf)
+            for late in (-1, 0, 1):
+                expected, spread = mean_code(t + late * _JITTER_S, exposure, grid.first_s, period)
+                gap = ((mean - expected) / period) ** 2 + ((means.spread[pick] - spread) / _SPREAD_OF_MEAN) ** 2
+                off = np.minimum(off, gap / (blur * sigma) ** 2 + late**2)
+            log[:, :, j] += np.log(np.exp(-0.5 * off) + _WRONG).sum(axis=-1)
         weight = np.exp(log - log.max())
         ranges = [
             _mass(axis, weight.sum(axis=tuple({0, 1, 2} - {d})), limits)

@@ -122,7 +122,7 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
     inputs |= {"rig": config.rig} if config.rig is not None else {}
     return run_stage(
         "sync",
-        2,
+        3,
         inputs=inputs,
         config=config,
         out=session.stage(STAGE),

@@ -218,7 +218,7 @@ def read_time_codes(
     scale, _, dy = picture_from_px
     waiting: list[tuple[int, np.ndarray, np.ndarray | None]] = []  # seen, but not read
     corners_of: dict[int, np.ndarray] = {}
-    code_of: dict[int, float] = {}
+    code_of: dict[int, float] = {}  # of the frames that were read: a place may not wander on from frames that were not
     samples: dict[int, np.ndarray] = {}
     side = 0
     for idx, image in pictures:
@@ -234,7 +234,7 @@ def read_time_codes(
             if times_s[idx] - times_s[waiting[0][0]] <= _NEAR_S and idx not in samples:
                 break  # a frame to come may tell where its code is
             late, picture, place = waiting.pop(0)
-            near = min(corners_of, key=lambda i: abs(times_s[i] - times_s[late]), default=None)
+            near = min(code_of, key=lambda i: abs(times_s[i] - times_s[late]), default=None)
             if near is not None and abs(times_s[near] - times_s[late]) <= _NEAR_S:
                 corners_of[late] = corners_of[near] if place is None else place
                 samples[late] = reader.sample(picture, corners_of[late], side)

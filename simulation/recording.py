@@ -49,7 +49,7 @@ from simulation.world import (
 
 __all__ = ["SimulateConfig", "simulate"]
 
-VERSION = 2
+VERSION = 3
 ANNOTATION_RATE = Fraction(30)
 
 
