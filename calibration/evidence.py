@@ -42,11 +42,13 @@ class Evidence:
         targets: names.
         camera: (n,) index of the camera.
         target: (n,) index of the target.
+        panel: (n,) index of the panel on its rig; 0 of other targets.
         t_s: (n,) session time.
         residual_px: (n, 2) predicted minus seen; all finite.
         sigma_px: (n,) standard deviation of a coordinate.
         by_camera: (n, 2, 6) derivative by `world_from_cam`.
         by_target: (n, 2, 6) by `world_from_target`.
+        by_panel: (n, 2, 6) by the place of the point's panel on its rig: the same with the shift in the target's frame.
         by_lens: (n, 2, 4) by the logarithm of the focal length, the principal point over the focal length (x, y), and
             the first coefficient of the distortion.
         by_time: (n, 2) by the camera's clock: velocity of the picture, px/s; 0 where the target hangs still.
@@ -60,11 +62,13 @@ class Evidence:
     targets: tuple[str, ...]
     camera: Int[np.ndarray, "n"]
     target: Int[np.ndarray, "n"]
+    panel: Int[np.ndarray, "n"]
     t_s: Float[np.ndarray, "n"]
     residual_px: Float[np.ndarray, "n 2"]
     sigma_px: Float[np.ndarray, "n"]
     by_camera: Float[np.ndarray, "n 2 6"]
     by_target: Float[np.ndarray, "n 2 6"]
+    by_panel: Float[np.ndarray, "n 2 6"]
     by_lens: Float[np.ndarray, "n 2 4"]
     by_time: Float[np.ndarray, "n 2"]
     by_scale: Float[np.ndarray, "n 2"]
@@ -106,17 +110,17 @@ def gather_evidence(
             at = carried[name].at(time) if name in carried else _repeat(world_from_target[name], len(seen))
             poses.append(at)
             late.append(carried[name].at(time + _TIME_STEP_S) if name in carried else at)
-            index = np.full(len(seen), k), np.full(len(seen), j)
             point = seen.point_idx.astype(int)
+            index = np.full(len(seen), k), np.full(len(seen), j), _panels(targets[name])[point]
             normals = _normals(targets[name])[point]
             places = targets[name].points_m[point]
             rows.append((*index, time, places, seen.xy_px.astype(float), seen.sigma_px.astype(float), normals))
-    camera, target, time, X, xy, sigma, normal = (np.concatenate(column) for column in zip(*rows, strict=True))
+    camera, target, panel, time, X, xy, sigma, normal = (np.concatenate(column) for column in zip(*rows, strict=True))
     at = SE3(np.concatenate([p.R for p in poses]), np.concatenate([p.t for p in poses]))
     after = SE3(np.concatenate([p.R for p in late]), np.concatenate([p.t for p in late]))
     sigma = np.hypot(sigma, _SYSTEMATIC_PX)
     seen_from = _directions(rig, camera, at, X)
-    table = (camera, target, time, X, xy, sigma)
+    table = (camera, target, panel, time, X, xy, sigma)
     behind = np.einsum("ni,ni->n", normal, seen_from) > 0
     moving = np.array([name in carried for name in names])
     held = np.array([targets[name].mounting == "world" for name in names])
@@ -133,7 +137,7 @@ def _linearise(
     carried: np.ndarray,
     held: np.ndarray,
 ) -> Evidence:
-    camera, target, time, X, xy, sigma = table
+    camera, target, panel, time, X, xy, sigma = table
     cameras = SE3.stack([c.world_from_cam for c in rig])
     seen = Observations(camera, np.arange(len(camera)), X, xy, sigma)
     scene = Scene.fixed_lenses(tuple(c.lens for c in rig), np.arange(len(rig)), cameras, at)
@@ -151,11 +155,13 @@ def _linearise(
         targets=names,
         camera=camera[good],
         target=target[good],
+        panel=panel[good],
         t_s=time[good],
         residual_px=residual[good],
         sigma_px=sigma[good],
         by_camera=by_camera[good],
         by_target=by_target[good],
+        by_panel=np.concatenate([by_target[..., :3], by_target[..., 3:] @ at.R], axis=-1)[good],
         by_lens=lens[good],
         by_time=speed[good],
         by_scale=by_scale[good],
@@ -183,6 +189,11 @@ def _thinned(seen: MarkerPoints, num_frames: int) -> MarkerPoints:
 
 def _repeat(pose: SE3, n: int) -> SE3:
     return SE3(np.broadcast_to(pose.R, (n, 3, 3)), np.broadcast_to(pose.t, (n, 3)))
+
+
+def _panels(target: Target) -> np.ndarray:
+    """(points,) which panel each point is on."""
+    return np.concatenate([np.full(part.num_points, k) for k, (part, _) in enumerate(target.parts)])
 
 
 def _normals(target: Target) -> np.ndarray:

@@ -1,8 +1,8 @@
 """What else could explain the pictures: tests of a solved rig that a small reprojection error does not pass.
 
-Every gate asks whether one more freedom (a camera that moved at some time, a static target that did, another lens,
-another clock, another print size) explains what the rig leaves. The answer is a score test: with residuals r, their
-derivative c by the freedom and J by what else may give way (`calibration.score`),
+Every gate asks whether one more freedom (a camera that moved at some time, a static target that did, a panel on its
+rig, another lens, another clock, another print size) explains what the rig leaves. The answer is a score test: with
+residuals r, their derivative c by the freedom and J by what else may give way (`calibration.score`),
 
     s = -(C^T C)^-1 C^T r,  gain = r^T C (C^T C)^-1 C^T r,  C = c - J (J^T J)^-1 J^T c
 
@@ -21,13 +21,21 @@ import numpy as np
 from scipy.stats import f as fisher
 
 from calibration.evidence import Evidence
-from calibration.score import BLOCKS, POSE_SIGMA, camera_score, size_score, target_score, whiten
+from calibration.score import BLOCKS, POSE_SIGMA, Whitened, camera_score, panel_score, size_score, target_score, whiten
 from core.manifest import Health
 
 __all__ = ["Finding", "GateLimits", "find_contradictions", "print_scales", "seen_from_behind", "worst_of"]
 
+Move = Literal["camera_moved_px", "target_moved_px", "panel_moved_px"]
+Name = Move | Literal["focal_percent", "clock_ms", "scale_percent"]
+
 _LEAST_ROWS = 40  # that a camera or target needs before it says something
 _FALSE_ALARM = 1e-6  # of one rig
+_MOUNT: dict[Move, str] = {
+    "camera_moved_px": "mount it again, and calibrate the session in two parts, before and after",
+    "target_moved_px": "give it two names, before and after, or leave it out of the targets",
+    "panel_moved_px": "fix it to the rig and carry it again, or leave its place on the rig to be found",
+}
 _LENS_SIGMA = np.array([0.5, 0.2, 0.2, 0.5])  # of log focal length, principal point over it, first distortion
 
 
@@ -36,8 +44,8 @@ class GateLimits:
     """What the gates let pass: changes that do no harm, or that even good lenses and detectors leave.
 
     Attributes:
-        moved_px: shift of a camera's picture, or of a static target in the pictures, from one part of the session to
-            the other.
+        moved_px: shift of a camera's picture, or of a static target or a panel of a rig in the pictures, from one part
+            of the session to the other, or of a panel from its place on its rig.
         focal_percent: error of a focal length that the rig itself shows.
         clock_ms: error of a clock that the moving targets show.
         scale_percent: disagreement of two targets about their printed sizes.
@@ -64,7 +72,7 @@ class Finding:
         action: what to do.
     """
 
-    name: Literal["camera_moved_px", "target_moved_px", "focal_percent", "clock_ms", "scale_percent"]
+    name: Name
     item: str
     value: float
     limit: float
@@ -99,7 +107,7 @@ def find_contradictions(evidence: Evidence, limits: GateLimits | None = None) ->
     limits = limits or GateLimits()
     if not len(evidence.t_s):
         return []
-    white = whiten(evidence)
+    white, alone = whiten(evidence), whiten(evidence, apart=True)
     found: list[Finding | None] = []
     tests = BLOCKS * (len(evidence.cameras) + len(evidence.targets))
     for k, camera in enumerate(evidence.cameras):
@@ -117,6 +125,8 @@ def find_contradictions(evidence: Evidence, limits: GateLimits | None = None) ->
             A, b = target_score(evidence, white, j)
             moved = _moved(A, b, evidence.by_target[rows], white.starts_s, tests)
             found.append(_named_move(moved, target, "target_moved_px", limits.moved_px))
+        if evidence.carried[j]:
+            found += _panels_moved(evidence, alone, j, limits.moved_px, tests)
     found.append(_sizes_disagree(evidence, limits.scale_percent, tests))
     findings = [f for f in found if f is not None]
     # a camera that moved sees the targets move, and those that few others see seem to have moved themselves
@@ -211,19 +221,43 @@ def _moved(A: np.ndarray, b: np.ndarray, derivative: np.ndarray, starts_s: np.nd
     return _Move(float(starts_s[seen[split] + 1]), jump, shift, float(gain[split]), noise)
 
 
-def _named_move(
-    move: _Move | None, item: str, name: Literal["camera_moved_px", "target_moved_px"], limit: float
-) -> Finding | None:
+def _displaced(A: np.ndarray, b: np.ndarray, derivative: np.ndarray, start_s: float, tests: int) -> _Move | None:
+    """Whether something stood elsewhere than where the rig has it, all the time."""
+    prior = np.diag(1 / POSE_SIGMA**2)
+    seen = np.einsum("bii->b", A) > 0
+    A, b = A[seen], b[seen]
+    step, gain = _solve(A.sum(axis=0) + prior, b.sum(axis=0))
+    noise = _unexplained(A, b, np.tile(step, (len(A), 1)), prior)
+    if float(gain) / 6 / noise < _critical(6, 6 * (len(A) - 1), tests):
+        return None
+    shift = float(np.sqrt(((derivative @ step) ** 2).sum(axis=-1).mean()))
+    return _Move(start_s, step, shift, float(gain), noise)
+
+
+def _panels_moved(evidence: Evidence, white: Whitened, target: int, limit: float, tests: int) -> list[Finding | None]:
+    """Panels of a rig that bent during the session, or sit elsewhere than the rig says.
+
+    Cameras that see two panels at once tell, each by itself: what a camera does moves both alike.
+    """
+    found: list[Finding | None] = []
+    own = evidence.target == target
+    panels = np.unique(evidence.panel[own])
+    for panel in panels if len(panels) > 1 else []:
+        rows = np.flatnonzero(own & (evidence.panel == panel))
+        if len(rows) < _LEAST_ROWS:
+            continue
+        (A, b), J = panel_score(evidence, white, rows), evidence.by_panel[rows]
+        moved = _moved(A, b, J, white.starts_s, tests) or _displaced(A, b, J, float(white.starts_s[0]), tests)
+        found.append(_named_move(moved, f"panel {panel} of {evidence.targets[target]}", "panel_moved_px", limit))
+    return found
+
+
+def _named_move(move: _Move | None, item: str, name: Move, limit: float) -> Finding | None:
     if move is None or move.shift_px <= limit:
         return None
     far, turned = 1000 * float(np.linalg.norm(move.jump[3:])), float(np.degrees(np.linalg.norm(move.jump[:3])))
     words = f"{item} moved at about {move.at_s:.1f} s, by {far:.0f} mm and {turned:.2f} deg"
-    action = (
-        "mount it again, and calibrate the session in two parts, before and after"
-        if name == "camera_moved_px"
-        else "give it two names, before and after, or leave it out of the targets"
-    )
-    return Finding(name, item, move.shift_px, limit, move.gain, move.noise, words, action)
+    return Finding(name, item, move.shift_px, limit, move.gain, move.noise, words, _MOUNT[name])
 
 
 def _one_more(

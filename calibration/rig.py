@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calibration.formats import Up, read_file
-from calibration.lens import load_lenses
+from calibration.lens import load_lens_covariances, load_lenses
 from calibration.pictures import draw_rig
 from calibration.rig_health import RigLimits, rig_facts, rig_health
 from calibration.rig_import import (
@@ -100,7 +100,7 @@ def run(session_dir: Path, config: RigConfig | None = None, *, workers: int = 1,
     config = dataclasses.replace(config, method=method, lenses=lenses)
     return run_stage(
         "calibrate rig",
-        2,
+        3,
         inputs=_inputs(session, config),
         config=config,
         out=session.stage(STAGE),
@@ -203,7 +203,8 @@ def _process(session_dir: Path, config: RigConfig, item: str, folder: Path) -> M
 
 
 def _from_targets(session: Session, config: RigConfig) -> RigSolution:
-    lenses, clocks = load_lenses(session.folder), load_clocks(session.folder)
+    lenses, unsure = load_lenses(session.folder), load_lens_covariances(session.folder)
+    clocks = load_clocks(session.folder)
     sightings = {
         view.id: Sighting(
             lens_of(lenses, view.id),
@@ -212,6 +213,7 @@ def _from_targets(session: Session, config: RigConfig) -> RigSolution:
             clocks[view.id].offset_sigma_s,
             clocks[view.id].rate_sigma,
             view.row_time_s,
+            lens_covariance=unsure.get(view.id),
         )
         for view in session.of_role("room")
     }

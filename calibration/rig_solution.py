@@ -11,6 +11,7 @@ import numpy as np
 
 from calibration.evidence import gather_evidence
 from calibration.gates import find_contradictions, print_scales, seen_from_behind
+from calibration.photographs import Stills, ambiguous_targets
 from calibration.rig_health import RigLimits, finding_facts, rig_facts, rig_health
 from calibration.rig_targets import ClockCorrection, Sighting, TargetRig, solve_target_rig
 from calibration.world_frame import Plane, fit_floor, moved_poses, plane_covariance, world_on
@@ -22,6 +23,9 @@ from core.manifest import Health
 from core.transforms import SE3
 
 World = Literal["target", "floor_markers", "person", "first_camera"]
+
+_UNSEEN = "no camera saw enough of it"
+_TWO_POSES = "two poses explain what the cameras saw of it: show it to another one, or photograph it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +88,10 @@ def solve_from_targets(
         raise InputError("rig", problem, f"name them: --floor-markers, some of {', '.join(targets)}")
     if world != "target":
         targets = {name: _unheld(target) for name, target in targets.items()}
-    solved = solve_target_rig(sightings, targets)
+    solved, doubtful = _certain(solve_target_rig(sightings, targets), sightings, targets)
     placed = {name: _with_panels(target, solved.panels) for name, target in targets.items()}
     facts = _judged(solved, sightings, placed, limits)
+    facts["unplaced"] = dict.fromkeys(solved.unplaced, _UNSEEN) | dict.fromkeys(doubtful, _TWO_POSES)
     solution = RigSolution(
         solved.rig, solved.covariance, solved.world_from_target, solved.target_covariance, solved.clocks, placed
     )
@@ -115,6 +120,28 @@ def on_floor(solution: RigSolution, plane: Plane) -> RigSolution:
     )
 
 
+def _certain(
+    solved: TargetRig, sightings: Mapping[str, Sighting], targets: Mapping[str, Target]
+) -> tuple[TargetRig, list[str]]:
+    """The rig without targets of which its cameras do not tell one planar pose from the other, and their names."""
+    still = {name: targets[name] for name in solved.world_from_target if targets[name].mounting != "world"}
+    cameras = [
+        Stills(camera.lens, sightings[camera.id].points, (camera.id,), camera.world_from_cam, covariance)
+        for camera, covariance in ((c, solved.covariance[c.id]) for c in solved.rig)
+    ]
+    doubtful = ambiguous_targets(still, cameras) if still else []
+    kept = {name: pose for name, pose in solved.world_from_target.items() if name not in doubtful}
+    own = np.repeat([name in kept for name in solved.world_from_target], 6).astype(bool)
+    rows = np.concatenate([np.ones(6 * len(solved.rig), bool), own])
+    return dataclasses.replace(
+        solved,
+        world_from_target=kept,
+        target_covariance=solved.target_covariance[np.ix_(own, own)],
+        target_sigma_m={name: solved.target_sigma_m[name] for name in kept},
+        joint_covariance=solved.joint_covariance[np.ix_(rows, rows)],
+    ), doubtful
+
+
 def _judged(
     solved: TargetRig, sightings: Mapping[str, Sighting], targets: Mapping[str, Target], limits: RigLimits
 ) -> dict[str, Any]:
@@ -136,7 +163,6 @@ def _judged(
         "print_scale": {name: dataclasses.asdict(scale) for name, scale in print_scales(evidence).items()},
         "num_targets": len(solved.world_from_target),
         "target_sigma_mm": {name: 1000 * sigma for name, sigma in solved.target_sigma_m.items()},
-        "unplaced": list(solved.unplaced),
         "outliers": solved.outliers,
         "panel_px": {name: list(values) for name, values in solved.panel_px.items()},
         "clock_correction_ms": {view: 1000 * c.offset_s for view, c in solved.clocks.items() if c.observable},

@@ -1,4 +1,4 @@
-"""Normal equations of one camera's freedoms after the targets it saw have given way: the ground of score tests.
+"""Normal equations of one camera's freedoms, or a panel's, after the targets gave way: the ground of score tests.
 
 A carried target follows whoever sees it, so its pose in every short time is free here, told by all cameras that saw it
 then; so is a static target's pose in every block of time. What a camera's residuals say beyond that, no target
@@ -47,8 +47,13 @@ class Whitened:
     score: Float[np.ndarray, "groups 6"]
 
 
-def whiten(evidence: Evidence) -> Whitened:
-    """Weights, blocks and target poses of some evidence."""
+def whiten(evidence: Evidence, *, apart: bool = False) -> Whitened:
+    """Weights, blocks and target poses of some evidence.
+
+    Args:
+        evidence: what was seen.
+        apart: give every camera target poses of its own, so that nothing that a camera does counts.
+    """
     r = evidence.residual_px / evidence.sigma_px[:, None]
     norm = np.linalg.norm(r, axis=-1)
     typical = np.array(
@@ -64,6 +69,8 @@ def whiten(evidence: Evidence) -> Whitened:
     block = np.clip(np.searchsorted(starts, t, side="right") - 1, 0, BLOCKS - 1)
     instant = np.where(evidence.carried[evidence.target], np.floor((t - starts[0]) / KNOT_S), 0).astype(np.int64)
     key = (evidence.target * BLOCKS + block) * (int(instant.max()) + 1) + instant
+    if apart:
+        key = key * len(evidence.cameras) + evidence.camera
     unique, group = np.unique(key, return_inverse=True)
     weight = root / evidence.sigma_px
     r = r * root[:, None]
@@ -77,18 +84,27 @@ def whiten(evidence: Evidence) -> Whitened:
 def camera_score(evidence: Evidence, white: Whitened, camera: int) -> tuple[np.ndarray, np.ndarray]:
     """Reduced normal equations (blocks, 11, 11) and scores (blocks, 11) of a camera: pose, lens (4), clock."""
     rows = np.flatnonzero(evidence.camera == camera)
-    own = np.concatenate(
-        [evidence.by_camera[rows], evidence.by_lens[rows], evidence.by_time[rows][..., None], evidence.by_target[rows]],
-        axis=-1,
-    )
+    own = [evidence.by_camera[rows], evidence.by_lens[rows], evidence.by_time[rows][..., None]]
+    return _reduced(evidence, white, rows, np.concatenate(own, axis=-1))
+
+
+def panel_score(evidence: Evidence, white: Whitened, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same (blocks, 6, 6) and (blocks, 6) of the place of a panel on its rig, from the panel's rows."""
+    return _reduced(evidence, white, rows, evidence.by_panel[rows])
+
+
+def _reduced(evidence: Evidence, white: Whitened, rows: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations by block of time of freedoms of some rows (n, 2, k), after their targets have given way."""
+    k = own.shape[-1]
     groups, index = np.unique(white.group[rows], return_inverse=True)
-    P, p = summed(index, len(groups), own * white.weight[rows][:, None, None], white.r[rows])
-    gain = P[:, :11, 11:] @ np.linalg.inv(white.information[groups])
-    A = P[:, :11, :11] - gain @ P[:, 11:, :11]
-    b = p[:, :11] - (gain @ white.score[groups][..., None])[..., 0]
+    both = np.concatenate([own, evidence.by_target[rows]], axis=-1) * white.weight[rows][:, None, None]
+    P, p = summed(index, len(groups), both, white.r[rows])
+    gain = P[:, :k, k:] @ np.linalg.inv(white.information[groups])
+    A = P[:, :k, :k] - gain @ P[:, k:, :k]
+    b = p[:, :k] - (gain @ white.score[groups][..., None])[..., 0]
     block = np.zeros(len(groups), np.int64)
     block[index] = white.block[rows]
-    total_A, total_b = np.zeros((BLOCKS, 11, 11)), np.zeros((BLOCKS, 11))
+    total_A, total_b = np.zeros((BLOCKS, k, k)), np.zeros((BLOCKS, k))
     np.add.at(total_A, block, A)
     np.add.at(total_b, block, b)
     return total_A, total_b

@@ -108,13 +108,13 @@ def _chain_linked(rng: np.random.Generator) -> FailureScene:
 
 
 def _unconnected(rng: np.random.Generator) -> FailureScene:
-    """Two cameras see the carried rig in the first half, two in the second."""
+    """Two cameras see the carried rig at first, two later; nobody for so long that its way is anybody's guess."""
     made = film_all(room_stage(), rng)
     cut = {}
     for k, (view, seen) in enumerate(made.sightings.items()):
         carried = seen.points.of_target("rig")
-        early = _times(seen)[carried.frame_idx] < 3.0
-        cut[view] = dataclasses.replace(seen, points=carried.where(early if k < 2 else ~early))
+        t_s = _times(seen)[carried.frame_idx]
+        cut[view] = dataclasses.replace(seen, points=carried.where(t_s < 2.5 if k < 2 else t_s > 3.5))
     scene = dataclasses.replace(made, sightings=cut, targets={"rig": made.targets["rig"]}, world_from_target={})
     return FailureScene(scene, ("cam0", "cam1", "cam2", "cam3"), solvable=False, gravity=False)
 
@@ -296,6 +296,23 @@ def _target_moved(rng: np.random.Generator) -> FailureScene:
     return FailureScene(dataclasses.replace(made, sightings=sightings), ("ceiling0",))
 
 
+def _rig_bent(rng: np.random.Generator) -> FailureScene:
+    """A panel of the carried rig was bent half-way, by 6 degrees about its edge."""
+    stage = room_stage()
+    whole = stage.targets["rig"]
+    first, second, *rest = whole.placed_panels
+    turned = second @ SE3.from_rotvec(np.array([0.0, np.radians(6.0), 0.0]), np.zeros(3))
+    bent = dataclasses.replace(whole, target_from_panel=(first, turned, *rest))
+    made = film_all(stage, rng)
+    later = dataclasses.replace(stage, targets={**stage.targets, "rig": bent})
+    sightings = {}
+    for camera in stage.rig:
+        before = made.sightings[camera.id]
+        after = dataclasses.replace(film(later, camera, rng), t_s=before.t_s)
+        sightings[camera.id] = joined(before, after, 3.0)
+    return FailureScene(dataclasses.replace(made, sightings=sightings), ("rig",), solvable=False)
+
+
 def _wrong_lens(focal: float) -> Maker:
     """One camera's lens was calibrated at another zoom."""
 
@@ -361,6 +378,7 @@ FAILURES: Mapping[str, Maker] = {
     "camera moved 10 mm, 0.5 deg": _camera_moved(4, 0.01, 0.5),
     "one of three cameras moved": _camera_moved(3, 0.04, 2.0),
     "static board moved": _target_moved,
+    "carried rig bent half-way": _rig_bent,
     "lens 10 % too long": _wrong_lens(1.1),
     "lens 3 % too short": _wrong_lens(0.97),
     "clock 80 ms off": _wrong_clock(0.08),

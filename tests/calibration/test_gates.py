@@ -8,6 +8,7 @@ import pytest
 
 from calibration.evidence import Evidence, gather_evidence
 from calibration.gates import Finding, GateLimits, find_contradictions, print_scales, seen_from_behind, worst_of
+from capture.targets import Target
 from core.cameras import Rig
 from core.transforms import SE3
 from simulation.target_scenes import (
@@ -39,6 +40,10 @@ def against(scene: TargetScene, rig: Rig | None = None, late_s: Mapping[str, flo
     points = {view: seen.points for view, seen in scene.sightings.items()}
     ways = {"rig": Known(way_through_the_room)}
     return gather_evidence(rig or scene.rig, points, times, scene.targets, scene.world_from_target, ways)
+
+
+def moved_panels(rig: Target, places: list[SE3]) -> Target:
+    return dataclasses.replace(rig, target_from_panel=tuple(places))
 
 
 def first(evidence: Evidence) -> Finding:
@@ -106,6 +111,27 @@ def test_prints_of_two_sizes_contradict_each_other(scene: TargetScene) -> None:
     found = first(against(dataclasses.replace(scene, targets=targets)))
     assert found.name == "scale_percent" and "rig" in found.item
     assert found.value == pytest.approx(5, abs=1)
+
+
+@pytest.mark.parametrize("since_s", [0.0, 1.5])
+def test_a_panel_that_sits_elsewhere_is_named_with_how_far(stage: Stage, scene: TargetScene, since_s: float) -> None:
+    whole = scene.targets["rig"]
+    panels = list(whole.placed_panels)
+    panels[2] = panels[2] @ SE3.from_rotvec(np.array([0.0, np.radians(4.0), 0.0]), np.zeros(3))
+    bent = dataclasses.replace(stage, targets={**stage.targets, "rig": moved_panels(whole, panels)})
+    later = film_all(bent, np.random.default_rng(21))
+    joint = {view: joined(seen, later.sightings[view], since_s) for view, seen in scene.sightings.items()}
+    found = first(against(dataclasses.replace(scene, sightings=joint)))
+    assert (found.name, found.item) == ("panel_moved_px", "panel 2 of rig")
+    # it is linearised: of 4 degrees about an edge 0.36 m wide, 0.07 of them are lost
+    assert float(found.text.split(" and ")[1].split(" deg")[0]) == pytest.approx(4.0, abs=0.4)
+    assert f"{since_s:.0f}" in found.text if since_s == 0 else abs(float(found.text.split("about ")[1][:3]) - 1.5) < 0.3
+
+
+def test_what_a_camera_does_bends_no_rig(stage: Stage, scene: TargetScene) -> None:
+    pushed = scene.rig["cam1"].world_from_cam.retract(np.array([0.0, np.radians(1.0), 0.0, 0.02, 0.0, 0.01]))
+    cameras = [dataclasses.replace(c, cam_from_world=pushed.inverse()) if c.id == "cam1" else c for c in scene.rig]
+    assert "panel_moved_px" not in {f.name for f in find_contradictions(against(scene, Rig(tuple(cameras))))}
 
 
 def test_a_mirrored_print_is_seen_through_its_back(scene: TargetScene) -> None:

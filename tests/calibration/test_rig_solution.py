@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from calibration.align import rig_errors
 from calibration.rig_health import RigLimits
 from calibration.rig_import import floor_under, measured_on
 from calibration.rig_solution import on_floor, solve_from_targets
+from capture.targets import Target
 from core.errors import InputError, MotifsError
+from core.transforms import SE3
 from simulation.failure_scenes import FAILURES, see_walk
 from simulation.target_scenes import film_all, room_stage
 
@@ -35,6 +39,26 @@ def test_floor_markers_and_a_walk_tell_the_same_floor() -> None:
     assert all(h.ok for h in measured_on(walked, person).health(RigLimits(known_stature_m=1.7), "targets"))
     with pytest.raises(InputError, match="floor-markers"):
         solve_from_targets(made.sightings, made.targets, world="floor_markers")
+
+
+def test_a_board_with_two_poses_is_left_out_with_the_reason() -> None:
+    stage = room_stage(seconds=3.0)
+    marker = Target("tag", "marker", "static", marker_m=0.1, dictionary="DICT_5X5_1000", first_marker=900)
+    stage = dataclasses.replace(
+        stage,
+        targets={**stage.targets, "tag": marker},
+        places={**stage.places, "tag": SE3(np.eye(3), np.array([-0.2, 0.6, 2.6]))},
+    )
+    made = film_all(stage, np.random.default_rng(8))
+    alone = dict(made.sightings)
+    for view in ("cam0", "cam1", "cam2"):
+        points = alone[view].points
+        hidden = points.where(points.target != points.target_ids.index("tag"))
+        alone[view] = dataclasses.replace(alone[view], points=hidden)
+    solved = solve_from_targets(alone, made.targets)
+    assert list(solved.world_from_target) == ["floor", "ceiling0", "ceiling1"]
+    assert len(solved.target_covariance) == 6 * 3
+    assert "two poses" in solved.facts["unplaced"]["tag"]
 
 
 @pytest.mark.slow
