@@ -48,9 +48,18 @@ class Normal:
     shape: tuple[int, int, int]  # images, lenses, lens parameters
 
     def reduced(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Schur complement of the targets, its right-hand side, and `H_target^-1` damped."""
+        """Schur complement of the targets, its right-hand side, and `H_target^-1` damped.
+
+        Raises:
+            GateError: if no camera can see a target's points any more.
+        """
         diagonal = np.einsum("tii->ti", self.H_target)
-        inverse = np.linalg.inv(self.H_target + damping * diagonal[..., None] * np.eye(6))
+        try:
+            inverse = np.linalg.inv(self.H_target + damping * diagonal[..., None] * np.eye(6))
+        except np.linalg.LinAlgError as error:
+            lost = int(diagonal.min(axis=-1).argmin())
+            problem = f"target {lost} of {len(diagonal)}: all its points fall behind the cameras that saw it ({error})"
+            raise GateError("bundle", problem, "check that each view has its own camera, and start values") from error
         width = self.H.shape[0]
         weighted = inverse @ self.cross
         S = self.H + damping * np.diag(np.diag(self.H))

@@ -137,3 +137,13 @@ def test_what_nothing_determines_is_refused(rng: np.random.Generator) -> None:
     lonely = seen[seen.image_idx != 2]  # the third camera is free but sees nothing
     with pytest.raises(GateError, match="do not determine"):
         solve_bundle(truth, lonely)
+
+
+def test_a_target_behind_all_its_cameras_is_named(rng: np.random.Generator) -> None:
+    truth, seen = make_scene(rng, num_boards=3)
+    poses = truth.world_from_target
+    far = poses.t.copy()
+    far[1] += np.array([0.0, 30.0, 0.0])  # cameras stand at y = 2 and look towards -y
+    lost = dataclasses.replace(truth, world_from_target=SE3(poses.R, far))
+    with pytest.raises(GateError, match="target 1 of 3: all its points fall behind"):
+        solve_bundle(lost, seen)
