@@ -263,12 +263,13 @@ class Reading:
 
     Attributes:
         offset_s: offset by that method at the compared local time, brought to the common solution's zero.
-        sigma_s: its own standard deviation.
+        sigma_s: its own standard deviation; None for the view with which the method compares the others, of which it
+            says nothing by itself.
         residual_s: by how much it differs from the common solution.
     """
 
     offset_s: float
-    sigma_s: float
+    sigma_s: float | None
     residual_s: float
 
 
@@ -290,7 +291,7 @@ def readings(
         if item.base != SESSION:  # its zero is free
             residual = residual - residual.mean()
         for k, view in enumerate(local_s):
-            sigma = float(np.sqrt(max(covariance[k, k], 0.0)))
+            sigma = None if view == item.base else float(np.sqrt(max(covariance[k, k], 0.0)))
             offset = session_s[view] + float(residual[k]) - local_s[view]
             table.setdefault(view, {})[item.method] = Reading(offset, sigma, float(residual[k]))
     return table

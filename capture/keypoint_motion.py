@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import correlate
+from scipy.fft import irfft, next_fast_len, rfft
 
 from capture.clock_problem import Evidence, Tie, evidence
 from core.arrays import Float
@@ -26,6 +26,7 @@ _MIN_OVERLAP = 0.5  # of the shorter recording
 _MIN_PEAK = 0.45  # correlation
 _MIN_LEAD = 0.05  # over any other peak
 _APART_S = 0.15  # peaks nearer to each other are one
+_VERTEX = 4  # samples to either side of a peak that give its vertex
 _PARTS = 8  # stretches of time that are left out in turn
 _FLOOR_S = 2e-3
 _MIN_SCORE = 0.3
@@ -90,7 +91,8 @@ def find_shift(reference: Motion, other: Motion) -> Shift | None:
     """
     a, b = (_standard(motion.speed) for motion in (reference, other))
     zero = other.local_s[0] - reference.local_s[0]
-    score = _correlation(a, b)
+    least = _MIN_OVERLAP * min(len(a), len(b))
+    score = _correlation(_sums(a, b), least)
     peak = int(np.argmax(score))
     away = np.abs(np.arange(len(score)) - peak) > _APART_S / _STEP_S
     second = float(score[away].max(initial=-1.0))
@@ -98,45 +100,58 @@ def find_shift(reference: Motion, other: Motion) -> Shift | None:
         return None
     whole = _refined(score, peak)
     parts = []
-    for cut in np.array_split(np.arange(len(a)), _PARTS):
-        without = a.copy()
-        without[cut] = np.nan
-        near = _correlation(without, b)
-        low = max(peak - int(_APART_S / _STEP_S), 1)
-        high = min(peak + int(_APART_S / _STEP_S) + 1, len(near) - 1)
-        parts.append(_refined(near, low + int(np.argmax(near[low:high]))))
+    sums = _sums_of_parts(a, b, peak - len(a) + 1)
+    for near in (_correlation(sums.sum(axis=0) - part, least) for part in sums):
+        parts.append(_refined(near, _VERTEX + int(np.argmax(near[_VERTEX:-_VERTEX]))))
     scatter = np.sqrt((_PARTS - 1) * np.mean((np.array(parts) - np.mean(parts)) ** 2)) * _STEP_S
     lag = len(a) - 1 - whole  # samples by which the other's pattern lies earlier
     return Shift(zero - lag * _STEP_S, float(np.hypot(scatter, _FLOOR_S)), float(score[peak]))
 
 
 def _standard(speed: np.ndarray) -> np.ndarray:
-    """Square roots of speeds, so that single fast moves do not decide alone."""
-    return np.sqrt(speed)
+    """Square roots of speeds, so that single fast moves do not decide alone, about their means."""
+    root = np.sqrt(speed)
+    known = np.isfinite(root)
+    return np.asarray(root - np.where(known, root, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Mean over joints of the correlation coefficient at every shift, over what both know; entry len(a) - 1 is zero."""
-    total, count = np.zeros(len(a) + len(b) - 1), np.zeros(len(a) + len(b) - 1)
-    least = _MIN_OVERLAP * min(len(a), len(b))
-    for x, y in zip(a.T, b.T, strict=True):
-        p, q = np.isfinite(x).astype(float), np.isfinite(y).astype(float)
-        x, y = np.nan_to_num(x - np.nanmean(x) if p.any() else x), np.nan_to_num(y - np.nanmean(y) if q.any() else y)
-        n, sx, sy, sxx, syy, sxy = (
-            correlate(v, u, method="fft") for u, v in ((p, q), (x, q), (p, y), (x * x, q), (p, y * y), (x, y))
-        )
-        n = np.maximum(n.round(), 1.0)
-        spread = np.sqrt(np.maximum((sxx - sx**2 / n) * (syy - sy**2 / n), 0.0))
-        enough = (n >= 0.6 * least) & (spread > 1e-6 * n)
-        total += np.where(enough, (sxy - sx * sy / n) / np.where(spread > 0, spread, 1.0), 0.0)
-        count += enough
-    most = count.max(initial=0.0)
-    return np.where(count >= max(0.5 * most, 1.0), total / np.maximum(count, 1.0), -1.0)
+def _sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(6, shifts, joints) what correlation needs, over what both know; entry len(a) - 1 is shift zero."""
+    size = next_fast_len(len(a) + len(b) - 1, real=True)
+    one, two = (
+        rfft(np.stack([np.isfinite(v), x, x * x]), size, axis=1) for v in (a[::-1], b) for x in (np.nan_to_num(v),)
+    )
+    spectra = one[[0, 1, 0, 2, 0, 1]] * two[[0, 0, 1, 0, 2, 1]]
+    return np.asarray(irfft(spectra, size, axis=1)[:, : len(a) + len(b) - 1])
+
+
+def _sums_of_parts(a: np.ndarray, b: np.ndarray, shift: int) -> np.ndarray:
+    """(parts, 6, shifts, joints) sums of stretches of `a`, at the shifts next to one."""
+    reach = int(_APART_S / _STEP_S) + _VERTEX
+    margin = len(a) + reach
+    wide = np.pad(b, ((margin, margin), (0, 0)), constant_values=np.nan)
+    parts = []
+    for cut in np.array_split(np.arange(len(a)), _PARTS):
+        first = margin + cut[0] + shift - reach
+        near = _sums(a[cut], wide[first : first + len(cut) + 2 * reach])
+        parts.append(near[:, len(cut) - 1 : len(cut) + 2 * reach])
+    return np.stack(parts)
+
+
+def _correlation(sums: np.ndarray, least: float) -> np.ndarray:
+    """Mean over joints of the correlation coefficient at every shift, of those who overlap by enough samples."""
+    n, sx, sy, sxx, syy, sxy = sums
+    n = np.maximum(n.round(), 1.0)
+    spread = np.sqrt(np.maximum((sxx - sx**2 / n) * (syy - sy**2 / n), 0.0))
+    enough = (n >= 0.6 * least) & (spread > 1e-6 * n)
+    total = np.where(enough, (sxy - sx * sy / n) / np.where(spread > 0, spread, 1.0), 0.0).sum(axis=1)
+    count = enough.sum(axis=1)
+    return np.where(count >= max(0.5 * count.max(initial=0), 1.0), total / np.maximum(count, 1), -1.0)
 
 
 def _refined(score: np.ndarray, peak: int) -> float:
     """Vertex of the parabola through the peak and its neighbours some frames away, in samples."""
-    reach = min(4, peak, len(score) - 1 - peak)
+    reach = min(_VERTEX, peak, len(score) - 1 - peak)
     if reach < 1:
         return float(peak)
     left, top, right = score[peak - reach], score[peak], score[peak + reach]

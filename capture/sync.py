@@ -359,7 +359,7 @@ def _document(
         by_view[view_id] = {
             method: {
                 "offset_ms": 1e3 * reading.offset_s,
-                "sigma_ms": 1e3 * reading.sigma_s,
+                "sigma_ms": None if reading.sigma_s is None else 1e3 * reading.sigma_s,
                 "residual_ms": 1e3 * reading.residual_s,
             }
             for method, reading in own.items()

@@ -99,7 +99,7 @@ def _clock_picture(data: Mapping[str, Any]) -> bytes:
         Reading(view, method, 1e-3 * value["residual_ms"], 1e-3 * value["sigma_ms"])
         for view, by_method in data.get("evidence", {}).items()
         for method, value in by_method.items()
-        if value["sigma_ms"] > 0  # none: the view that a method compares the others with, of which it says nothing
+        if value["sigma_ms"]  # none: the view that a method compares the others with, of which it says nothing
     ]
     sigma = {view: float(clock.get("offset_sigma_s") or 0.0) for view, clock in clocks.items()}
     return png_bytes(clocks_figure({view: float(c["offset_s"]) for view, c in clocks.items()}, sigma, readings))

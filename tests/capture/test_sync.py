@@ -197,6 +197,15 @@ def test_clocks_said_to_be_locked_are_checked_by_sound(tmp_path: Path, rng: np.r
     assert Manifest.read(folder / "01_sync").data["metrics"]["unchecked"] == ["cam1", "cam2"]
 
 
+def test_the_view_that_sound_compares_the_others_with_has_no_uncertainty_by_sound(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    run(folder := sounding_session(tmp_path, {"cam1": 0.0, "cam2": 0.1}, rng))
+    evidence = read_json(folder / "01_sync" / "clocks.json")["evidence"]
+    sigma_ms = [by_method["sound"]["sigma_ms"] for by_method in evidence.values()]
+    assert sigma_ms.count(None) == 1 and max(sigma or 0 for sigma in sigma_ms) > 1
+
+
 def test_a_silent_track_gives_no_clock(tmp_path: Path, rng: np.random.Generator) -> None:
     folder = sounding_session(tmp_path / "s", {"cam1": 0.0, "cam2": 0.1, "silent3": 0.0}, rng)
     with pytest.raises(GateError, match=r"silent3: neither time codes nor sound"):
