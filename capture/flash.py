@@ -75,7 +75,7 @@ def find_steps(
 def _step_at(t_s: np.ndarray, light: np.ndarray, i: int, readout_s: float, brighter: bool) -> Step:
     """The instant of a step in, just before or just after frame i."""
     frame_s = float(t_s[i + 1] - t_s[i - 1]) / 2
-    before, after = np.median(light[max(i - 4, 0) : i], axis=0), light[i + 1]
+    before, after = light[i - 1], light[i + 1]  # the nearest: automatic exposure drifts
     if readout_s <= 0:
         before, after, now = (np.array([x.mean()]) for x in (before, after, light[i]))
     else:
