@@ -20,7 +20,7 @@ from simulation.target_scenes import film_all, room_stage
 
 def test_floor_markers_and_a_walk_tell_the_same_floor() -> None:
     rng = np.random.default_rng(8)
-    stage = room_stage(seconds=4.0)
+    stage = room_stage(seconds=2.0)
     made = film_all(stage, rng)
     solved = solve_from_targets(made.sightings, made.targets, world="floor_markers", floor_markers=("floor",))
     truth = {camera.id: camera.centre[2] for camera in made.rig}
@@ -42,7 +42,7 @@ def test_floor_markers_and_a_walk_tell_the_same_floor() -> None:
 
 
 def test_a_board_with_two_poses_is_left_out_with_the_reason() -> None:
-    stage = room_stage(seconds=3.0)
+    stage = room_stage(seconds=2.0)
     marker = Target("tag", "marker", "static", marker_m=0.1, dictionary="DICT_5X5_1000", first_marker=900)
     stage = dataclasses.replace(
         stage,
