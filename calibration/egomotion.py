@@ -22,7 +22,8 @@ from calibration.foot_clock import FootClock, FootClockConfig, JointRays, refine
 from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
 from calibration.foot_points import Seen, joint_files, joint_rays, marker_points, scene_points, together
 from calibration.lens import load_lens_covariances, load_lenses
-from calibration.marker_map import load_marker_covariance, load_marker_map, map_inputs
+from calibration.marker_map import load_placed, map_inputs
+from calibration.photographs import Located
 from calibration.pictures import draw_track
 from calibration.rig import load_rig
 from calibration.scene_map import STAGE as SCENE_STAGE
@@ -112,7 +113,7 @@ def run(session_dir: Path, config: EgomotionConfig | None = None, *, workers: in
         raise InputError(session.id, "it has no foot camera", "skip this stage, or give a view the role left_foot")
     return run_stage(
         "calibrate feet",
-        2,
+        3,
         inputs=_inputs(session, config, feet),
         config=config,
         out=session.stage(STAGE),
@@ -245,12 +246,11 @@ def _seen(
     """
     names: tuple[str, ...] = ()
     num_frames = len(wanted)
-    seen = marker_points(MarkerPoints.empty(()), {}, {}, {}, num_frames)
+    seen = marker_points(MarkerPoints.empty(()), {}, Located({}, np.zeros((0, 0))), num_frames)
     if _sees_markers(session, config.on):
         markers = load_markers(_points_path(session, view.id))
         targets = load_targets(session.path(str(session.targets)))
-        located, covariance = load_marker_map(session.folder), load_marker_covariance(session.folder)
-        names, seen = markers.target_ids, marker_points(markers, targets, located, covariance, num_frames)
+        names, seen = markers.target_ids, marker_points(markers, targets, load_placed(session.folder), num_frames)
     if _sees_scene(session, config.on):
         count = np.bincount(seen[0].pose_idx, minlength=num_frames)
         frames = np.flatnonzero(wanted & (count < _FEW_POINTS if config.on == "auto" else True))

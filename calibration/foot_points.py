@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.clocks import load_times
 from calibration.foot_clock import JOINTS, JointRays
+from calibration.photographs import Located
 from calibration.place_noise import Places
 from calibration.resection import PointRays
 from calibration.scene_matching import MatchConfig, match_frames
@@ -19,35 +20,34 @@ from capture.markers import MarkerPoints
 from capture.session import Session, View
 from capture.targets import Target
 from capture.video import read_frames
-from core.arrays import Bool, Float, Int
+from core.arrays import Bool, Int
 from core.cameras import Lens, Rig
 from core.transforms import SE3
 
 Seen = tuple[PointRays, Places]
 
 
-def marker_points(
-    markers: MarkerPoints,
-    targets: Mapping[str, Target],
-    marker_map: Mapping[str, SE3],
-    covariance: Mapping[str, Float[np.ndarray, "6 6"]],
-    num_frames: int,
-) -> Seen:
+def marker_points(markers: MarkerPoints, targets: Mapping[str, Target], placed: Located, num_frames: int) -> Seen:
     """The points of located targets that a moving camera saw, in the world and ordered by frame."""
+    marker_map = placed.world_from_target
     located = np.array([name in marker_map and name in targets for name in markers.target_ids], bool)
     seen = markers.where(located[markers.target] & (markers.frame_idx < num_frames))
     order = np.argsort(seen.frame_idx, kind="stable")
     columns = (seen.frame_idx, seen.target, seen.point_idx, seen.xy_px, seen.sigma_px)
     frame, target, point, xy_px, sigma_px = (column[order] for column in columns)
     world = np.full((len(frame), 3), np.nan)
-    poses, spreads = SE3.identity(max(len(located), 1)), np.zeros((max(len(located), 1), 6, 6))
+    count, order_of = max(len(located), 1), list(marker_map)
+    poses, spread = SE3.identity(count), np.zeros((count, 6, count, 6))
     for index in np.flatnonzero(located):
         name, rows = markers.target_ids[index], target == index
         poses.R[index], poses.t[index] = marker_map[name].R, marker_map[name].t
-        spreads[index] = covariance.get(name, spreads[index])
         world[rows] = marker_map[name].apply(targets[name].points_m[point[rows]])
+    known = np.flatnonzero(located)
+    rows = np.array([order_of.index(markers.target_ids[k]) for k in known], int)
+    joint = placed.covariance.reshape(len(order_of), 6, len(order_of), 6)
+    spread[known[:, None], :, known] = joint[rows[:, None], :, rows]
     points = PointRays(frame.astype(int), world, xy_px.astype(float), sigma_px.astype(float))
-    return points, Places(target.astype(int), poses, spreads, np.zeros(len(frame)))
+    return points, Places(target.astype(int), poses, spread.reshape(6 * count, 6 * count), np.zeros(len(frame)))
 
 
 def scene_points(

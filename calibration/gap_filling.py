@@ -27,12 +27,14 @@ class GapConfig:
 
     Attributes:
         fill: `smoother` takes the smoother's own estimate in gaps, the cubic between the velocities at both ends;
-            `kochanek_bartels` the spline that the Action Motif Dataset was made with.
+            `kochanek_bartels` the spline that the Action Motif Dataset was made with; it knows no velocity but from key
+            to key, and is further from the truth in simulated sessions.
         tension: of that spline, -1 to 1: shorter tangents.
         continuity: of that spline: corners at the ends of the gap.
         bias: of that spline: tangents follow more what comes before (1) or after (-1).
         average: exponential moving average over the finished way: `none`, `forward` over the past alone, which lags
-            behind, or `both` ways, which does not.
+            behind, or `both` ways, which does not. The smoother has already averaged as much as the motion allows: an
+            average on top of it rounds off steps, and is further from the truth in simulated sessions.
         average_s: its time constant, seconds.
     """
 

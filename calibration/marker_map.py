@@ -95,8 +95,9 @@ def still_targets(session: Session) -> dict[str, Target]:
 
 
 def map_inputs(session_dir: Path) -> dict[str, Path]:
-    """The file behind the marker map, to be declared as an input of a stage that uses it."""
-    return {"markers": _folder(session_dir) / "markers.json"}
+    """The files behind the marker map, to be declared as inputs of a stage that uses it."""
+    inputs, joint = {"markers": _folder(session_dir) / "markers.json"}, _folder(session_dir) / "marker_covariance.npz"
+    return inputs | ({"joint covariance of markers": joint} if joint.is_file() else {})
 
 
 def load_marker_map(session_dir: Path) -> dict[str, SE3]:
@@ -154,9 +155,13 @@ def _inputs(session: Session) -> dict[str, Path]:
     return inputs
 
 
-def load_located(session_dir: Path) -> Located:
-    """What the rig stage located, with its joint covariance; with blocks alone, errors in common are not known."""
-    folder = session_dir / rig.STAGE
+def load_placed(session_dir: Path) -> Located:
+    """All placed targets with their joint covariance; of those that room videos located, without this stage."""
+    return _load_located(_folder(session_dir))
+
+
+def _load_located(folder: Path) -> Located:
+    """Targets of a stage, with their joint covariance; with blocks alone, errors in common are not known."""
     data = read_json(folder / "markers.json")
     poses = {
         name: SE3.from_rotvec(np.array(p["rotvec"]), np.array(p["t_m"]))
@@ -174,7 +179,7 @@ def load_located(session_dir: Path) -> Located:
 
 def _process(session_dir: Path, config: MarkersConfig, item: str, folder: Path) -> Mapping[str, Any]:
     session = Session.load(session_dir)
-    targets, located = still_targets(session), load_located(session_dir)
+    targets, located = still_targets(session), _load_located(session_dir / rig.STAGE)
     lenses, unsure = load_lenses(session_dir), load_lens_covariances(session_dir)
     views = [view for view in session.of_role("handheld") if _points_of(session, view).is_file()]
     odd: dict[str, Refusal] = {}

@@ -2,7 +2,8 @@
 
 All points of a target are off together, and a target is off in the same way in every frame. So its error does not
 average out over points or frames, and is carried through the estimate as one six-vector a target:
-C = sum_t (K A_t) S_t (K A_t)^T, with K the estimate's gain and A_t what the picture does when target t moves.
+C = (K A) S (K A)^T, with K the estimate's gain, A what the picture does when the targets move, and S the joint
+covariance of all targets: what the rig has wrong moves them together.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.cluster_noise import beyond, cells, jackknife
 from calibration.resection import PointRays, Resection, RollingShutter
 from core.arrays import Float, Int
 from core.cameras import Lens
 from core.transforms import SE3, hat, so3_exp
+
+_CELLS = 4  # across the picture: points of the scene map err together within one
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,19 +28,21 @@ class Places:
     Attributes:
         target: (n,) target of each point; -1 for a point of the scene, whose error is its own.
         world_from_target: (targets,) where they are believed to be.
-        covariance: (targets, 6, 6) of these poses, in (rotation, translation) order.
+        covariance: (6 targets, 6 targets) of these poses together, each in (rotation, translation) order.
         own_sigma_m: (n,) standard deviation of each point's own place, beside its target's.
     """
 
     target: Int[np.ndarray, "n"]
     world_from_target: SE3
-    covariance: Float[np.ndarray, "targets 6 6"]
+    covariance: Float[np.ndarray, "t6 t6"]
     own_sigma_m: Float[np.ndarray, "n"]
 
     def sigma_m(self, points_m: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
         """Standard deviation of each point's place through its target's, the largest over directions."""
         A = self.by_target(points_m)
-        spread = A @ self.covariance[self.target] @ np.swapaxes(A, -1, -2)
+        each, count = np.arange(len(self.world_from_target)), len(self.world_from_target)
+        own = self.covariance.reshape(count, 6, count, 6)[each, :, each]
+        spread = A @ own[self.target] @ np.swapaxes(A, -1, -2)
         return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(spread)[:, -1], 0.0)))
 
     def by_target(self, points_m: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 6"]:
@@ -49,7 +55,7 @@ class Places:
     @staticmethod
     def none(num_points: int) -> Places:
         """Points whose places are exact, or uncertain each by itself."""
-        return Places(np.full(num_points, -1), SE3.identity(1), np.zeros((1, 6, 6)), np.zeros(num_points))
+        return Places(np.full(num_points, -1), SE3.identity(1), np.zeros((6, 6)), np.zeros(num_points))
 
 
 def pose_covariances(
@@ -77,45 +83,50 @@ def pose_covariances(
 
     Returns:
         what the noise of the picture does, which is new in every frame, and what places and systematic errors do,
-        which is not; zero where the points determine no pose.
+        which is not; zero where the points determine no pose. Together they are no less than what points of the scene
+        map show when they are left out cell by cell of the picture (`calibration.cluster_noise`).
     """
     m, index = len(solved.world_from_cam), points.pose_idx
     by_pose, by_world, by_lens = _derivatives(lens, solved, points, shutter)
     scale = np.where(np.isfinite(by_pose).all(axis=(1, 2)), np.sqrt(solved.weight) / points.sigma_px, 0.0)
     by_pose, by_world, by_lens = (np.nan_to_num(J) * scale[:, None, None] for J in (by_pose, by_world, by_lens))
+    residual = np.nan_to_num(solved.residual_px) * scale[:, None]
     edges = np.searchsorted(index, np.arange(m + 1))
     by_target = by_world @ places.by_target(points.points_m)
     share = (np.sqrt(solved.weight) * noise_px / points.sigma_px)[:, None, None]
     noisy = by_pose * share
-    picture, place = np.zeros((m, 6, 6)), np.zeros((m, 6, 6))
+    cluster = np.where(places.target < 0, cells(points.xy_px, lens.size_px, _CELLS), _CELLS**2 + places.target)
+    picture, place, shown = np.zeros((m, 6, 6)), np.zeros((m, 6, 6)), np.zeros((m, 6, 6))
     for k in np.flatnonzero(np.isfinite(solved.covariance[:, 0, 0])):
         rows = slice(edges[k], edges[k + 1])
         J, width = by_pose[rows].reshape(-1, by_pose.shape[-1]), by_pose.shape[-1]
-        H = J.T @ J
-        if shutter is not None:
-            H[6:, 6:] += np.diag(1 / shutter.motion_sigma[k] ** 2)
-        gain = np.linalg.inv(H)[:6]
-        N = noisy[rows].reshape(-1, width)
-        inner = N.T @ N
+        prior = np.zeros((width, width))
         if shutter is not None:  # the expected motion is a measurement like others
-            inner[6:, 6:] += np.diag(1 / shutter.motion_sigma[k] ** 2)
-        picture[k] = gain @ inner @ gain.T
+            prior[6:, 6:] = np.diag(1 / shutter.motion_sigma[k] ** 2)
+        gain = np.linalg.inv(J.T @ J + prior)[:6]
+        N = noisy[rows].reshape(-1, width)
+        picture[k] = gain @ (N.T @ N + prior) @ gain.T
         if lens_covariance is not None:
             bent = gain @ np.einsum("nki,nkj->ij", by_pose[rows], by_lens[rows])
             place[k] += bent @ lens_covariance @ bent.T
+        moved = np.zeros((6, len(places.world_from_target), 6))
         for target in np.unique(places.target[rows]):
             of_it = places.target[rows] == target
             if target < 0:
                 own = np.einsum("nki,nkj->nij", by_pose[rows][of_it], by_world[rows][of_it])
                 each = gain @ (own * places.own_sigma_m[rows][of_it, None, None])
                 place[k] += np.einsum("nij,nkj->ik", each, each)
+                shown[k] = jackknife(by_pose[rows], residual[rows], cluster[rows], prior)[:6, :6]
                 continue
-            moved = gain @ np.einsum("nki,nkj->ij", by_pose[rows][of_it], by_target[rows][of_it])
-            place[k] += moved @ places.covariance[target] @ moved.T
+            moved[:, target] = gain @ np.einsum("nki,nkj->ij", by_pose[rows][of_it], by_target[rows][of_it])
             shared = gain @ np.einsum("nki,n->ik", by_pose[rows][of_it], scale[rows][of_it])
             place[k] += steady_px[0] ** 2 * shared @ shared.T
+        together = moved.reshape(6, -1)
+        place[k] += together @ places.covariance @ together.T
         steady = (by_pose[rows] * scale[rows][:, None, None]).reshape(-1, width)
         place[k] += steady_px[1] ** 2 * gain @ (steady.T @ steady) @ gain.T
+    by_scene = np.flatnonzero(shown.any(axis=(1, 2)))
+    place[by_scene] += beyond((picture + place)[by_scene], shown[by_scene])
     return picture, place
 
 

@@ -290,7 +290,7 @@ class _Seen:
         self, lens: Lens, lens_covariance: np.ndarray | None, points: PointRays, places: Places, world_from_cam: SE3
     ) -> None:
         self.lens, self.lens_covariance, self.points, self.places = lens, lens_covariance, points, places
-        targets = len(places.covariance) + 1
+        targets = len(places.world_from_target) + 1
         group = points.pose_idx * targets + places.target + 1
         together = np.bincount(group)[group] if len(group) else np.zeros(0)
         distance = np.linalg.norm(points.points_m - world_from_cam.t[points.pose_idx], axis=-1)

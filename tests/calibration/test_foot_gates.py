@@ -25,7 +25,7 @@ def seen() -> tuple[PointRays, Places]:
     corner = np.round(points.points_m[:, 0] / 1.2).astype(int)
     target = np.unique(corner, return_inverse=True)[1]
     n = int(target.max()) + 1
-    return points, Places(target, SE3.identity(n), np.tile(1e-8 * np.eye(6), (n, 1, 1)), np.zeros(len(target)))
+    return points, Places(target, SE3.identity(n), 1e-8 * np.eye(6 * n), np.zeros(len(target)))
 
 
 @lru_cache(maxsize=2)
@@ -71,7 +71,7 @@ def test_a_target_that_was_moved_is_named() -> None:
     off = np.where((places.target == 1)[:, None], [0.15, 0.1, 0.0], 0.0)
     shifted = dataclasses.replace(points, points_m=points.points_m + off)
     track = track_camera(FISHEYE, T_S, shifted, row_time_s=ROW_S, places=places)
-    names = [f"board{k}" for k in range(len(places.covariance))]
+    names = [f"board{k}" for k in range(len(places.world_from_target))]
     fact = {**facts(track), "target_px": target_errors_px(track, shifted, places, names)}
     assert "target board1 " in refused(fact)["target_px"]
     good = target_errors_px(tracked(), points, places, names)

@@ -77,7 +77,8 @@ def test_the_map_holds_what_photographs_show_and_relays_the_rest(session_dir: Pa
         assert load_marker_sigma(session_dir)[name] == pytest.approx(sigma[3:].max())
     assert manifest.metrics["source"]["floor"] == "room videos"
     assert manifest.metrics["source"]["table0"].endswith("photographs")
-    assert map_inputs(session_dir) == {"markers": session_dir / "04_markers" / "markers.json"}
+    files = ("markers.json", "marker_covariance.npz")
+    assert list(map_inputs(session_dir).values()) == [session_dir / "04_markers" / name for name in files]
     assert set(read_json(session_dir / "04_markers" / "photographs.json")["world_from_photo"]) == {
         f"IMG_{k}.jpg" for k in range(NUM_PHOTOS)
     }

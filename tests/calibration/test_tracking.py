@@ -7,7 +7,7 @@ from synthetic_scenes import FISHEYE, foot_points, foot_way
 from calibration.align import pose_errors
 from calibration.resection import PointRays
 from calibration.smoothing import SmoothingConfig, bridged, smooth_way
-from calibration.tracking import track_camera
+from calibration.tracking import TrackConfig, track_camera
 from core.transforms import SE3
 
 T_S = np.arange(0, 2.4, 1 / 30)
@@ -83,3 +83,29 @@ def test_gaps_count_from_measurement_to_measurement() -> None:
     t_s = np.arange(8.0)
     assert bridged(t_s, used, 2.5).tolist() == [False, True, False, False, True, True, True, False]
     assert bridged(t_s, used, 3.0).tolist() == [False, True, True, True, True, True, True, False]
+
+
+def test_points_that_blur_weigh_less_and_the_poses_gain(rng: np.random.Generator) -> None:
+    """A camera spins about its axis: points far out are off by a tenth of their streaks, those near it are sharp."""
+    t_s = np.arange(0, 1, 1 / 30)
+    spin = SE3.from_rotvec(t_s[:, None] * [0.0, 0.0, 20.0], np.zeros((len(t_s), 3)))
+    world = np.stack([*np.meshgrid(np.linspace(-3, 3, 13), np.linspace(-3, 3, 13)), np.full((13, 13), 2.0)], axis=-1)
+    frame, world = np.repeat(np.arange(len(t_s)), 169), np.tile(world.reshape(-1, 3), (len(t_s), 1))
+    px = FISHEYE.project(spin[frame].inverse().apply(world))
+    ends = [FISHEYE.project((spin[frame].inverse()).apply(world) @ turn) for turn in _turns(20.0 * 0.0025)]
+    streak = ends[1] - ends[0]
+    xy = px + 0.1 * streak * rng.standard_normal((len(px), 1)) + 0.1 * rng.standard_normal(px.shape)
+    points = PointRays(frame, world, xy, np.full(len(xy), 0.1))
+    rmse, ratio = {}, {}
+    for share in (0.0, 0.1):
+        way = track_camera(FISHEYE, t_s, points, config=TrackConfig(exposure_s=0.005, blur_share=share)).way
+        off = way.world_from_cam.local(spin)
+        rmse[share] = np.sqrt((off[:, 3:] ** 2).mean())
+        ratio[share] = np.sqrt((off**2 / np.einsum("nii->ni", way.covariance)).mean())
+    assert rmse[0.1] < 0.8 * rmse[0.0]
+    assert ratio[0.1] < 1.5
+
+
+def _turns(angle_rad: float) -> list[np.ndarray]:
+    """Rotations about the axis by an angle either way."""
+    return [SE3.from_rotvec(np.array([0.0, 0.0, by]), np.zeros(3)).R for by in (-angle_rad, angle_rad)]
