@@ -4,9 +4,11 @@
 (latencies, rolling shutters) and the board's way from caliscope's recording `caliscope_charuco_4cam`, looked for in
 `../shared/data` or below `MOTIFS_SHARED`. `--corners own` finds the corners in the videos with this project's detector.
 
-Printed are the residuals of all corners; the cameras' poses from odd frames against those from even ones, once with
-lenses and clocks as the whole recording tells them (`odd_even`), once with everything found anew from each half
-(`odd_even_alone`); and how well frames that were left out, every fifth of a camera, are predicted from the others.
+Printed are the residuals of all corners, beside those that remain where frames are taken as simultaneous; the cameras'
+poses from odd frames against those from even ones, once with lenses, clocks and readout times as the whole recording
+tells them but poses, the board's way, its smoothness and the corners' noise from each half (`odd_even`), once with
+everything found anew from each half (`odd_even_alone`); and how well frames that were left out, every fifth of a
+camera, are predicted from the others.
 The priors of lenses and clocks are stated below. The last line is JSON.
 """
 
@@ -107,8 +109,6 @@ def solve(recording: Recording, *, rate_sigma: float = 0.0, known: TargetRig | N
             t_s = clock.times(t_s, np.zeros(len(t_s)))
             sightings[name] = Sighting(known.rig[name].lens, points, t_s, 0.0, 0.0, clock.row_time_s)
             continue
-        fx, fy = lens.focal_px
-        sigma = np.array([FOCAL_SIGMA * fx, FOCAL_SIGMA * fy, CENTRE_SIGMA_PX, CENTRE_SIGMA_PX, *DISTORTION_SIGMA])
         sightings[name] = Sighting(
             lens,
             points,
@@ -117,9 +117,25 @@ def solve(recording: Recording, *, rate_sigma: float = 0.0, known: TargetRig | N
             clock_rate_sigma=rate_sigma if k else 0.0,
             row_time_s=READOUT_S / _HEIGHT_PX,
             row_time_sigma=READOUT_SIGMA_S / _HEIGHT_PX,
-            lens_covariance=np.diag(sigma**2),
+            lens_covariance=_lens_covariance(lens),
         )
     return solve_target_rig(sightings, {"board": BOARD})
+
+
+def simultaneous(recording: Recording) -> tuple[Recording, TargetRig]:
+    """The recording as most tools take it: frames of one number at one time, pictures read out at once."""
+    together: np.ndarray = np.mean(list(recording.t_s.values()), axis=0)
+    recording = replace(recording, t_s=dict.fromkeys(recording.t_s, together))
+    sightings = {
+        name: Sighting(lens, recording.points[name], together, 0.0, lens_covariance=_lens_covariance(lens))
+        for name, lens in recording.lenses.items()
+    }
+    return recording, solve_target_rig(sightings, {"board": BOARD})
+
+
+def _lens_covariance(lens: Lens) -> np.ndarray:
+    fx, fy = lens.focal_px
+    return np.diag([FOCAL_SIGMA * fx, FOCAL_SIGMA * fy, CENTRE_SIGMA_PX, CENTRE_SIGMA_PX, *DISTORTION_SIGMA]) ** 2
 
 
 def residuals(recording: Recording, rig: TargetRig) -> dict[str, np.ndarray]:
@@ -188,6 +204,9 @@ def measure(recording: Recording, every: int) -> dict[str, float]:
     found = residuals(recording, rig)
     out = np.concatenate(list(rejected(found).values()))
     r = np.concatenate(list(found.values()))
+    taken, together = simultaneous(recording)
+    at_once = residuals(taken, together)
+    kept = np.concatenate([at_once[name][~mask] for name, mask in rejected(at_once).items()])
     left_out = hold_out(recording, every)
     degrees, percent = odd_against_even(recording, rig)
     degrees_alone, percent_alone = odd_against_even(recording, None)
@@ -197,6 +216,8 @@ def measure(recording: Recording, every: int) -> dict[str, float]:
         "median_px": float(np.nanmedian(np.linalg.norm(r, axis=-1))),
         "rejected": float(out.mean()),
         "corners": len(r),
+        "simultaneous_rms_px": float(np.sqrt((kept**2).mean())),
+        "simultaneous_median_px": float(np.nanmedian(np.linalg.norm(np.concatenate(list(at_once.values())), axis=-1))),
         "odd_even_deg": degrees,
         "odd_even_percent": percent,
         "odd_even_alone_deg": degrees_alone,

@@ -26,6 +26,7 @@ __all__ = ["BundleConfig", "BundleResult", "solve_bundle"]
 
 
 S = TypeVar("S")
+_SHORTER = 1 / 3  # of a step that went too far
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +94,20 @@ class Problem(Protocol[S]):
 
 
 def minimise(problem: Problem[S], state: S, config: BundleConfig) -> tuple[S, bool]:
-    """Levenberg-Marquardt (Marquardt's scaling): the optimum, and whether the cost stopped falling before the end."""
-    damping, cost = 1e-4, problem.cost(state)
+    """Levenberg-Marquardt (Marquardt's scaling): the optimum, and whether the cost stopped falling before the end.
+
+    A step that raises the cost is tried at a third of its length before the damping grows: where residuals bend along a
+    weakly determined direction, Gauss and Newton's step points the right way but too far.
+    """
+    damping, cost = config.damping, problem.cost(state)
     normal = problem.linearise(state)
     for _ in range(config.max_iterations):
-        trial = problem.move(state, normal.solve(damping))
-        trial_cost = np.inf if trial is None else problem.cost(trial)
+        step = normal.solve(damping)
+        for length in (1.0, _SHORTER):
+            trial = problem.move(state, tuple(length * part for part in step))
+            trial_cost = np.inf if trial is None else problem.cost(trial)
+            if trial_cost <= cost:
+                break
         if trial is not None and trial_cost <= cost:
             settled = cost - trial_cost <= config.tolerance * max(cost, 1e-12)
             state, cost, damping = trial, trial_cost, max(damping / 8, 1e-10)

@@ -29,13 +29,15 @@ from calibration.moving_scene import (
 )
 from calibration.normal_equations import UNSEEN_SIGMAS, BundleConfig, factor_dense, group_products, lens_prior_terms
 from calibration.robust import robust_cost, robust_weight, variance_factor
-from calibration.trajectory import STATE, Smoothness
+from calibration.trajectory import STATE, Smoothness, Trajectory
 from calibration.tridiagonal import solve_chain
 from core.arrays import Float
 from core.errors import GateError
 from core.threads import one_blas_thread
 
 _BAND = 2 * STATE
+_EAGER = 1.5  # times the step of expectation and maximisation; at 2 it may go to and fro for ever
+_ALIKE_S = 0.25  # time within which a hand's haste does not change much
 _STIFF = 1e6  # times what is known of the mean of all clocks
 
 
@@ -139,7 +141,9 @@ def learn_smoothness(
 
     The expected squares of the prior's residuals, those at the optimum plus those of its uncertainty, must come out at
     one (Shumway and Stoffer, "An approach to time series smoothing and forecasting using the EM algorithm", 1982).
-    Cameras and clocks count as known. The step is doubled (in the logarithm), which still converges and is faster.
+    A hand moves now slowly, now in haste: every stretch of time has its own smoothness, and where little was seen of
+    it that of the whole. Cameras and clocks count as known. The step is lengthened (in the logarithm), which still
+    converges and is faster.
     """
     normal = _System(points, smoothness, config or BundleConfig()).linearise(scene)
     below = np.swapaxes(normal.ahead[:-1], -1, -2)
@@ -156,10 +160,17 @@ def learn_smoothness(
         both = J1 @ after[here] @ np.swapaxes(J0, -1, -2)
         spread = J0 @ own[here] @ np.swapaxes(J0, -1, -2) + J1 @ own[nxt] @ np.swapaxes(J1, -1, -2)
         expected = r**2 + np.einsum("kii->ki", spread + both + np.swapaxes(both, -1, -2))
-        mean = expected[motion.linked[:-1]].mean(axis=0).reshape(2, 2, 3).mean(axis=(0, 2))
-        rotation, translation = (np.clip(mean, 0.1, 10.0) ** 2 * (prior.rotation, prior.translation)).tolist()
-        learned.append(replace(prior, rotation=rotation, translation=translation))
+        before = prior.strength(len(motion))
+        raw = np.append(expected.reshape(-1, 2, 2, 3).mean(axis=(1, 3)), np.ones((1, 2)), axis=0) * before
+        change = np.clip(_local_mean(raw, motion) / before, 0.1, 10.0) ** _EAGER
+        learned.append(replace(prior, rotation=(change * before)[:, 0], translation=(change * before)[:, 1]))
     return tuple(learned)
+
+
+def _local_mean(raw: np.ndarray, motion: Trajectory) -> np.ndarray:
+    """Means (k, 2) of the links' values (k, 2) over those near in time, and over all of them, which count as one."""
+    near = (np.abs(motion.t_s[:, None] - motion.t_s) <= _ALIKE_S) & motion.linked
+    return (near @ raw + raw[motion.linked].mean(axis=0)) / (near.sum(axis=1) + 1)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,15 +82,13 @@ class CarriedPoints:
         return np.unique(key, return_inverse=True)[1]
 
 
-def clusters(t_s: Float[np.ndarray, "n"], width_s: float = KNOT_S) -> Int[np.ndarray, "n"]:
-    """Number of the cluster of each time: a cluster ends where the next time is `width_s` after its first."""
-    times, place = np.unique(t_s, return_inverse=True)
-    edges, last = [], -np.inf
-    for k, t in enumerate(times):
-        if t - last >= width_s:
-            edges.append(k)
-            last = t
-    return np.searchsorted(np.array(edges, int), place, side="right") - 1
+def clusters(t_s: Float[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "n"]]:
+    """Instants near which something was seen, and which of them each time is of.
+
+    They are multiples of `KNOT_S` on the session clock, so that a camera whose clock is off moves none of them.
+    """
+    number, place = np.unique(np.round(t_s / KNOT_S), return_inverse=True)
+    return KNOT_S * number, place
 
 
 def chosen_clusters(seen: CarriedPoints, cluster: Int[np.ndarray, "n"], max_knots: int) -> Int[np.ndarray, "k"]:

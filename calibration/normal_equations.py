@@ -27,12 +27,14 @@ class BundleConfig:
         loss_sigmas: residual, in standard deviations, at which the loss begins to bend.
         max_iterations: Levenberg-Marquardt steps.
         tolerance: relative fall of the cost below which the solution stands.
+        damping: of the first step; small where the start is near, so that weakly determined unknowns move at once.
     """
 
     loss: Literal["none", "huber", "cauchy"] = "cauchy"
     loss_sigmas: float = 3.0
     max_iterations: int = 60
     tolerance: float = 1e-9
+    damping: float = 1e-4
 
 
 @dataclass(frozen=True, eq=False)

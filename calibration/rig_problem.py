@@ -26,9 +26,9 @@ _MIN_POINTS = 4  # that fix a pose
 _MIN_FRAMES = 3  # in which a point of the room must be seen by a video
 _SYSTEMATIC_PX = 0.08  # detector error that averaging over frames does not lower
 _FIRST_PASS = BundleConfig(loss="huber", loss_sigmas=30.0, max_iterations=15, tolerance=1e-4)
-_ROUGH = BundleConfig(max_iterations=10, tolerance=1e-4)
-_LAST_PASS = BundleConfig(tolerance=1e-7)  # of the cost: steps are then far below their uncertainty
-_ROUNDS = 4  # of noise and smoothness; most need two or three
+_ROUGH = BundleConfig(max_iterations=10, tolerance=1e-5, damping=1e-8)
+_LAST_PASS = BundleConfig(tolerance=1e-9, damping=1e-8)  # of the cost: what is left is a hundredth of an uncertainty
+_ROUNDS = 12  # of noise and smoothness; a hand whose haste changes needs eight
 _LEAST_NOISE = 0.5  # of the stated standard deviation: residuals of few points may be small by chance
 _SHARPEST = 1e-9  # eigenvalue of a correlation matrix below which it is rounding
 _ENOUGH = 50  # points from which a camera's own noise can be told
@@ -290,9 +290,8 @@ def build_problem(seen: Seen, start: FirstValues, apart: Mapping[str, tuple[bool
 def _way(seen: Seen, name: str, world_from_cam: SE3, middle: np.ndarray, max_knots: int) -> Trajectory | None:
     """The start trajectory of a carried target's middle; None if no knot can be placed."""
     points = seen.carried[name]
-    cluster = clusters(points.t_s)
-    chosen = chosen_clusters(points, cluster, max_knots)
-    knot_s = (np.bincount(cluster, points.t_s) / np.bincount(cluster))[chosen]
+    instant_s, cluster = clusters(points.t_s)
+    knot_s = instant_s[chosen_clusters(points, cluster, max_knots)]
     frozen = seen.frozen(name, knot_s)
     placed, pose = follow(frozen, seen.rays(frozen), world_from_cam, len(knot_s))
     if not len(placed):

@@ -62,7 +62,7 @@ class ClockCorrection:
         return t_s + self.offset_s + self.drift * (t_s - self.middle_s) + self.row_time_s * row
 
     def corrected(self, clock: Clock) -> Clock:
-        """The corrected clock; its offset's deviation holds at `middle_s`."""
+        """The corrected clock; its offset's deviation holds where the clock was when this one's was `middle_s`."""
         sigma = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
         stretch = 1 + self.drift
         return Clock(
@@ -70,6 +70,7 @@ class ClockCorrection:
             stretch * clock.rate,
             float(sigma[0]),
             float(sigma[1]),
+            float(clock.to_local(np.array([self.middle_s]))[0]),
         )
 
 
@@ -145,9 +146,9 @@ def _first_values(seen: Seen) -> FirstValues:
     """Cameras and still targets from a bundle at some instants."""
     parts, offset = [seen.still_points], len(seen.still)
     for name, points in seen.carried.items():
-        cluster = clusters(points.t_s)
-        frozen = seen.frozen(name, np.bincount(cluster, points.t_s) / np.bincount(cluster))
-        counts = np.zeros((len(seen.views), int(cluster.max()) + 1), int)
+        instant_s = clusters(points.t_s)[0]
+        frozen = seen.frozen(name, instant_s)
+        counts = np.zeros((len(seen.views), len(instant_s)), int)
         np.add.at(counts, (frozen.image_idx, frozen.target_idx), 1)
         instants = choose_instants(counts, _FIRST_INSTANTS)
         if not len(instants):

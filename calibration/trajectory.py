@@ -23,7 +23,7 @@ import numpy as np
 from core.arrays import Bool, Float, Int
 from core.transforms import SE3, hat, right_jacobian, right_jacobian_inverse, so3_exp, so3_log
 
-_ALIKE = 1.2  # ratio of two smoothnesses between which no pose changes by more than a fraction of its uncertainty
+_ALIKE = 1.1  # ratio of two smoothnesses between which nothing changes by more than hundredths of its uncertainty
 STATE = 12  # numbers a knot: rotation, translation, angular velocity, velocity
 
 
@@ -160,9 +160,9 @@ class Sample:
     by_knots: Float[np.ndarray, "n 6 c"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Smoothness:
-    """How freely a body moves: white noise on its acceleration.
+    """How freely a body moves: white noise on its acceleration, of one strength or of one for every knot's link.
 
     Attributes:
         rotation: power spectral density of the angular acceleration, rad^2/s^3.
@@ -171,15 +171,19 @@ class Smoothness:
         speed_sigma: the same of a velocity, m/s.
     """
 
-    rotation: float
-    translation: float
+    rotation: float | Float[np.ndarray, "k"]
+    translation: float | Float[np.ndarray, "k"]
     spin_sigma: float = 10.0
     speed_sigma: float = 3.0
 
     def resembles(self, other: Smoothness) -> bool:
         """Whether another allows about the same motions."""
-        ratios = other.rotation / self.rotation, other.translation / self.translation
-        return all(1 / _ALIKE < ratio < _ALIKE for ratio in ratios)
+        ratios = np.append(other.rotation / self.rotation, other.translation / self.translation)
+        return bool(np.abs(np.log(ratios)).max() < np.log(_ALIKE))
+
+    def strength(self, k: int) -> Float[np.ndarray, "k 2"]:
+        """Rotation and translation of each of k links."""
+        return np.stack([np.broadcast_to(self.rotation, k), np.broadcast_to(self.translation, k)], axis=-1)
 
     def residual(self, trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whitened residuals (k, 12) of every knot to its successor, and their derivatives by both (k, 12, 12) each.
@@ -216,7 +220,7 @@ class Smoothness:
 
         [h^3/3, h^2/2; h^2/2, h]^-1 = U^T U with U = [sqrt(12/h^3), -sqrt(3/h); 0, 1/sqrt(h)].
         """
-        scale = np.repeat([self.rotation**-0.5, self.translation**-0.5], 3)
+        scale = np.repeat(self.strength(len(h)) ** -0.5, 3, axis=1)
         W = np.zeros((len(h), STATE, STATE))
         i = np.arange(6)
         W[:, i, i] = np.sqrt(12 / h**3)[:, None] * scale

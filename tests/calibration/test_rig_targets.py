@@ -7,7 +7,8 @@ import pytest
 from synthetic_scenes import Room, make_room, mirrored, way_through_the_room
 
 from calibration.align import rig_errors
-from calibration.rig_targets import TargetRig, choose_instants, solve_target_rig
+from calibration.rig_targets import ClockCorrection, TargetRig, choose_instants, solve_target_rig
+from core.clock import Clock
 from core.errors import GateError
 from core.transforms import SE3
 
@@ -121,7 +122,7 @@ def test_a_panel_that_hangs_loose_shows_in_its_residuals(room: Room) -> None:
         xy = np.where(rows[:, None], s.points.xy_px + sway, s.points.xy_px).astype(np.float32)
         loose[view] = dataclasses.replace(s, points=dataclasses.replace(s.points, xy_px=xy))
     px = solve_target_rig(loose, room.targets).panel_px["rig"]
-    assert px[3] > 4 * max(px[:3])
+    assert px[3] > 3 * max(px[:3])  # the way gives in to a part of it
 
 
 def test_a_camera_that_sees_nothing_in_common_is_named(room: Room) -> None:
@@ -160,3 +161,12 @@ def test_instants_are_spread_and_the_best_of_their_stretch() -> None:
     assert len(chosen) == 4 and set(chosen) >= {15, 45, 85}
     assert ((chosen >= 10) & (chosen < 90)).all()
     assert choose_instants(np.zeros((2, 5), int), 4).size == 0
+
+
+def test_a_corrected_clock_is_known_best_in_the_middle_of_what_was_seen() -> None:
+    clock, given_s = Clock(2.0, 1 + 3e-4), np.array([40.0, 50.0, 60.0])
+    correction = ClockCorrection(0.01, 2e-4, 50.0, 0.0, np.diag([1e-3, 5e-5]) ** 2, True)
+    found = correction.corrected(clock)
+    np.testing.assert_allclose(found.to_session(clock.to_local(given_s)), correction.times(given_s, 0 * given_s))
+    sigma = found.sigma_s(clock.to_local(given_s))
+    np.testing.assert_allclose(sigma, np.hypot(1e-3, 5e-5 * np.array([10.0, 0.0, 10.0])), rtol=1e-3)
