@@ -20,7 +20,7 @@ from simulation import sound
 from simulation.cameras import lens_board_poses
 from simulation.detector import detect
 from simulation.picture import Canvas, Grain, develop
-from simulation.render import Layer, MeshScene, QuadScene, Window, lens_samples, quads_block, window_of
+from simulation.render import Layer, MeshScene, Quads, QuadScene, Window, lens_samples, quads_block, window_of
 from simulation.textures import Atlas
 from simulation.time_code import Display, tablets
 from simulation.walkthrough import WALKTHROUGH_RATE
@@ -51,12 +51,12 @@ def film_room_view(world: World, view: str, video: Path) -> tuple[Float[np.ndarr
     skeleton = skeleton_named(config.skeleton)
     posed = world.person.posed_at(t_s)
     landmarks = landmarks_of(world.person.shaped.body, skeleton).positions(posed)
-    hidden = np.zeros(landmarks.shape[:2], bool)
+    hidden, last = np.zeros(landmarks.shape[:2], bool), _LastCodes(world, view, t_s)
     with VideoWriter(
         video, camera.lens.size_px, Fraction(config.frame_rate), crf=config.crf, audio=audio, audio_rate=sound.RATE_HZ
     ) as writer:
         for i, (picture, mesh) in enumerate(_room_frames(world, camera, t_s)):
-            writer.write(grain.on(picture, i))
+            writer.write(grain.on(last.on(picture, i), i))
             hidden[i] = mesh.blocked(camera.centre, landmarks[i], _HIDDEN_M)
     flat = landmarks.reshape(-1, 3)
     hidden |= quads_block(world.room.static, camera.centre, flat, 0.02).reshape(hidden.shape)
@@ -68,9 +68,10 @@ def film_foot_view(world: World, view: str, video: Path) -> None:
     """Writes a foot camera's video."""
     config, lens, t_s = world.config, world.feet[view].lens, world.times(view)
     grain = Grain(world.stream(f"grain {view}"), lens.size_px, config.noise)
+    last = _LastCodes(world, view, t_s, lens.size_px[1] * config.foot_row_time_s * world.clocks[view].rate)
     with VideoWriter(video, lens.size_px, Fraction(config.frame_rate), crf=config.crf) as writer:
         for i, picture in enumerate(_foot_frames(world, view, t_s)):
-            writer.write(grain.on(picture, i))
+            writer.write(grain.on(last.on(picture, i), i))
 
 
 def take_photos(world: World, folder: Path) -> None:
@@ -177,21 +178,12 @@ def _still_frames(
     """Frames while the person waits: first the tablet with time codes, then the marker rig, moves before the camera."""
     lens, canvas = world.lenses[view], canvas.developed()
     samples = lens_samples(lens, _MOVING_SAMPLES)
-    tilt = world.stream(f"tablet {view}").uniform(-0.08, 0.08, 3)
-    tilt[0] -= _CLEAR_OF_SHIN_RAD if view in world.feet else 0.0
-    distance_m, side_m = _NEAR_TABLET_M if view in world.feet else _TABLET_M
-    cam_from_tablet = SE3.from_rotvec(tilt, np.zeros(3))
-    across = np.array([[0.0, y * side_m / 2, distance_m] for y in (-1, 0, 1)])
-    read_at = readout_s * lens.project(cam_from_tablet.apply(across))[:, 1] / lens.size_px[1]
     coded, carried = _within(t_s, CODES_S), _within(t_s, CALIBRATION_S)
-    display = Display(world.config.display_hz, exposure_s=world.config.exposure_s)
-    span_s = float(read_at[2] - read_at[0])
-    scenery, held = tablets(t_s[coded] + read_at[1], distance_m, side_m, display, span_s)
-    codes, tablet = Atlas(scenery.pictures), iter(held)
+    codes, tablet = _held_tablets(world, view, t_s[coded], readout_s)
     rig_poses = world_from_marker_rig(t_s + readout_s / 2)
     for i in range(len(t_s)):
         if coded[i]:
-            quads, pictures = next(tablet).moved(pose @ cam_from_tablet), codes
+            quads, pictures = next(tablet).moved(pose), codes
         elif carried[i]:
             quads, pictures = world.room.rig.moved(rig_poses[i]), world.atlas
         else:
@@ -199,6 +191,40 @@ def _still_frames(
             continue
         look = partial(QuadScene(pictures, quads).look, samples, pose)
         yield canvas.with_thing(look, window_of(lens, pose.inverse().apply(quads.vertices_m)))
+
+
+def _held_tablets(
+    world: World, view: str, t_s: Float[np.ndarray, "n"], readout_s: float
+) -> tuple[Atlas, Iterator[Quads]]:
+    """The tablet with time codes that a camera sees in some frames, in the camera's frame, and its pictures."""
+    lens = world.lenses[view]
+    tilt = world.stream(f"tablet {view}").uniform(-0.08, 0.08, 3)
+    tilt[0] -= _CLEAR_OF_SHIN_RAD if view in world.feet else 0.0
+    distance_m, side_m = _NEAR_TABLET_M if view in world.feet else _TABLET_M
+    cam_from_tablet = SE3.from_rotvec(tilt, np.zeros(3))
+    across = np.array([[0.0, y * side_m / 2, distance_m] for y in (-1, 0, 1)])
+    read_at = readout_s * lens.project(cam_from_tablet.apply(across))[:, 1] / lens.size_px[1]
+    display = Display(world.config.display_hz, exposure_s=world.config.exposure_s)
+    scenery, held = tablets(t_s + read_at[1], distance_m, side_m, display, float(read_at[2] - read_at[0]))
+    return Atlas(scenery.pictures), (tablet.moved(cam_from_tablet) for tablet in held)
+
+
+class _LastCodes:
+    """Draws the tablet over the pictures of the session's end, in the order of their times."""
+
+    def __init__(self, world: World, view: str, t_s: Float[np.ndarray, "n"], readout_s: float = 0.0) -> None:
+        self._lens, self._shown = world.lenses[view], world.sees_last_codes(t_s)
+        self._samples = lens_samples(self._lens, _MOVING_SAMPLES)
+        self._codes, self._held = _held_tablets(world, view, t_s[self._shown], readout_s)
+
+    def on(self, picture: Image, frame_idx: int) -> Image:
+        """The picture of a frame as it is, or with the tablet."""
+        if not self._shown[frame_idx]:
+            return picture
+        quads = next(self._held)
+        canvas = Canvas(Layer(picture, np.full(picture.shape[:2], np.inf, np.float32)), _MOVING_SAMPLES)
+        look = partial(QuadScene(self._codes, quads).look, self._samples, SE3.identity())
+        return canvas.with_thing(look, window_of(self._lens, quads.vertices_m))
 
 
 def _within(t_s: Float[np.ndarray, "n"], span_s: tuple[float, float]) -> Bool[np.ndarray, "n"]:

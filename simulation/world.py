@@ -26,6 +26,7 @@ from simulation.textures import Atlas
 from simulation.walkthrough import walkthrough_poses
 
 CODES_S, CALIBRATION_S = (0.0, 1.5), (1.5, 6.5)
+_LAST_CODES_S = 1.5
 MOTION_START_S = 7.0
 SOUND_SOURCE_M = np.array([0.6, 1.5, 1.2])
 _STAND_AT = (-1.4, -1.0, 0.6)
@@ -59,6 +60,8 @@ class SimulateConfig:
         num_walkthrough: frames of a hand-held walk through the still, empty room; 0 for none.
         walkthrough_size_px: its picture size.
         boards_overhead: whether boards hang from the ceiling and under the table; without, only the floor has one.
+        codes_at_end: whether all cameras see the time codes once more in the last 1.5 s, which gives the rates of those
+            without sound. The display is held before each camera wherever that goes, over whatever happens behind it.
         display_hz: codes a second on the displays with time codes.
         exposure_s: exposure of a row, in which codes of a display mix; moving things are not blurred.
         noise: standard deviation of the sensor noise, gray levels.
@@ -84,6 +87,7 @@ class SimulateConfig:
     num_walkthrough: int = 0
     walkthrough_size_px: tuple[int, int] = (960, 720)
     boards_overhead: bool = True
+    codes_at_end: bool = False
     display_hz: float = 50.0
     exposure_s: float = 0.008
     noise: float = 2.0
@@ -186,12 +190,16 @@ class World:
     def covered(self, view: str) -> Bool[np.ndarray, "frames"]:
         """Frames of a foot video in which something covers the camera: stretches at random until the share is met."""
         t_s, rng = self.times(view), self.stream(f"covered {view}")
-        moving = np.flatnonzero(t_s > MOTION_START_S)
+        moving = np.flatnonzero((t_s > MOTION_START_S) & ~self.sees_last_codes(t_s))
         covered, wanted = np.zeros(len(t_s), bool), round(self.config.foot_blind_share * len(moving))
         while (missing := wanted - int(covered.sum())) > 0:
             start, length = rng.choice(moving), rng.geometric(1 / self.config.foot_blind_frames)
-            covered[start : start + min(length, missing)] = True
+            covered[start : min(start + min(length, missing), moving[-1] + 1)] = True
         return covered
+
+    def sees_last_codes(self, t_s: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        """Whether time codes are shown at the session's end, at some times."""
+        return np.asarray((t_s >= self.config.duration_s - _LAST_CODES_S) & self.config.codes_at_end)
 
     def stream(self, name: str) -> np.random.Generator:
         """A generator of its own for each use, so that one does not shift another."""

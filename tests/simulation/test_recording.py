@@ -20,7 +20,7 @@ from core.transforms import geodesic
 from simulation import sound
 from simulation.recording import simulate
 from simulation.time_code import Display, seen_display
-from simulation.views import _foot_frames
+from simulation.views import _foot_frames, _LastCodes
 from simulation.world import CALIBRATION_S, MOTION_START_S, SimulateConfig, build_world, world_from_marker_rig
 
 SMALL = SimulateConfig(
@@ -150,6 +150,19 @@ def test_foot_cameras_are_covered_as_often_as_asked_and_only_while_they_move() -
         assert covered.sum() == round(0.2 * moving.sum()) and not covered[~moving].any()
     left, right = (world.covered(view) for view in world.feet)
     assert (left[:160] != right[:160]).any() and not build_world(SMALL).covered("left_foot").any()
+
+
+def test_codes_are_shown_at_the_end_only_if_asked_for_and_only_then() -> None:
+    config = dataclasses.replace(SMALL, room_size_px=(480, 360), foot_blind_share=0.5)
+    for asked in (False, True):
+        world = build_world(dataclasses.replace(config, codes_at_end=asked))
+        view = world.rig.ids[0]
+        t_s, gray = world.times(view), np.full((360, 480, 3), 90, np.uint8)
+        last = _LastCodes(world, view, t_s)
+        changed = [bool((last.on(gray, i) != gray).any()) for i in range(len(t_s))]
+        assert changed == (asked & (t_s >= SMALL.duration_s - 1.5)).tolist()
+        foot_end = world.times("left_foot") >= SMALL.duration_s - 1.5
+        assert not (world.covered("left_foot") & foot_end & asked).any()
 
 
 def test_a_covered_frame_is_dark_and_a_moving_one_is_smeared_along_its_way() -> None:
