@@ -100,7 +100,7 @@ def run(session_dir: Path, config: RigConfig | None = None, *, workers: int = 1,
     config = dataclasses.replace(config, method=method, lenses=lenses)
     return run_stage(
         "calibrate rig",
-        3,
+        4,
         inputs=_inputs(session, config),
         config=config,
         out=session.stage(STAGE),
