@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from capture.targets import Target, target_image
+from capture.prints import target_image
+from capture.targets import Target
 from core.arrays import Float
 from core.transforms import SE3
 from simulation.render import Quads

@@ -11,8 +11,9 @@ from synthetic_scenes import charuco
 
 from calibration import lens
 from calibration.formats import read_calibration, write_rig
+from capture.prints import target_image
 from capture.session import Session, View
-from capture.targets import Target, save_targets, target_image
+from capture.targets import Target, save_targets
 from core.cameras import Camera, Lens, Rig
 from core.errors import GateError, InputError, StageError
 from core.files import read_npz

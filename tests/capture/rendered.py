@@ -7,7 +7,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from capture.targets import Target, target_image
+from capture.prints import target_image
+from capture.targets import Target
 from core.cameras import Lens
 from core.transforms import SE3
 

@@ -14,8 +14,9 @@ from capture.april_grid import kalibr_from_target, read_kalibr_target, write_kal
 from capture.charuco import Grid, MarkerSet, agreeing, detect_markers
 from capture.checkerboard import find_checkerboard
 from capture.finder import TargetFinder, refuse_contradicted
+from capture.prints import target_image
 from capture.stills import list_stills, read_still
-from capture.targets import SCHEMA, Target, charuco_board, load_targets, target_image
+from capture.targets import SCHEMA, Target, charuco_board, load_targets
 from core.cameras import Lens
 from core.errors import InputError
 from core.files import write_json

@@ -14,10 +14,11 @@ from capture.detect import DetectConfig, frames_to_search, room_targets, run
 from capture.detectors import openpose
 from capture.keypoints import clean, load_keypoints
 from capture.markers import load_markers
+from capture.prints import target_image
 from capture.session import Session, View
 from capture.sync import SyncConfig
 from capture.sync import run as sync
-from capture.targets import Target, save_targets, target_image
+from capture.targets import Target, save_targets
 from capture.video import VideoWriter
 from core.errors import GateError, InputError, MotifsError
 from core.skeletons import COCO_17

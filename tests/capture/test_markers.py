@@ -14,8 +14,9 @@ from capture.charuco import Grid, homographies
 from capture.checkerboard import find_checkerboard
 from capture.finder import TargetFinder
 from capture.markers import MarkerPoints, load_markers
+from capture.prints import target_image
 from capture.stills import list_stills, read_still
-from capture.targets import Target, target_image
+from capture.targets import Target
 from core.cameras import Lens
 from core.errors import InputError
 from core.files import write_npz

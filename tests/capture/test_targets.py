@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capture.targets import SCHEMA, Target, aruco_dictionary, charuco_board, load_targets, save_targets, target_image
+from capture.prints import target_image
+from capture.targets import SCHEMA, Target, aruco_dictionary, charuco_board, load_targets, save_targets
 from core.errors import InputError
 from core.transforms import SE3
 
