@@ -5,11 +5,13 @@
 `../shared/data` or below `MOTIFS_SHARED`. `--corners own` finds the corners in the videos with this project's detector.
 
 Printed are the residuals of all corners, beside those that remain where frames are taken as simultaneous; the cameras'
-poses from odd frames against those from even ones, once with lenses, clocks and readout times as the whole recording
-tells them but poses, the board's way, its smoothness and the corners' noise from each half (`odd_even`), once with
-everything found anew from each half (`odd_even_alone`); and how well frames that were left out, every fifth of a
-camera, are predicted from the others.
-The priors of lenses and clocks are stated below. The last line is JSON.
+poses from odd frames against those from even ones, once with the lenses of the whole recording and everything else from
+each half (`odd_even`), once with the lenses found anew from each half too (`odd_even_alone`: their stated deviations
+are 0.1 to 0.5 degrees, most of it the 5 pixels within which principal points are known); and how well frames that were
+left out, every fifth of a camera, are predicted from the others: as their stamps say (`hold_out`), and with their
+jitter told by every second one of their corners and judged on the rest (`hold_out_timed`). `jitter` is the standard
+deviation of the frames' times around the camera's clock. The priors of lenses and clocks are stated below. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.lens_prior import imported_lens_covariance
 from calibration.rig_targets import Sighting, TargetRig, solve_target_rig
 from capture.finder import TargetFinder
 from capture.markers import MarkerPoints
@@ -36,9 +39,9 @@ from core.transforms import geodesic
 
 BOARD = Target("board", "charuco", "carried", (4, 5), 0.054, 0.75 * 0.054, "DICT_4X4_1000", inverted=True)
 LATENCY_SIGMA_S = 0.1  # webcams buffer a few frames, and expose up to 1/16 s before they tell
+JITTER_SIGMA_S = 0.01  # to start from: they are stamped when read, up to 1/30 s after the exposure
 READOUT_S, READOUT_SIGMA_S = 0.015, 0.010  # of a whole picture; rolling shutters of webcams take 0 to 30 ms
-FOCAL_SIGMA, CENTRE_SIGMA_PX = 0.005, 5.0  # the shipped lenses, from 33 to 40 boards at 0.3 to 0.5 px, are this good
-DISTORTION_SIGMA = (0.025, 0.05, 0.001, 0.001, 0.05)
+NOISE_PX = 0.4  # of a corner, where a frame's time is told from some of them
 REJECTED_SIGMAS = 6.0  # of a camera's own noise
 _HEIGHT_PX = 720
 
@@ -99,25 +102,26 @@ def with_own_corners(recording: Recording, folder: Path) -> Recording:
     return replace(recording, points=points)
 
 
-def solve(recording: Recording, *, rate_sigma: float = 0.0, known: TargetRig | None = None) -> TargetRig:
-    """The rig; the first camera's clock is the session's. Lenses and clocks are those of a `known` rig, if given."""
+def solve(
+    recording: Recording,
+    *,
+    latency_sigma_s: float = LATENCY_SIGMA_S,
+    rate_sigma: float = 0.0,
+    known: TargetRig | None = None,
+) -> TargetRig:
+    """The rig; the first camera's clock is the session's. Lenses are those of a `known` rig, if given."""
     sightings = {}
     for k, (name, lens) in enumerate(recording.lenses.items()):
-        points, t_s = recording.points[name], recording.t_s[name]
-        if known is not None:
-            clock = known.clocks[name]
-            t_s = clock.times(t_s, np.zeros(len(t_s)))
-            sightings[name] = Sighting(known.rig[name].lens, points, t_s, 0.0, 0.0, clock.row_time_s)
-            continue
         sightings[name] = Sighting(
-            lens,
-            points,
-            t_s,
-            clock_sigma_s=LATENCY_SIGMA_S if k else 0.0,
+            lens if known is None else known.rig[name].lens,
+            recording.points[name],
+            recording.t_s[name],
+            clock_sigma_s=latency_sigma_s if k else 0.0,
             clock_rate_sigma=rate_sigma if k else 0.0,
             row_time_s=READOUT_S / _HEIGHT_PX,
             row_time_sigma=READOUT_SIGMA_S / _HEIGHT_PX,
-            lens_covariance=_lens_covariance(lens),
+            jitter_sigma_s=JITTER_SIGMA_S,
+            lens_covariance=imported_lens_covariance(lens) if known is None else None,
         )
     return solve_target_rig(sightings, {"board": BOARD})
 
@@ -127,24 +131,28 @@ def simultaneous(recording: Recording) -> tuple[Recording, TargetRig]:
     together: np.ndarray = np.mean(list(recording.t_s.values()), axis=0)
     recording = replace(recording, t_s=dict.fromkeys(recording.t_s, together))
     sightings = {
-        name: Sighting(lens, recording.points[name], together, 0.0, lens_covariance=_lens_covariance(lens))
+        name: Sighting(lens, recording.points[name], together, 0.0, lens_covariance=imported_lens_covariance(lens))
         for name, lens in recording.lenses.items()
     }
     return recording, solve_target_rig(sightings, {"board": BOARD})
 
 
-def _lens_covariance(lens: Lens) -> np.ndarray:
-    fx, fy = lens.focal_px
-    return np.diag([FOCAL_SIGMA * fx, FOCAL_SIGMA * fy, CENTRE_SIGMA_PX, CENTRE_SIGMA_PX, *DISTORTION_SIGMA]) ** 2
+def residuals(
+    recording: Recording, rig: TargetRig, late_s: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Predicted minus seen (n, 2) of all corners by camera; NaN where the board was not followed.
 
-
-def residuals(recording: Recording, rig: TargetRig) -> dict[str, np.ndarray]:
-    """Predicted minus seen (n, 2) of all corners by camera; NaN where the board was not followed."""
+    Args:
+        recording: what was seen.
+        rig: the solution.
+        late_s: (frames,) by how much each frame was late, by camera; what the solution says if None.
+    """
     found = {}
     for camera in rig.rig:
         table = recording.points[camera.id]
         xy = table.xy_px.astype(float)
-        when = rig.clocks[camera.id].times(recording.t_s[camera.id][table.frame_idx], xy[:, 1])
+        late = (rig.jitter_s if late_s is None else late_s)[camera.id][table.frame_idx]
+        when = late + rig.clocks[camera.id].times(recording.t_s[camera.id][table.frame_idx], xy[:, 1])
         world = rig.carried["board"].at(when).apply(BOARD.points_m[table.point_idx])
         found[camera.id] = camera.project(world) - xy
     return found
@@ -178,21 +186,50 @@ def odd_against_even(recording: Recording, known: TargetRig | None) -> tuple[flo
     return turn, max(100 * float(np.linalg.norm(a.t - b.t) / np.linalg.norm(a.t)) for a, b in pairs)
 
 
-def hold_out(recording: Recording, every: int) -> np.ndarray:
-    """Errors (pixels) of corners in frames that the solution did not use, all frames in turn."""
-    errors = []
+def hold_out(recording: Recording, every: int) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (pixels) of corners in frames that the solution did not use, all frames in turn.
+
+    Returns:
+        errors at the frames' stamps, and of every second corner at the times that the others tell.
+    """
+    stamped, timed = [], []
     for turn in range(every):
         out = {name: (np.arange(len(t)) + 2 * k) % every == turn for k, (name, t) in enumerate(recording.t_s.items())}
         rig = solve(some_frames(recording, {name: ~mask for name, mask in out.items()}))
-        errors += [r[np.isfinite(r[:, 0])] for r in residuals(some_frames(recording, out), rig).values()]
-    return np.concatenate(errors)
+        left_out = some_frames(recording, out)
+        stamped += residuals(left_out, rig).values()
+        late_s = tell_jitter(left_out, rig)
+        for name, errors in residuals(left_out, rig, late_s).items():
+            timed.append(errors[left_out.points[name].point_idx % 2 == 1])
+    return tuple(e[np.isfinite(e[:, 0])] for e in (np.concatenate(stamped), np.concatenate(timed)))  # type: ignore[return-value]
+
+
+def tell_jitter(recording: Recording, rig: TargetRig) -> dict[str, np.ndarray]:
+    """By how much each frame was late, from its even-numbered corners and the camera's usual jitter (Gauss-Newton)."""
+    late_s = {name: np.zeros(len(t)) for name, t in recording.t_s.items()}
+    step_s = 1e-4
+    for _ in range(8):
+        here = residuals(recording, rig, late_s)
+        after = residuals(recording, rig, {name: late + step_s for name, late in late_s.items()})
+        for name, table in recording.points.items():
+            rows = (table.point_idx % 2 == 0) & np.isfinite(here[name][:, 0]) & np.isfinite(after[name][:, 0])
+            speed, r = (after[name] - here[name])[rows] / step_s, here[name][rows]
+            frame, size = table.frame_idx[rows], len(late_s[name])
+            certain = 1 / max(rig.jitter_sigma_s[name], 1e-6) ** 2
+            H = np.bincount(frame, (speed**2).sum(axis=-1) / NOISE_PX**2, size) + certain
+            g = np.bincount(frame, (speed * r).sum(axis=-1) / NOISE_PX**2, size) + certain * late_s[name]
+            late_s[name] = late_s[name] - g / H
+    return late_s
 
 
 def estimate_clocks(recording: Recording, shifts: Mapping[str, Clock] | None = None) -> dict[str, Clock]:
-    """Clocks of the cameras against the first one's, after their recorded times were changed by `shifts`."""
+    """Clocks of the cameras against the first one's, after their recorded times were changed by `shifts`.
+
+    What is known of the clocks beforehand is made so wide that it pulls none back to that given: pictures alone count.
+    """
     shifts = shifts or {}
     moved = {name: shifts.get(name, Clock()).to_local(t) for name, t in recording.t_s.items()}
-    rig = solve(replace(recording, t_s=moved), rate_sigma=0.01)
+    rig = solve(replace(recording, t_s=moved), latency_sigma_s=0.5, rate_sigma=0.1)
     return {name: rig.clocks[name].corrected(Clock()) for name in recording.t_s}
 
 
@@ -207,7 +244,7 @@ def measure(recording: Recording, every: int) -> dict[str, float]:
     taken, together = simultaneous(recording)
     at_once = residuals(taken, together)
     kept = np.concatenate([at_once[name][~mask] for name, mask in rejected(at_once).items()])
-    left_out = hold_out(recording, every)
+    left_out, timed = hold_out(recording, every)
     degrees, percent = odd_against_even(recording, rig)
     degrees_alone, percent_alone = odd_against_even(recording, None)
     return {
@@ -224,11 +261,17 @@ def measure(recording: Recording, every: int) -> dict[str, float]:
         "odd_even_alone_percent": percent_alone,
         "hold_out_px": float(np.sqrt((left_out**2).mean())),
         "hold_out_median_px": float(np.median(np.linalg.norm(left_out, axis=-1))),
+        "hold_out_timed_px": float(np.sqrt((timed**2).mean())),
+        "hold_out_timed_median_px": float(np.median(np.linalg.norm(timed, axis=-1))),
         "s": seconds,
     } | {
         f"{what}_ms_{name}": 1e3 * value
         for name, clock in rig.clocks.items()
-        for what, value in (("latency", clock.offset_s), ("readout", clock.row_time_s * _HEIGHT_PX))
+        for what, value in (
+            ("latency", clock.offset_s),
+            ("readout", clock.row_time_s * _HEIGHT_PX),
+            ("jitter", rig.jitter_sigma_s[name]),
+        )
     }
 
 

@@ -42,6 +42,7 @@ class Evidence:
         targets: names.
         camera: (n,) index of the camera.
         target: (n,) index of the target.
+        frame: (n,) frame of the camera's video.
         panel: (n,) index of the panel on its rig; 0 of other targets.
         t_s: (n,) session time.
         residual_px: (n, 2) predicted minus seen; all finite.
@@ -62,6 +63,7 @@ class Evidence:
     targets: tuple[str, ...]
     camera: Int[np.ndarray, "n"]
     target: Int[np.ndarray, "n"]
+    frame: Int[np.ndarray, "n"]
     panel: Int[np.ndarray, "n"]
     t_s: Float[np.ndarray, "n"]
     residual_px: Float[np.ndarray, "n 2"]
@@ -111,16 +113,18 @@ def gather_evidence(
             poses.append(at)
             late.append(carried[name].at(time + _TIME_STEP_S) if name in carried else at)
             point = seen.point_idx.astype(int)
-            index = np.full(len(seen), k), np.full(len(seen), j), _panels(targets[name])[point]
+            frame, panel = seen.frame_idx.astype(int), _panels(targets[name])[point]
+            index = np.full(len(seen), k), np.full(len(seen), j), frame, panel
             normals = _normals(targets[name])[point]
             places = targets[name].points_m[point]
             rows.append((*index, time, places, seen.xy_px.astype(float), seen.sigma_px.astype(float), normals))
-    camera, target, panel, time, X, xy, sigma, normal = (np.concatenate(column) for column in zip(*rows, strict=True))
+    columns = (np.concatenate(column) for column in zip(*rows, strict=True))
+    camera, target, frame, panel, time, X, xy, sigma, normal = columns
     at = SE3(np.concatenate([p.R for p in poses]), np.concatenate([p.t for p in poses]))
     after = SE3(np.concatenate([p.R for p in late]), np.concatenate([p.t for p in late]))
     sigma = np.hypot(sigma, _SYSTEMATIC_PX)
     seen_from = _directions(rig, camera, at, X)
-    table = (camera, target, panel, time, X, xy, sigma)
+    table = (camera, target, frame, panel, time, X, xy, sigma)
     behind = np.einsum("ni,ni->n", normal, seen_from) > 0
     moving = np.array([name in carried for name in names])
     held = np.array([targets[name].mounting == "world" for name in names])
@@ -137,7 +141,7 @@ def _linearise(
     carried: np.ndarray,
     held: np.ndarray,
 ) -> Evidence:
-    camera, target, panel, time, X, xy, sigma = table
+    camera, target, frame, panel, time, X, xy, sigma = table
     cameras = SE3.stack([c.world_from_cam for c in rig])
     seen = Observations(camera, np.arange(len(camera)), X, xy, sigma)
     scene = Scene.fixed_lenses(tuple(c.lens for c in rig), np.arange(len(rig)), cameras, at)
@@ -155,6 +159,7 @@ def _linearise(
         targets=names,
         camera=camera[good],
         target=target[good],
+        frame=frame[good],
         panel=panel[good],
         t_s=time[good],
         residual_px=residual[good],

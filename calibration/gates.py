@@ -27,8 +27,9 @@ from core.manifest import Health
 __all__ = ["Finding", "GateLimits", "find_contradictions", "print_scales", "seen_from_behind", "worst_of"]
 
 Move = Literal["camera_moved_px", "target_moved_px", "panel_moved_px"]
-Name = Move | Literal["focal_percent", "clock_ms", "scale_percent"]
+Name = Move | Literal["focal_percent", "clock_ms", "jitter_ms", "scale_percent"]
 
+_LEAST_FRAMES = 10  # that tell whether times are regular
 _LEAST_ROWS = 40  # that a camera or target needs before it says something
 _FALSE_ALARM = 1e-6  # of one rig
 _MOUNT: dict[Move, str] = {
@@ -48,12 +49,14 @@ class GateLimits:
             of the session to the other, or of a panel from its place on its rig.
         focal_percent: error of a focal length that the rig itself shows.
         clock_ms: error of a clock that the moving targets show.
+        jitter_ms: error of single frames' times (root mean square) that the moving targets show.
         scale_percent: disagreement of two targets about their printed sizes.
     """
 
     moved_px: float = 1.0
     focal_percent: float = 1.0
     clock_ms: float = 5.0
+    jitter_ms: float = 1.5
     scale_percent: float = 1.0
 
 
@@ -127,13 +130,21 @@ def find_contradictions(evidence: Evidence, limits: GateLimits | None = None) ->
             found.append(_named_move(moved, target, "target_moved_px", limits.moved_px))
         if evidence.carried[j]:
             found += _panels_moved(evidence, alone, j, limits.moved_px, tests)
+    found += _frames_jitter(evidence, limits.jitter_ms, tests)
     found.append(_sizes_disagree(evidence, limits.scale_percent, tests))
     findings = [f for f in found if f is not None]
     # a camera that moved sees the targets move, and those that few others see seem to have moved themselves
     shaken = max((f.gain for f in findings if f.name == "camera_moved_px"), default=0.0)
     findings = [f for f in findings if f.name != "target_moved_px" or f.gain > shaken]
-    # the right explanation explains much and leaves little; a wrong one may do the first but not the second
-    return sorted(findings, key=lambda f: -f.gain / np.sqrt(f.noise))
+    return sorted(findings, key=_rank)
+
+
+def _rank(finding: Finding) -> float:
+    """The right explanation explains much and leaves little; a wrong one may do the first but not the second.
+
+    Times of single frames are as many freedoms as frames and explain something of everything: they must leave nothing.
+    """
+    return -finding.gain / (finding.noise if finding.name == "jitter_ms" else np.sqrt(finding.noise))
 
 
 def seen_from_behind(evidence: Evidence) -> dict[str, float]:
@@ -298,6 +309,37 @@ def _wrong_clock(A: np.ndarray, b: np.ndarray, item: str, limit: float, tests: i
     words = f"{item}'s clock seems {off:.0f} ms {'slow' if found[0][0] > 0 else 'fast'}"
     action = "synchronise it again: show a time code to it, or clap, or give its offset"
     return Finding("clock_ms", item, off, limit, *found[1:], words, action)
+
+
+def _frames_jitter(evidence: Evidence, limit: float, tests: int) -> list[Finding | None]:
+    """Cameras whose frames, each by itself, seem to have been exposed at other times than they say.
+
+    What another pose, lens or clock of the camera explains is left to these. What is left over is taken across the
+    picture's motion too: a way that was not followed well shows there as much as along it.
+    """
+    found: list[Finding | None] = []
+    for k, item in enumerate(evidence.cameras):
+        rows = np.flatnonzero((evidence.camera == k) & evidence.carried[evidence.target])
+        frame, index = np.unique(evidence.frame[rows], return_inverse=True)
+        if len(rows) < _LEAST_ROWS or len(frame) < _LEAST_FRAMES:
+            continue
+        r, v = (x[rows] / evidence.sigma_px[rows, None] for x in (evidence.residual_px, evidence.by_time))
+        whole = [evidence.by_camera[rows], evidence.by_lens[rows], evidence.by_time[rows, :, None]]
+        J = (np.concatenate(whole, axis=-1) / evidence.sigma_px[rows, None, None]).reshape(2 * len(rows), -1)
+        r = (r.ravel() - J @ np.linalg.lstsq(J, r.ravel(), rcond=None)[0]).reshape(-1, 2)
+        a, b = np.bincount(index, (v * v).sum(axis=-1)), np.bincount(index, (v * r).sum(axis=-1))
+        gains = b**2 / np.maximum(a, 1e-12)
+        gain, left = float(gains.sum()), 2 * len(rows) - len(frame)
+        noise = max((float((r**2).sum()) - gain) / left, 1.0)
+        late_ms = 1000 * float(np.sqrt(max(gain - len(frame) * noise, 0.0) / max(a.sum(), 1e-12)))
+        if gain / len(frame) / noise < _critical(len(frame), left, tests) or late_ms <= limit:
+            continue
+        words = f"{item}'s frames seem exposed at irregular times, {late_ms:.0f} ms from what they say"
+        action = (
+            "give the times that were recorded with them (timestamps.csv, see `motifs ingest`); they are solved for"
+        )
+        found.append(Finding("jitter_ms", item, late_ms, limit, gain - len(frame) * noise, noise, words, action))
+    return found
 
 
 def _sizes_disagree(evidence: Evidence, limit: float, tests: int) -> Finding | None:

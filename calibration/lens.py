@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from calibration.formats import read_file, read_lenses
+from calibration.lens_prior import imported_lens_covariance
 from calibration.lens_quality import board_stretch, corner_counts, projection_sigma_px, remarks
 from calibration.lens_solver import MIN_WEIGHT, LensSolution, calibrate_lens
 from calibration.pictures import draw_coverage
@@ -44,6 +45,8 @@ class LensConfig:
     Attributes:
         lenses_from: calibration file (any format that can be read) for views without `lens_images`; cameras are
             matched by id, or by order if no id fits.
+        imported_exact: take these lenses as exact; otherwise as what other tools' lenses usually are worth (0.5 % of
+            the focal length, 0.4 % of the width in the principal point), and the rig is solved within that.
         max_searched: pictures of a view in which the board is looked for, evenly spread.
         max_pictures: of those that show it, the ones used at most: those that together say most of the lens.
         min_points: corners a picture must show.
@@ -58,6 +61,7 @@ class LensConfig:
     """
 
     lenses_from: Path | None = None
+    imported_exact: bool = False
     max_searched: int = 300
     max_pictures: int = 60
     min_points: int = 8
@@ -96,7 +100,7 @@ def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1
         inputs["lenses_from"] = config.lenses_from
     return run_stage(
         "calibrate lens",
-        2,
+        3,
         inputs=inputs,
         config=config,
         out=session.stage(STAGE),
@@ -119,7 +123,7 @@ def load_lenses(session_dir: Path) -> dict[str, Lens]:
 
 
 def load_lens_covariances(session_dir: Path) -> dict[str, np.ndarray]:
-    """Covariances (p, p) of `Lens.params` by view, of the views whose lens was calibrated here."""
+    """Covariances (p, p) of `Lens.params` by view; of lenses that are taken as exact there is none."""
     quality = read_json(session_dir / STAGE / "lenses.json").get("quality", {})
     return {view_id: np.array(q["covariance"]) for view_id, q in quality.items() if "covariance" in q}
 
@@ -129,7 +133,9 @@ def _process(session_dir: Path, config: LensConfig, threads: int, view_id: str, 
     session = Session.load(session_dir)
     view = session[view_id]
     if not view.lens_images:
-        return {"lens": _imported(session, config)[view_id].to_json(), "imported": True}
+        lens = _imported(session, config)[view_id]
+        unsure = {} if config.imported_exact else {"covariance": imported_lens_covariance(lens).tolist()}
+        return {"lens": lens.to_json(), "imported": True, "quality": {"imported": True, **unsure}}
     observations, names = _observe(session, view, config, threads)
     solution = calibrate_lens(
         observations, len(names), view.lens_model, view.size_px, item=view_id, max_views=config.max_pictures
@@ -254,7 +260,7 @@ def _save_residuals(path: Path, solution: LensSolution, observations: Observatio
 
 
 def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
-    quality = {view_id: fact.get("quality", {"imported": True}) for view_id, fact in facts.items()}
+    quality = {view_id: fact["quality"] for view_id, fact in facts.items()}
     lenses = {view_id: fact["lens"] for view_id, fact in facts.items()}
     write_json(folder / "lenses.json", {"lenses": lenses, "quality": quality})
     health = [figure for view_id, q in quality.items() if "rms_px" in q for figure in _health(config, view_id, q)]

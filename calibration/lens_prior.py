@@ -1,10 +1,12 @@
-"""What is known of a lens before any board is seen: weak, so that good data overrule it and poor data stay sane."""
+"""What is known of a lens before any board is seen, weak, so that good data overrule it and poor data stay sane; and
+how far a lens from another tool's file is trusted, which does not say so itself."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from calibration.scene import LensPrior, num_params
+from core.arrays import Float
 from core.cameras import Lens, LensModel
 
 _CENTRE_SIGMA = 0.03  # of the image width: how far principal points lie from the middle
@@ -17,6 +19,19 @@ _DISTORTION_SIGMA: dict[LensModel, tuple[float, ...]] = {
     "rational": (5.0, 5.0, 0.01, 0.01, 2.0, 5.0, 5.0, 2.0),
     "fisheye": (0.2, 0.2, 0.2, 0.1),
 }
+# standard deviations of a lens from twenty to forty boards at a third of a pixel, as other tools write them; a
+# principal point and a turn of the camera look alike, so no residual shows that it is off by pixels
+_IMPORTED_FOCAL = 0.005
+_IMPORTED_CENTRE = 0.004  # of the image width
+_IMPORTED_DISTORTION = 0.1  # of the spread above
+
+
+def imported_lens_covariance(lens: Lens) -> Float[np.ndarray, "p p"]:
+    """Covariance of `Lens.params` that a lens deserves whose file states none."""
+    focal = _IMPORTED_FOCAL * np.array(lens.focal_px)
+    centre = np.full(2, _IMPORTED_CENTRE * lens.size_px[0])
+    distortion = _IMPORTED_DISTORTION * np.array(_DISTORTION_SIGMA[lens.model])
+    return np.diag(np.concatenate([focal, centre, distortion]) ** 2)
 
 
 def weak_lens_prior(lenses: tuple[Lens, ...], *, distortion_scale: float = 1.0) -> LensPrior:

@@ -20,6 +20,7 @@ from calibration.bundle import minimise
 from calibration.moving_scene import (
     CLOCK,
     ROOM,
+    STEADY,
     MovingScene,
     Residuals,
     TimedPoints,
@@ -38,6 +39,7 @@ from core.threads import one_blas_thread
 _BAND = 2 * STATE
 _EAGER = 1.5  # times the step of expectation and maximisation; at 2 it may go to and fro for ever
 _ALIKE_S = 0.25  # time within which a hand's haste does not change much
+_LEAST_JITTER_S = 1e-5  # under which a frame's time is as good as exact
 _STIFF = 1e6  # times what is known of the mean of all clocks
 
 
@@ -50,7 +52,8 @@ class MovingResult:
         residual_px: (n, 2) predicted minus seen; NaN where unseen by the lens.
         weight: (n,) robust weight of each point, 0..1.
         speed_px_s: (n, 2) how fast each point moves in the picture.
-        covariance: (d, d) of the dense block: cameras (6 each), lenses (if free), clocks (3 each), parts (6 each).
+        covariance: (d, d) of the dense block: cameras (6 each), lenses (if free), clocks (3 each), parts (6 each),
+            jitters.
         variance_factor: by how much the residuals exceed the stated standard deviations, squared; already in the
             covariances.
         converged: whether the cost stopped falling before the iterations ran out.
@@ -77,7 +80,7 @@ class MovingResult:
     @property
     def clock_covariance(self) -> Float[np.ndarray, "cameras 3 3"]:
         """Of each clock: offset, drift, row time."""
-        cameras, lenses, _, _ = self.scene.dense_sizes
+        cameras, lenses = self.scene.dense_sizes[:2]
         return self._blocks(cameras + lenses, CLOCK, len(self.scene.lenses))
 
     @property
@@ -88,7 +91,7 @@ class MovingResult:
     @property
     def lens_sigma(self) -> Float[np.ndarray, "cameras p"]:
         """Standard deviations of the lens parameters; 0 where held."""
-        cameras, lenses, _, _ = self.scene.dense_sizes
+        cameras, lenses = self.scene.dense_sizes[:2]
         if not lenses:
             return np.zeros(self.scene.lens_free.shape)
         variance = np.diag(self.covariance)[cameras : cameras + lenses]
@@ -131,23 +134,24 @@ def solve_moving(
 
 
 @one_blas_thread
-def learn_smoothness(
+def learn_freedom(
     scene: MovingScene,
     points: TimedPoints,
     smoothness: tuple[Smoothness, ...],
     config: BundleConfig | None = None,
-) -> tuple[Smoothness, ...]:
-    """What the solved motions say of how freely they move: one step of expectation and maximisation.
+) -> tuple[tuple[Smoothness, ...], Float[np.ndarray, "frames"]]:
+    """What a solved scene says of how freely its motions move and its frame times jitter.
 
-    The expected squares of the prior's residuals, those at the optimum plus those of its uncertainty, must come out at
-    one (Shumway and Stoffer, "An approach to time series smoothing and forecasting using the EM algorithm", 1982).
-    A hand moves now slowly, now in haste: every stretch of time has its own smoothness, and where little was seen of
-    it that of the whole. Cameras and clocks count as known. The step is lengthened (in the logarithm), which still
-    converges and is faster.
+    One step of expectation and maximisation: the expected squares of the priors' residuals, those at the optimum plus
+    those of its uncertainty, must come out at one (Shumway and Stoffer, "An approach to time series smoothing and
+    forecasting using the EM algorithm", 1982). A hand moves now slowly, now in haste: every stretch of time has its own
+    smoothness, and where little was seen of it that of the whole. All frames of a camera jitter alike. The step is
+    lengthened (in the logarithm), which still converges and is faster.
+
+    Returns:
+        the smoothness of each motion, and the standard deviation of each frame's jitter.
     """
-    normal = _System(points, smoothness, config or BundleConfig()).linearise(scene)
-    below = np.swapaxes(normal.ahead[:-1], -1, -2)
-    _, own, after = solve_chain(normal.own, below, np.zeros((len(normal.own), STATE)))
+    own, after, jitter_variance = _System(points, smoothness, config or BundleConfig()).linearise(scene).spreads(scene)
     learned = []
     for motion, prior, first in zip(scene.motions, smoothness, scene.first_knots, strict=False):
         if not motion.linked.any():
@@ -164,7 +168,19 @@ def learn_smoothness(
         raw = np.append(expected.reshape(-1, 2, 2, 3).mean(axis=(1, 3)), np.ones((1, 2)), axis=0) * before
         change = np.clip(_local_mean(raw, motion) / before, 0.1, 10.0) ** _EAGER
         learned.append(replace(prior, rotation=(change * before)[:, 0], translation=(change * before)[:, 1]))
-    return tuple(learned)
+    return tuple(learned), _learned_jitter(scene, points, jitter_variance)
+
+
+def _learned_jitter(scene: MovingScene, points: TimedPoints, variance: np.ndarray) -> np.ndarray:
+    """Standard deviation of each frame's jitter, the same for all frames of a camera."""
+    if not len(scene.jitter_s):
+        return scene.jitter_sigma_s
+    rows = points.frame_idx != STEADY
+    camera = np.zeros(len(scene.jitter_s), int)
+    camera[points.frame_idx[rows]] = points.camera_idx[rows]
+    change = (scene.jitter_s**2 + variance) / scene.jitter_sigma_s**2
+    change = (np.bincount(camera, change) / np.maximum(np.bincount(camera), 1))[camera]
+    return np.maximum(scene.jitter_sigma_s * np.clip(change, 0.1, 10.0) ** (_EAGER / 2), _LEAST_JITTER_S)
 
 
 def _local_mean(raw: np.ndarray, motion: Trajectory) -> np.ndarray:
@@ -201,6 +217,24 @@ class _Normal:
         if len(index):
             step[index] = -cho_solve(factor_dense(S[np.ix_(index, index)]), b[index])
         return step, -(solved[:, -1] + solved[:, :-1] @ step).reshape(-1, STATE)
+
+    def spreads(self, scene: MovingScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Covariances of the knots (k, 12, 12), of each with its successor (k - 1, 12, 12) (rows the successor's), and
+        variances of the jitters (frames,)."""
+        own_knots, ahead = self.own, np.swapaxes(self.ahead[:-1], -1, -2)
+        _, own, after = solve_chain(own_knots, ahead, np.zeros((len(own_knots), STATE)))
+        S, _, solved = self.reduced(0.0)
+        index = np.flatnonzero(self.free)
+        variance = np.zeros(len(S))
+        if len(index):  # what is not known of cameras, clocks and jitters moves the knots
+            root = factor_dense(S[np.ix_(index, index)])
+            inverse = cho_solve(root, np.eye(len(index)))
+            variance[index] = np.diag(inverse)
+            moved = solved[:, index].reshape(-1, STATE, len(index))
+            weighted = moved @ inverse
+            own = own + weighted @ np.swapaxes(moved, -1, -2)
+            after = after + weighted[1:] @ np.swapaxes(moved[:-1], -1, -2)
+        return own, after, variance[sum(scene.dense_sizes[:4]) :]
 
     def covariance(self) -> np.ndarray:
         """Of the dense unknowns (d, d); zero where they are held."""
@@ -245,6 +279,7 @@ class _System:
         squared = np.where(np.isfinite(whitened[:, 0]), (whitened**2).sum(axis=-1), UNSEEN_SIGMAS**2)
         cost = float(robust_cost(squared, self.config.loss, self.config.loss_sigmas).sum())
         cost += float((((scene.clocks - scene.clock_prior) / scene.clock_sigma)[scene.clock_free] ** 2).sum())
+        cost += float(((scene.jitter_s / scene.jitter_sigma_s) ** 2).sum())
         for motion, prior in zip(scene.motions, self.smoothness, strict=True):
             cost += float((prior.residual(motion)[0] ** 2).sum())
             cost += float((motion.velocity[_starts(motion.linked)] ** 2 * prior.rate_information).sum())
@@ -283,15 +318,15 @@ class _System:
         r = np.where((weight > 0)[:, None], found.px, 0.0) * scale[:, None]
         order, starts, sizes = self._groups(found.knot)
         products, gradients = group_products(J[order], r[order], starts, sizes)
-        first = order[starts]
-        return self._assemble(
-            scene, self.points.camera_idx[first], self.points.part_idx[first], found.knot[first], products, gradients
-        )
+        first = self.points[order[starts]]
+        columns = dense_columns(scene, first.camera_idx, first.part_idx, first.frame_idx)
+        return self._assemble(scene, columns, found.knot[order[starts]], products, gradients)
 
     def _groups(self, knot: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Order of the points by camera, part and knot, and the groups' first places and sizes."""
+        """Order of the points by camera, part, knot and frame, and the groups' first places and sizes."""
         o = self.points
         key = (o.camera_idx * (int(o.part_idx.max()) + 1) + o.part_idx) * (int(knot.max()) + 1) + knot
+        key = key * (int(o.frame_idx.max()) + 2) + o.frame_idx - STEADY
         order = np.argsort(key, kind="stable")
         starts = np.flatnonzero(np.diff(key[order], prepend=-1))
         return order, starts, np.diff(np.append(starts, len(o)))
@@ -299,14 +334,12 @@ class _System:
     def _assemble(
         self,
         scene: MovingScene,
-        camera: np.ndarray,
-        part: np.ndarray,
+        columns: np.ndarray,
         knot: np.ndarray,
         products: np.ndarray,
         gradients: np.ndarray,
     ) -> _Normal:
         """Adds the groups' products into the blocks, and the priors."""
-        columns = dense_columns(scene, camera, part)
         width, d, k = columns.shape[1], sum(scene.dense_sizes), scene.first_knots[-1]
         H = _sum_at(columns[:, :, None] * d + columns[:, None, :], products[:, :width, :width], d * d).reshape(d, d)
         g = _sum_at(columns, gradients[:, :width], d)
@@ -326,11 +359,14 @@ class _System:
         return normal
 
     def _add_priors(self, scene: MovingScene, normal: _Normal) -> None:
-        cameras, lenses, clocks, _ = scene.dense_sizes
+        cameras, lenses, clocks = scene.dense_sizes[:3]
         at = cameras + lenses + np.arange(clocks)
         information = 1 / scene.clock_sigma.ravel() ** 2
         normal.H[at, at] += information
         normal.g[at] += information * (scene.clocks - scene.clock_prior).ravel()
+        at = sum(scene.dense_sizes[:4]) + np.arange(len(scene.jitter_s))
+        normal.H[at, at] += 1 / scene.jitter_sigma_s**2
+        normal.g[at] += scene.jitter_s / scene.jitter_sigma_s**2
         off = (scene.clocks - scene.clock_prior).ravel()
         for at, weight in self.common_modes(scene):
             share = _STIFF / weight.sum() * weight

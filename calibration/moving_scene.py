@@ -3,8 +3,11 @@
 Every target is made of parts (its panels, or itself), and every part sits on a body: the room, or something that moves
 on a trajectory. A point of a part is seen by a camera at its own time, that of its frame and row on the camera's clock:
 
-    t = t_frame + offset + drift (t_frame - middle) + row_time y
+    t = t_frame + offset + drift (t_frame - middle) + jitter_frame + row_time y
     r = lens.project(world_from_cam^-1 world_from_body(t) body_from_part X) - px
+
+The jitter is of frames that are stamped when a computer read them, as webcams' are: they were exposed up to a frame of
+the sensor earlier, each by another amount.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from core.cameras import Lens
 from core.transforms import SE3, hat
 
 ROOM = -1  # the body of parts that do not move
+STEADY = -1  # the frame of points whose frame times are exact
 CLOCK = 3  # numbers a clock: offset, drift, row time
 
 
@@ -35,6 +39,7 @@ class TimedPoints:
         xy_px: (n, 2) where it was seen.
         sigma_px: (n,) standard deviation of each coordinate.
         t_s: (n,) session time of its frame's first row, by the clock the bundle starts from.
+        frame_idx: (n,) its frame among all frames of all cameras whose times jitter; `STEADY` where they do not.
     """
 
     camera_idx: Int[np.ndarray, "n"]
@@ -43,6 +48,7 @@ class TimedPoints:
     xy_px: Float[np.ndarray, "n 2"]
     sigma_px: Float[np.ndarray, "n"]
     t_s: Float[np.ndarray, "n"]
+    frame_idx: Int[np.ndarray, "n"]
 
     def __len__(self) -> int:
         return len(self.camera_idx)
@@ -75,6 +81,8 @@ class MovingScene:
         part_free: (parts, 6) the same for parts.
         clock_prior: (cameras, 3) what the clocks are expected to be.
         clock_sigma: (cameras, 3) standard deviations of that expectation.
+        jitter_s: (frames,) by how much each frame whose time jitters was exposed later than its clock says.
+        jitter_sigma_s: (frames,) standard deviation of these.
         lens_prior: priors on lenses.
     """
 
@@ -91,19 +99,22 @@ class MovingScene:
     part_free: Bool[np.ndarray, "parts 6"]
     clock_prior: Float[np.ndarray, "cameras 3"]
     clock_sigma: Float[np.ndarray, "cameras 3"]
+    jitter_s: Float[np.ndarray, "frames"]
+    jitter_sigma_s: Float[np.ndarray, "frames"]
     lens_prior: LensPrior | None = None
 
     @property
-    def dense_sizes(self) -> tuple[int, int, int, int]:
-        """Numbers of camera, lens, clock and part unknowns, in the order of the dense block; lenses only if free."""
+    def dense_sizes(self) -> tuple[int, int, int, int, int]:
+        """Numbers of camera, lens, clock, part and jitter unknowns, in the dense block's order; lenses only if free."""
         lens = self.lens_free.size if self.lens_free.any() else 0
-        return 6 * len(self.lenses), lens, CLOCK * len(self.lenses), 6 * len(self.part_body)
+        cameras = len(self.lenses)
+        return 6 * cameras, lens, CLOCK * cameras, 6 * len(self.part_body), len(self.jitter_s)
 
     @property
     def dense_free(self) -> Bool[np.ndarray, "d"]:
         """Which unknowns of the dense block may move."""
         lens = self.lens_free if self.lens_free.any() else np.zeros((0,), bool)
-        flags = (self.camera_free, lens, self.clock_free, self.part_free)
+        flags = (self.camera_free, lens, self.clock_free, self.part_free, np.ones(len(self.jitter_s), bool))
         return np.concatenate([flag.ravel() for flag in flags])
 
     @property
@@ -113,7 +124,7 @@ class MovingScene:
 
     def moved(self, dense: Float[np.ndarray, "d"], knots: Float[np.ndarray, "k 12"]) -> MovingScene | None:
         """The scene after a step; None if a focal length would turn negative."""
-        camera, lens, clock, part = np.split(dense, np.cumsum(self.dense_sizes)[:-1])
+        camera, lens, clock, part, jitter = np.split(dense, np.cumsum(self.dense_sizes)[:-1])
         lenses = list(self.lenses)
         for k, row in enumerate(lens.reshape(self.lens_free.shape) if len(lens) else ()):
             params = self.lenses[k].params + row[: len(self.lenses[k].params)]
@@ -128,12 +139,14 @@ class MovingScene:
             world_from_cam=self.world_from_cam.retract(camera.reshape(-1, 6)),
             clocks=self.clocks + clock.reshape(-1, CLOCK),
             body_from_part=self.body_from_part.retract(part.reshape(-1, 6)),
+            jitter_s=self.jitter_s + jitter,
             motions=tuple(motions),
         )
 
     def times(self, points: TimedPoints) -> Float[np.ndarray, "n"]:
         """When each point was exposed, session time."""
-        return points.t_s + (self.clocks[points.camera_idx] * self.clock_arm(points)).sum(axis=-1)
+        by_clock = (self.clocks[points.camera_idx] * self.clock_arm(points)).sum(axis=-1)
+        return points.t_s + by_clock + np.append(self.jitter_s, 0.0)[points.frame_idx]
 
     def clock_arm(self, points: TimedPoints) -> Float[np.ndarray, "n 3"]:
         """Derivative of the exposure's time by the camera's clock."""
@@ -146,7 +159,7 @@ class Residuals:
 
     Attributes:
         px: (n, 2) predicted minus seen; NaN where the lens cannot see the point.
-        by_dense: (n, 2, 15 + p) by the camera, its lens (if free), its clock and the part.
+        by_dense: (n, 2, 15 + p) by the camera, its lens (if free), its clock, the part and (if any) the frame's jitter.
         by_knots: (n, 2, 24) by the two knots around the point's time; zero for what does not move.
         knot: (n,) the first of these among all knots.
         speed_px_s: (n, 2) how fast the point moves in the picture.
@@ -208,6 +221,8 @@ def linearised(scene: MovingScene, points: TimedPoints) -> Residuals:
     speed = (by_pose @ velocity[..., None])[..., 0]
     by_clock = speed[..., None] * scene.clock_arm(points)[:, None]
     dense = [by_camera, by_lens, by_clock, by_part] if scene.lens_free.any() else [by_camera, by_clock, by_part]
+    if len(scene.jitter_s):
+        dense.append(np.where((points.frame_idx == STEADY)[:, None], 0.0, speed)[..., None])
     return Residuals(px - points.xy_px, np.concatenate(dense, axis=-1), by_pose @ body_by_knots, knot, speed)
 
 
@@ -220,11 +235,14 @@ def from_behind(scene: MovingScene, points: TimedPoints) -> Bool[np.ndarray, "n"
 
 
 def dense_columns(
-    scene: MovingScene, camera: Int[np.ndarray, "g"], part: Int[np.ndarray, "g"]
+    scene: MovingScene, camera: Int[np.ndarray, "g"], part: Int[np.ndarray, "g"], frame: Int[np.ndarray, "g"]
 ) -> Int[np.ndarray, "g w"]:
-    """Places of a camera's and a part's unknowns in the dense block, in the order of `Residuals.by_dense`."""
-    cameras, lenses, clocks, _ = scene.dense_sizes
-    p = scene.lens_free.shape[1] if lenses else 0
-    blocks = [(0, 6, camera), (cameras, p, camera), (cameras + lenses, CLOCK, camera)]
-    blocks.append((cameras + lenses + clocks, 6, part))
+    """Places in the dense block of what points depend on, in the order of `Residuals.by_dense`."""
+    p = scene.lens_free.shape[1] if scene.lens_free.any() else 0
+    widths, indices = (
+        (6, p, CLOCK, 6, min(len(scene.jitter_s), 1)),
+        (camera, camera, camera, part, np.maximum(frame, 0)),
+    )
+    starts = np.cumsum([0, *scene.dense_sizes[:-1]])
+    blocks = zip(starts, widths, indices, strict=True)
     return np.concatenate([start + size * index[:, None] + np.arange(size) for start, size, index in blocks], axis=-1)

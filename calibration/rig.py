@@ -36,7 +36,7 @@ from calibration.rig_keypoints import KeypointRefinement
 from calibration.rig_solution import RigSolution, World, on_floor, solve_from_targets
 from calibration.rig_targets import Sighting
 from capture.markers import load_markers
-from capture.session import Session
+from capture.session import Session, View
 from capture.sync import load_clocks, load_times
 from capture.targets import Target, load_targets
 from core.cameras import Rig
@@ -66,6 +66,11 @@ class RigConfig:
             rig is refined, which lets its poses follow the other principal points, and else keeps the file's.
         imported: uncertainty of a reference that is taken as it is.
         refinement: settings of the refinement on keypoints.
+        jitter_ms: how far single frames may be from their times (standard deviation, to start from: it is found from
+            what is carried), of views whose frame times a computer wrote down (`frame_times` in `session.json`); 0
+            takes their times as exact.
+        readout_ms: how long a webcam takes to read out a picture (the same views), and how well that is known
+            (standard deviation); 0, 0 takes them as global shutters.
         refine_clocks: with `keypoints`, refine the clocks on the person too, after the cameras.
         limits: what a believable rig keeps to.
     """
@@ -79,6 +84,8 @@ class RigConfig:
     lenses: Literal["auto", "calibrated", "imported"] = "auto"
     imported: ImportedSigma = dataclasses.field(default_factory=ImportedSigma)
     refinement: KeypointRefinement = dataclasses.field(default_factory=KeypointRefinement)
+    jitter_ms: float = 10.0
+    readout_ms: tuple[float, float] = (15.0, 15.0)
     refine_clocks: bool = False
     limits: RigLimits = dataclasses.field(default_factory=RigLimits)
 
@@ -100,7 +107,7 @@ def run(session_dir: Path, config: RigConfig | None = None, *, workers: int = 1,
     config = dataclasses.replace(config, method=method, lenses=lenses)
     return run_stage(
         "calibrate rig",
-        4,
+        5,
         inputs=_inputs(session, config),
         config=config,
         out=session.stage(STAGE),
@@ -212,8 +219,8 @@ def _from_targets(session: Session, config: RigConfig) -> RigSolution:
             load_times(session.folder, view.id),
             clocks[view.id].offset_sigma_s,
             clocks[view.id].rate_sigma,
-            view.row_time_s,
             lens_covariance=unsure.get(view.id),
+            **(_webcam(view, config) if view.frame_times else {}),
         )
         for view in session.of_role("room")
     }
@@ -228,6 +235,16 @@ def _from_targets(session: Session, config: RigConfig) -> RigSolution:
         return solution
     times = {view: load_times(session.folder, view) for view in solution.rig.ids}
     return _with_person(solution, see_person(session, solution.rig, times), config)
+
+
+def _webcam(view: View, config: RigConfig) -> dict[str, float]:
+    """What is expected of a camera whose frames are stamped when a computer reads them; room cameras only."""
+    row_time_s, row_time_sigma = (ms / 1e3 / view.size_px[1] for ms in config.readout_ms)
+    return {
+        "jitter_sigma_s": config.jitter_ms / 1e3,
+        "row_time_s": row_time_s,
+        "row_time_sigma": row_time_sigma,
+    }
 
 
 def _from_reference(session: Session, config: RigConfig) -> RigSolution:

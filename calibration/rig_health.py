@@ -13,10 +13,12 @@ from calibration.gates import Finding, GateLimits, worst_of
 from core.cameras import Rig
 from core.manifest import Health
 
+_LEAST_READOUT_MS = 5.0  # below zero: a global shutter's, with the error of a short recording
 _FLOOR = "check the pose of the world target: a print read mirrored or entered upside down puts cameras underground"
 _UP = "the imported world may have another axis up or another unit: see --world-up (`motifs run`: --rig.world-up)"
 _SIZES = "check the sizes of the targets (measure a square with a ruler) or the unit of the imported file"
 _WEAK = "show the carried rig to it from near by and tilted to all sides, or hang a board that it sees"
+_READOUT = "no sensor is read out like that: its lens is wrong (film it, see `motifs calibrate lens`), or its times are"
 _MIRRORED = "it is read mirrored: check the print, its dictionary and `legacy`"
 
 
@@ -34,6 +36,7 @@ class RigLimits:
         max_stature_m: the same for one who comes out larger.
         known_stature_m: the person's true size, where it is known: then the scale is held against it.
         stature_sigmas: standard deviations by which it may differ (one is some 3 %).
+        max_readout_ms: time to read out a picture, of cameras for which it is solved, above which no sensor lies.
         sigma_m: standard deviation of a camera's position above which the rig is refused as weak.
         sigma_deg: the same for a camera's orientation.
         contradictions: what raw points may say against the rig.
@@ -48,6 +51,7 @@ class RigLimits:
     max_stature_m: float = 2.2
     known_stature_m: float | None = None
     stature_sigmas: float = 4.0
+    max_readout_ms: float = 70.0
     sigma_m: float = 0.1
     sigma_deg: float = 1.0
     contradictions: GateLimits = dataclasses.field(default_factory=GateLimits)
@@ -107,6 +111,9 @@ def rig_health(limits: RigLimits, fact: Mapping[str, Any], method: str) -> list[
         fits = "check its lens, its clock, and that it did not move"
         limit = limits.target_px if method == "targets" else limits.keypoint_px
         health.append(worst_of("reprojection_px", fact["reprojection_px"], limit, "max", fits))
+    if readout := fact.get("readout_ms"):
+        health.append(worst_of("readout_ms", readout, -_LEAST_READOUT_MS, "min", _READOUT))
+        health.append(worst_of("readout_ms", readout, limits.max_readout_ms, "max", _READOUT))
     if len(fact["position_sigma_mm"]) > 1:
         health.append(Health("baseline_m", fact["baseline_m"], limits.min_baseline_m, "min", _SIZES))
         health.append(Health("baseline_m", fact["baseline_m"], limits.max_baseline_m, "max", _SIZES))

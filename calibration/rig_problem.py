@@ -10,8 +10,8 @@ import numpy as np
 
 from calibration.bundle import BundleConfig
 from calibration.initial import observed_rays
-from calibration.moving_bundle import MovingResult, learn_smoothness, solve_moving
-from calibration.moving_scene import ROOM, MovingScene, TimedPoints
+from calibration.moving_bundle import MovingResult, learn_freedom, solve_moving
+from calibration.moving_scene import ROOM, STEADY, MovingScene, TimedPoints
 from calibration.moving_target import KNOT_S, MAX_LINK_S, CarriedPoints, at_knots, chosen_clusters, clusters, follow
 from calibration.robust import variance_factor
 from calibration.scene import LensPrior, Observations, num_params
@@ -29,6 +29,7 @@ _FIRST_PASS = BundleConfig(loss="huber", loss_sigmas=30.0, max_iterations=15, to
 _ROUGH = BundleConfig(max_iterations=10, tolerance=1e-5, damping=1e-8)
 _LAST_PASS = BundleConfig(tolerance=1e-9, damping=1e-8)  # of the cost: what is left is a hundredth of an uncertainty
 _ROUNDS = 12  # of noise and smoothness; a hand whose haste changes needs eight
+_SETTLED = 0.1  # change of a jitter's standard deviation that matters no more
 _LEAST_NOISE = 0.5  # of the stated standard deviation: residuals of few points may be small by chance
 _SHARPEST = 1e-9  # eigenvalue of a correlation matrix below which it is rounding
 _ENOUGH = 50  # points from which a camera's own noise can be told
@@ -46,6 +47,8 @@ class Sighting:
         clock_rate_sigma: standard deviation of the clock's rate.
         row_time_s: rolling shutter: readout time of one row.
         row_time_sigma: standard deviation of that; 0 where it is known.
+        jitter_sigma_s: standard deviation, to start from, of each frame's time by itself: of webcams, whose frames are
+            stamped when a computer reads them. What it really is is found from the data; 0 for times that are exact.
         lens_covariance: of the lens's parameters: they are then solved with the rig, from what is known of them; None
             for a lens that is taken as true.
     """
@@ -57,6 +60,7 @@ class Sighting:
     clock_rate_sigma: float = 0.0
     row_time_s: float = 0.0
     row_time_sigma: float = 0.0
+    jitter_sigma_s: float = 0.0
     lens_covariance: Float[np.ndarray, "p p"] | None = None
 
 
@@ -173,6 +177,7 @@ class Problem:
         middles_m: (motions) the middle of each in its own frame: the origin of its body.
         parts: (motions) its parts.
         point_idx: (n,) point of the target that each row is of.
+        frame_idx: (n,) frame of its camera's video that each row is of; `STEADY` for what does not move.
         scene: start values.
         points: what the bundle uses.
         smoothness: of each motion.
@@ -184,6 +189,7 @@ class Problem:
     middles_m: tuple[Float[np.ndarray, "3"], ...]
     parts: tuple[Int[np.ndarray, "p"], ...]
     point_idx: Int[np.ndarray, "n"]
+    frame_idx: Int[np.ndarray, "n"]
     scene: MovingScene
     points: TimedPoints
     smoothness: tuple[Smoothness, ...]
@@ -210,22 +216,35 @@ class Problem:
         own = np.isin(self.points.part_idx, self.parts[self.carried.index(name)])
         return np.where(own, np.searchsorted(starts, self.point_idx, side="right") - 1, -1)
 
+    def jitters(self, result: MovingResult) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """By camera: of every frame of its video by how much it was late, and the standard deviation of that."""
+        late_s = {view: np.zeros(len(s.t_s)) for view, s in zip(self.seen.views, self.seen.sightings, strict=True)}
+        sigma_s = dict.fromkeys(self.seen.views, 0.0)
+        for k, view in enumerate(self.seen.views):
+            rows = np.flatnonzero((self.points.camera_idx == k) & (self.points.frame_idx != STEADY))
+            late_s[view][self.frame_idx[rows]] = result.scene.jitter_s[self.points.frame_idx[rows]]
+            if len(rows):
+                sigma_s[view] = float(result.scene.jitter_sigma_s[self.points.frame_idx[rows[0]]])
+        return late_s, sigma_s
+
     def solve(self) -> MovingResult:
         """All points count while clocks may be far off; then robustly, with what each round tells of the noise.
 
-        The noise is that of every camera's points, and of the accelerations of what is carried: both are found from
-        the data, because neither detectors nor hands state theirs.
+        The noise is that of every camera's points, of its frames' times, and of the accelerations of what is carried:
+        all are found from the data, because neither detectors nor webcams nor hands state theirs.
         """
         points, smoothness = self.points, self.smoothness
-        result = solve_moving(self.scene, points, smoothness, _FIRST_PASS)
+        scene = solve_moving(self.scene, points, smoothness, _FIRST_PASS).scene
         for _ in range(_ROUNDS):
-            before = smoothness
-            result = solve_moving(result.scene, points, smoothness, _ROUGH)
+            before, jitter_s = smoothness, scene.jitter_sigma_s
+            result = solve_moving(scene, points, smoothness, _ROUGH)
             points = dataclasses.replace(points, sigma_px=self.points.sigma_px * self._noise(result))
-            smoothness = learn_smoothness(result.scene, points, smoothness)
-            if all(old.resembles(new) for old, new in zip(before, smoothness, strict=True)):
+            smoothness, jitter_sigma_s = learn_freedom(result.scene, points, smoothness)
+            scene = dataclasses.replace(result.scene, jitter_sigma_s=jitter_sigma_s)
+            settled = all(old.resembles(new) for old, new in zip(before, smoothness, strict=True))
+            if settled and np.allclose(jitter_sigma_s, jitter_s, rtol=_SETTLED):
                 break
-        return solve_moving(result.scene, points, smoothness, _LAST_PASS)
+        return solve_moving(scene, points, smoothness, _LAST_PASS)
 
     def _noise(self, result: MovingResult) -> np.ndarray:
         """By how much each point's noise exceeds what was stated, as its camera's other points of its kind tell."""
@@ -254,7 +273,8 @@ def build_problem(seen: Seen, start: FirstValues, apart: Mapping[str, tuple[bool
     poses, body = [start.world_from_still[int(k)] for k in located], [ROOM] * len(located)
     free = [int(k) not in start.held for k in located]
     o = seen.still_points[place[seen.still_points.target_idx] >= 0]
-    tables = [TimedPoints(o.image_idx, place[o.target_idx], o.points_m, o.xy_px, o.sigma_px, np.zeros(len(o)))]
+    none = np.full(len(o), STEADY)
+    tables = [TimedPoints(o.image_idx, place[o.target_idx], o.points_m, o.xy_px, o.sigma_px, np.zeros(len(o)), none)]
     numbers = [np.zeros(len(o), int)]
     motions: list[Trajectory] = []
     names, middles, parts = [], [], []
@@ -270,7 +290,7 @@ def build_problem(seen: Seen, start: FirstValues, apart: Mapping[str, tuple[bool
         own = len(poses) + np.arange(len(panels))
         point, sigma = chosen.point_idx, np.hypot(chosen.sigma_px, _SYSTEMATIC_PX)
         where = (chosen.camera_idx, own[part_of_point[point]], local_m[point])
-        tables.append(TimedPoints(*where, chosen.xy_px, sigma, chosen.given_s))
+        tables.append(TimedPoints(*where, chosen.xy_px, sigma, chosen.given_s, chosen.frame_idx))
         numbers.append(point)
         poses += [SE3(np.eye(3), -middle) @ pose for pose in panels]
         body += [len(motions)] * len(panels)
@@ -280,11 +300,12 @@ def build_problem(seen: Seen, start: FirstValues, apart: Mapping[str, tuple[bool
         middles.append(middle)
         parts.append(own)
     points = TimedPoints.concatenate(tables)
+    frames = points.frame_idx
+    points = _with_frames(points, seen)
     scene = _scene(seen, start, SE3.stack(poses), np.array(body, int), np.array(free), tuple(motions), points)
     smoothness = tuple(estimate_smoothness(motion) for motion in motions)
-    return Problem(
-        seen, located, tuple(names), tuple(middles), tuple(parts), np.concatenate(numbers), scene, points, smoothness
-    )
+    point = np.concatenate(numbers)
+    return Problem(seen, located, tuple(names), tuple(middles), tuple(parts), point, frames, scene, points, smoothness)
 
 
 def _way(seen: Seen, name: str, world_from_cam: SE3, middle: np.ndarray, max_knots: int) -> Trajectory | None:
@@ -297,6 +318,16 @@ def _way(seen: Seen, name: str, world_from_cam: SE3, middle: np.ndarray, max_kno
     if not len(placed):
         return None
     return Trajectory.through(knot_s[placed], pose @ SE3(np.eye(3), middle), MAX_LINK_S).densified(KNOT_S)
+
+
+def _with_frames(points: TimedPoints, seen: Seen) -> TimedPoints:
+    """Numbers the frames whose times jitter through, over all cameras."""
+    jitters = np.array([sighting.jitter_sigma_s > 0 for sighting in seen.sightings])
+    rows = jitters[points.camera_idx] & (points.frame_idx != STEADY)
+    key = points.camera_idx[rows] * (int(points.frame_idx.max(initial=0)) + 1) + points.frame_idx[rows]
+    frame = np.full(len(points), STEADY)
+    frame[rows] = np.unique(key, return_inverse=True)[1]
+    return dataclasses.replace(points, frame_idx=frame)
 
 
 def _panels(target: Target, *, apart: bool) -> tuple[tuple[SE3, ...], np.ndarray, np.ndarray]:
@@ -328,6 +359,9 @@ def _scene(
     expected[:, 2] = [sighting.row_time_s for sighting in seen.sightings]
     sigma = np.array([[s.clock_sigma_s, s.clock_rate_sigma, s.row_time_sigma] for s in seen.sightings])
     lens_free, lens_prior = _known_lenses(seen)
+    jitter = np.zeros(int(points.frame_idx.max(initial=STEADY)) + 1)
+    rows = points.frame_idx != STEADY
+    jitter[points.frame_idx[rows]] = [seen.sightings[k].jitter_sigma_s for k in points.camera_idx[rows]]
     return MovingScene(
         lenses=seen.lenses,
         world_from_cam=start.world_from_cam,
@@ -342,6 +376,8 @@ def _scene(
         part_free=np.repeat(free[:, None], 6, axis=1),
         clock_prior=expected,
         clock_sigma=np.maximum(sigma, 1e-9),
+        jitter_s=np.zeros(len(jitter)),
+        jitter_sigma_s=jitter,
         lens_prior=lens_prior,
     )
 

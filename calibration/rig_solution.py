@@ -146,7 +146,10 @@ def _judged(
     solved: TargetRig, sightings: Mapping[str, Sighting], targets: Mapping[str, Target], limits: RigLimits
 ) -> dict[str, Any]:
     """What the raw points say against a solved rig, and the counts of it."""
-    times = {view: _corrected(sighting.t_s, solved.clocks.get(view)) for view, sighting in sightings.items()}
+    times = {
+        view: _corrected(sighting.t_s, solved.clocks.get(view)) + solved.jitter_s[view]
+        for view, sighting in sightings.items()
+    }
     evidence = gather_evidence(
         solved.rig,
         {view: sighting.points for view, sighting in sightings.items()},
@@ -154,7 +157,10 @@ def _judged(
         targets,
         solved.world_from_target,
         solved.carried,
-        {view: sighting.row_time_s for view, sighting in sightings.items()},
+        {
+            view: solved.clocks[view].row_time_s if view in solved.clocks else sighting.row_time_s
+            for view, sighting in sightings.items()
+        },
     )
     findings = find_contradictions(evidence, limits.contradictions)
     return {
@@ -165,6 +171,12 @@ def _judged(
         "target_sigma_mm": {name: 1000 * sigma for name, sigma in solved.target_sigma_m.items()},
         "outliers": solved.outliers,
         "panel_px": {name: list(values) for name, values in solved.panel_px.items()},
+        "jitter_ms": {view: 1000 * sigma for view, sigma in solved.jitter_sigma_s.items() if sigma > 0},
+        "readout_ms": {
+            view: 1000 * clock.row_time_s * solved.rig[view].lens.size_px[1]
+            for view, clock in solved.clocks.items()
+            if sightings[view].row_time_sigma > 0
+        },
         "clock_correction_ms": {view: 1000 * c.offset_s for view, c in solved.clocks.items() if c.observable},
     }
 

@@ -90,6 +90,9 @@ class TargetRig:
         behind: share of views of each target that saw its print from behind, which only a mirrored reading does.
         unplaced: targets that no camera saw well enough.
         clocks: by camera.
+        jitter_s: (frames,) by how much each frame of a camera was exposed later than its clock says, by camera; 0
+            where frame times are exact or nothing carried was seen.
+        jitter_sigma_s: standard deviation of these, as the pictures tell it; 0 where frame times are exact.
         carried: ways of the carried targets.
         panels: where the panels of each carried rig sit on it (`target_from_panel`).
         panel_sigma_m: standard deviation of each panel's place on its rig, the worst axis; 0 where it was given.
@@ -107,6 +110,8 @@ class TargetRig:
     behind: Mapping[str, float]
     unplaced: tuple[str, ...]
     clocks: Mapping[str, ClockCorrection]
+    jitter_s: Mapping[str, Float[np.ndarray, "frames"]]
+    jitter_sigma_s: Mapping[str, float]
     carried: Mapping[str, CarriedWay]
     panels: Mapping[str, tuple[SE3, ...]]
     panel_sigma_m: Mapping[str, tuple[float, ...]]
@@ -208,6 +213,7 @@ def _describe(problem: Problem, result: MovingResult) -> TargetRig:
     sigma = np.sqrt(np.maximum(np.diag(joint), 0.0))[6 * len(views) :].reshape(num, 6)[:, 3:].max(axis=-1, initial=0)
     error, fits = result.error_px, np.isfinite(result.error_px)
     panels, panel_sigma, panel_px = _describe_panels(problem, result)
+    jitter_s, jitter_sigma_s = problem.jitters(result)
     return TargetRig(
         rig=Rig(tuple(Camera(*camera) for camera in cameras)),
         covariance=dict(zip(views, result.camera_covariance, strict=True)),
@@ -220,6 +226,8 @@ def _describe(problem: Problem, result: MovingResult) -> TargetRig:
         behind=_seen_from_behind(problem, result),
         unplaced=tuple(name for name in seen.still if name not in names),
         clocks=_corrections(problem, result),
+        jitter_s=jitter_s,
+        jitter_sigma_s=jitter_sigma_s,
         carried={
             name: CarriedWay(motion, middle)
             for name, motion, middle in zip(problem.carried, scene.motions, problem.middles_m, strict=True)

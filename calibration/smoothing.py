@@ -95,6 +95,20 @@ class SmoothedWay:
         """Standard deviations of the motion."""
         return np.asarray(np.sqrt(np.einsum("nii->ni", self.joint)[:, 6:]))
 
+    def with_noise(
+        self, before: Float[np.ndarray, "n 6 6"], after: Float[np.ndarray, "n 6 6"], rows: Bool[np.ndarray, "n"]
+    ) -> SmoothedWay:
+        """The same way where measurements (rows) had another noise than they were weighed with.
+
+        Their share of a pose's covariance is as large as the measurement's own where the motion is wild, and less by
+        the number of those that it was averaged over where it is calm: by both, it changes as the noise does.
+        """
+        change = np.linalg.cholesky(after[rows]) @ np.linalg.inv(np.linalg.cholesky(before[rows]))
+        joint = self.joint.copy()
+        joint[rows, :6] = change @ joint[rows, :6]
+        joint[rows, :, :6] = joint[rows, :, :6] @ np.swapaxes(change, -1, -2)
+        return dataclasses.replace(self, joint=joint)
+
     def less_certain(self, by: Float[np.ndarray, "n 6 6"]) -> SmoothedWay:
         """The same way with a larger covariance of its poses."""
         joint = self.joint.copy()

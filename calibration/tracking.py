@@ -25,6 +25,7 @@ from core.transforms import SE3, geodesic
 _SPEED_MPS = 6.0  # scales how far the camera may move between frames; a foot in fast swing
 _SPIN_RADPS = 25.0
 _PASSES = 2
+_LEAST_FACTOR = 0.25  # of the stated variance: residuals of few points may be small by chance
 _FAST_FRAMES = 60
 _FAST = np.repeat([1 / 1.0, 1 / 0.5], 3)  # rad/s and m/s at which a rolling shutter shows
 # how far a smoothed velocity may be off in a swing: rad/s and m/s
@@ -37,7 +38,7 @@ class TrackConfig:
 
     Attributes:
         min_points: points a frame must show.
-        min_sigma_px: least standard deviation of a point, for errors that the detector does not state.
+        min_sigma_px: least standard deviation of a point; what noise there really is the residuals tell.
         exposure_s: exposure of the camera, or the longest it may be; points that move meanwhile weigh less.
         blur_share: standard deviation of a point for each pixel that it moves meanwhile.
         shared_px: error of the detector that the points of a target share, frame after frame, while the camera rests.
@@ -50,7 +51,7 @@ class TrackConfig:
     """
 
     min_points: int = 4
-    min_sigma_px: float = 0.1
+    min_sigma_px: float = 0.02
     exposure_s: float = 0.005
     blur_share: float = 0.1
     shared_px: float = 0.03
@@ -172,9 +173,14 @@ def _finished(
     own: np.ndarray,
     config: TrackConfig,
 ) -> SmoothedWay:
-    """The smoothed way at the frames' times, with gaps filled; used are the measurements of the camera's own."""
+    """The smoothed way at the frames' times, with gaps filled; used are the measurements of the camera's own.
+
+    Uncertain places weigh in the smoother, where other targets come into sight. But it takes them for new in every
+    frame, and they are not: at measurements what they add is taken out of its covariance, and all of it put back.
+    """
     noise = picture + np.where(own[:, None, None], place, 0.0)
-    way = shifted(smooth_way(t_s + middle, measured, noise, known, config.smoothing), -middle)
+    way = smooth_way(t_s + middle, measured, noise, known, config.smoothing)
+    way = shifted(way.with_noise(noise, picture, known & own), -middle)
     way = dataclasses.replace(way, used=way.used & own)
     return finish_way(_with_places(way, place), config.gaps)
 
@@ -316,8 +322,9 @@ class _Seen:
         """Covariances by the picture's noise, as large as the residuals show, and by the places; which frames count."""
         index = self.points.pose_idx
         in_frames = has_pose[index] & np.isfinite(solved.residual_px[:, 0])
-        whitened = solved.residual_px[in_frames] / self.weighed.sigma_px[in_frames, None]
-        factor = max(variance_factor(whitened, solved.weight[in_frames]), 1.0)
+        whitened = solved.residual_px[in_frames] / self.noise_px[in_frames, None]
+        num_params = (12 if shutter is not None else 6) * len(np.unique(index[in_frames]))
+        factor = max(variance_factor(whitened, solved.weight[in_frames], num_params), _LEAST_FACTOR)
         picture, place = pose_covariances(
             self.lens,
             solved,

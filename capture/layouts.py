@@ -5,6 +5,7 @@
 | flat     | videos/V.mp4 | calibration/lens/V/*.jpg (or a video V.mp4)   | keypoints/V/*.json, or V.json |
 | pose2sim | videos/V.mp4 | calibration/intrinsics/V/*.jpg (or int_V_img) | <pose folder>/V_json/*.json   |
 
+Frame times that a computer wrote down lie in `timestamps/V.txt` (or `.csv`), or in one `timestamps.csv` of all cameras.
 V is the view's id; `left_foot` and `right_foot` are the foot cameras. A camera that writes pictures instead of a video
 has them in `images/V/`, in the order of their names; hand-held photographs lie in `photos/`. The video (or pictures) of
 a walk through the empty room is called `walkthrough`.
@@ -34,6 +35,7 @@ class FoundView:
         id: name of the view.
         video: its video.
         images: folder of stills: frames of a camera, or hand-held photographs (the view `photos`).
+        frame_times: file of frame times that a computer wrote down.
         lens_images: folder of pictures, or a video, of the lens board.
         keypoints: file or folder of another tool's 2D joints.
     """
@@ -41,6 +43,7 @@ class FoundView:
     id: str
     video: Path | None = None
     images: Path | None = None
+    frame_times: Path | None = None
     lens_images: Path | None = None
     keypoints: Path | None = None
 
@@ -65,7 +68,14 @@ def find_views(source: Path, layout: LayoutName, pose_folder: str = "") -> list[
         raise InputError(twice[0], both, "keep one of them")
     poses = _pose2sim_poses(source, pose_folder) if name == "pose2sim" else _flat_poses(source, pose_folder)
     views = [
-        FoundView(view, videos.get(view), sequences.get(view), _lens_images(source, name, view), poses.get(view))
+        FoundView(
+            view,
+            videos.get(view),
+            sequences.get(view),
+            _frame_times(source, view),
+            _lens_images(source, name, view),
+            poses.get(view),
+        )
         for view in sorted(videos.keys() | sequences.keys() | poses.keys())
     ]
     if (source / PHOTOS).is_dir():
@@ -115,6 +125,11 @@ def _pose_folder(source: Path, given: str, usual: tuple[str, ...]) -> Path | Non
         return source / given
     found = (path for pattern in usual for path in sorted(source.glob(pattern)) if path.is_dir())
     return next(found, None)
+
+
+def _frame_times(source: Path, view: str) -> Path | None:
+    names = (f"timestamps/{view}.txt", f"timestamps/{view}.csv", "timestamps.csv")
+    return next((source / name for name in names if (source / name).is_file()), None)
 
 
 def _lens_images(source: Path, layout: str, view: str) -> Path | None:

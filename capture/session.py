@@ -22,7 +22,7 @@ from core.skeletons import skeleton_named
 SCHEMA = "action-motifs/session/1"
 KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 Role = Literal["room", "left_foot", "right_foot", "handheld", "walkthrough"]
-_PATHS = ("video", "images", "lens_images", "keypoints")
+_PATHS = ("video", "images", "frame_times", "lens_images", "keypoints")
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
 
@@ -38,6 +38,8 @@ class View:
         video: video file; None for stills or bare keypoints.
         images: folder of stills: the frames of a camera that writes pictures instead of a video, in the order of
             their names; or hand-held photographs, each from its own place.
+        frame_times: file of frame times that a computer wrote down (`capture.frame_times`), for webcams: they hold
+            instead of the container's.
         num_frames: frames in the video (or keypoint sequence).
         frame_rate: frames a second as a rational, "30000/1001".
         lens_model: model to calibrate.
@@ -57,6 +59,7 @@ class View:
     size_px: tuple[int, int]
     video: str | None = None
     images: str | None = None
+    frame_times: str | None = None
     num_frames: int = 0
     frame_rate: str = "30"
     lens_model: LensModel = "radtan"

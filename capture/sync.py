@@ -39,6 +39,7 @@ from capture.clock_problem import (
 )
 from capture.code_clock import CodeClock, clock_from_codes, display_period_s
 from capture.flash import Step, brightness, find_steps, flash_evidence
+from capture.frame_times import read_frame_times
 from capture.pictures import read_pictures
 from capture.session import Session, View
 from capture.sound_places import Room
@@ -67,7 +68,8 @@ class SyncConfig:
     Attributes:
         method: `auto` uses time codes, sound and a flash, whichever each view has, and the motion of keypoints where
             views have none of these; `qr`, `sound`, `flash` and `motion` only that; `given` takes the numbers of
-            `given`; `none` takes the container times as they are (hardware-synchronised cameras).
+            `given`; `none` takes the frame times as they are (hardware-synchronised cameras; or webcams whose frame
+            times one computer wrote down, which hold to within `--locked-sigma-ms 100`: a carried board refines them).
         given: clocks by hand, `VIEW=OFFSET_S`, `VIEW=OFFSET_S,RATE` or `VIEW=OFFSET_S,RATE,SIGMA_MS`.
         qr_span_s: stretch at the start of each video that is searched for time codes.
         qr_end_span_s: stretch at its end; codes at both ends give the rate of a camera without sound.
@@ -116,7 +118,7 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
         raise InputError(session.id, "it has no video and no keypoint sequence", "give at least one in `motifs ingest`")
     parse_given(config.given, session)
     inputs = {"session": session_dir / "session.json"}
-    for name in ("video", "images", "keypoints"):
+    for name in ("video", "images", "frame_times", "keypoints"):
         paths = {view.id: getattr(view, name) for view in views}
         inputs |= {f"{view_id} {name}": session.path(path) for view_id, path in paths.items() if path}
     inputs |= {"rig": config.rig} if config.rig is not None else {}
@@ -166,6 +168,8 @@ def _process(session_dir: Path, config: SyncConfig, view_id: str, folder: Path) 
     if view.video is not None:
         info = probe(session.path(view.video))
         times, has_sound = info.pts_s, info.has_audio
+    if view.frame_times is not None:
+        times = read_frame_times(session.path(view.frame_times), view_id, view.num_frames)
     write_npz(folder / f"{view_id}.times.npz", {"t_local_s": times})
     facts: dict[str, Any] = {"sound": has_sound, "frame_s": 1 / float(view.rate), "stretches": 0, "steps": []}
     if len(times) and view.has_pictures and config.method in ("auto", "qr"):

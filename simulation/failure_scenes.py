@@ -338,6 +338,19 @@ def _wrong_clock(seconds: float) -> Maker:
     return make
 
 
+def _webcams(declared: bool) -> Maker:
+    """Frames that were stamped when a computer read them, each another while after its exposure."""
+
+    def make(rng: np.random.Generator) -> FailureScene:
+        made = film_all(dataclasses.replace(room_stage(), jitter_s=0.012), rng)
+        if declared:
+            sightings = {v: dataclasses.replace(s, jitter_sigma_s=0.005) for v, s in made.sightings.items()}
+            made = dataclasses.replace(made, sightings=sightings)
+        return FailureScene(made, () if declared else tuple(made.sightings))
+
+    return make
+
+
 def _weak_camera(rng: np.random.Generator) -> FailureScene:
     """One camera sees nothing but a palm-sized board far away, six times."""
     stage = room_stage()
@@ -383,6 +396,8 @@ FAILURES: Mapping[str, Maker] = {
     "lens 3 % too short": _wrong_lens(0.97),
     "clock 80 ms off": _wrong_clock(0.08),
     "clock 600 ms off": _wrong_clock(0.6),
+    "webcams": _webcams(True),
+    "webcams, taken as regular": _webcams(False),
     "a camera that hardly sees": _weak_camera,
     "imported, two exchanged": _imported(_exchanged, ("cam0", "cam1")),
     "imported, in another unit": _imported(_larger(3.28), ("person", "cam", "rig")),

@@ -60,6 +60,7 @@ class Stage:
         noise_px: of each coordinate in each frame.
         systematic_px: error of a corner that its place in the picture decides: the same in all frames while it stays.
         still_every: frames between those in which still targets are read.
+        jitter_s: standard deviation of the true time of each frame around the camera's clock, as webcams have.
     """
 
     rig: Rig
@@ -71,6 +72,7 @@ class Stage:
     noise_px: float = 0.2
     systematic_px: float = 0.08
     still_every: int = 5
+    jitter_s: float = 0.0
 
 
 def look_at(centre: np.ndarray, target: np.ndarray, up: np.ndarray | None = None) -> SE3:
@@ -168,7 +170,8 @@ def film(stage: Stage, camera: Camera, rng: np.random.Generator) -> Sighting:
     num = int(stage.rate_hz * stage.seconds)
     t_s = (rng.uniform(0, 1) + np.arange(num) * (1 + rng.uniform(-8e-5, 8e-5))) / stage.rate_hz
     ids = tuple(stage.targets)
-    ways = {name: way(t_s) for name, way in stage.ways.items()}
+    exposed_s = t_s + stage.jitter_s * rng.standard_normal(num) if stage.jitter_s else t_s
+    ways = {name: way(exposed_s) for name, way in stage.ways.items()}
     off = {
         name: stage.systematic_px * rng.standard_normal((stage.targets[name].num_points, 2)) for name in stage.places
     }

@@ -50,6 +50,8 @@ class Atlas:
             texels: width of the pixel's footprint, in texels of the full picture.
         """
         n = len(xy)
+        if n == 0:  # OpenCV refuses empty maps
+            return np.zeros((0, 3), np.uint8)
         level = np.clip(np.rint(np.log2(np.maximum(texels, 1e-6))), 0, _LEVELS - 1).astype(np.int64)
         tile = level * self._num_pictures + picture_idx
         rows = -(-n // _ROW)

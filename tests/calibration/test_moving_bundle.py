@@ -7,8 +7,8 @@ import pytest
 from synthetic_scenes import RADTAN, charuco, look_at, way_through_the_room
 
 from calibration.lens_prior import weak_lens_prior
-from calibration.moving_bundle import learn_smoothness, solve_moving
-from calibration.moving_scene import ROOM, MovingScene, TimedPoints, dense_columns, linearised, residuals
+from calibration.moving_bundle import learn_freedom, solve_moving
+from calibration.moving_scene import ROOM, STEADY, MovingScene, TimedPoints, dense_columns, linearised, residuals
 from calibration.trajectory import STATE, Smoothness, Trajectory
 from core.errors import GateError
 from core.transforms import SE3
@@ -18,9 +18,12 @@ CENTRES = ((2.4, 1.9, 2.2), (-2.4, 1.9, 1.4), (-2.4, -1.9, 2.2))
 
 
 def make(
-    rng: np.random.Generator, *, noise_px: float = NOISE_PX, row_time_s: float = 3e-5
+    rng: np.random.Generator, *, noise_px: float = NOISE_PX, row_time_s: float = 3e-5, jitter_sigma_s: float = 0.0
 ) -> tuple[MovingScene, TimedPoints]:
-    """Three cameras, a cube of points on the way through the room in two parts, and a board on the floor; the truth."""
+    """Three cameras, a cube of points on the way through the room in two parts, and a board on the floor; the truth.
+
+    Frames of the last two cameras jitter, if that is asked for.
+    """
     knots = np.arange(-0.05, 1.1, 0.05)
     way = way_through_the_room(knots)
     motion = Trajectory.through(knots, way, 0.5)
@@ -42,6 +45,8 @@ def make(
         part_free=np.repeat([[False], [True], [True]], 6, axis=1),
         clock_prior=np.tile([0.0, 0.0, row_time_s], (3, 1)),
         clock_sigma=np.tile([0.05, 0.01, 1e-5], (3, 1)),
+        jitter_s=np.zeros(0),
+        jitter_sigma_s=np.zeros(0),
     )
     cube = 0.15 * rng.standard_normal((12, 3))
     board = charuco("b", "static").points_m
@@ -52,9 +57,14 @@ def make(
         rows.append((camera, 2, board, 0.0))
     camera, part = (np.concatenate([np.full(len(r[2]), r[i]) for r in rows]) for i in (0, 1))
     t_s = np.concatenate([np.full(len(r[2]), r[3]) for r in rows])
-    points = TimedPoints(
-        camera, part, np.concatenate([r[2] for r in rows]), np.zeros((len(t_s), 2)), np.full(len(t_s), NOISE_PX), t_s
-    )
+    frame = np.full(len(t_s), STEADY)
+    if jitter_sigma_s:
+        jitters = (camera > 0) & (part != 2)
+        frame[jitters] = np.unique(camera[jitters] + 10 * t_s[jitters], return_inverse=True)[1]
+        late_s = jitter_sigma_s * rng.standard_normal(int(frame.max()) + 1)
+        scene = dataclasses.replace(scene, jitter_s=late_s, jitter_sigma_s=np.full(len(late_s), jitter_sigma_s))
+    model_m, sigma_px = np.concatenate([r[2] for r in rows]), np.full(len(t_s), NOISE_PX)
+    points = TimedPoints(camera, part, model_m, np.zeros((len(t_s), 2)), sigma_px, t_s, frame)
     px = points.xy_px
     for _ in range(6):  # the row that exposes a point depends on where it is seen
         points = dataclasses.replace(points, xy_px=px)
@@ -67,15 +77,15 @@ def disturbed(scene: MovingScene, rng: np.random.Generator, size: float = 0.01) 
     dense = size * rng.standard_normal(sum(scene.dense_sizes)) * scene.dense_free
     moved = scene.moved(dense, size * rng.standard_normal((scene.first_knots[-1], STATE)))
     assert moved is not None
-    return dataclasses.replace(moved, clocks=scene.clock_prior.copy())
+    return dataclasses.replace(moved, clocks=scene.clock_prior.copy(), jitter_s=np.zeros(len(scene.jitter_s)))
 
 
 def test_derivatives_agree_with_numeric_ones(rng: np.random.Generator) -> None:
-    scene, points = make(rng)
+    scene, points = make(rng, jitter_sigma_s=0.01)
     scene = dataclasses.replace(scene, lens_free=np.ones((3, 9), bool))
     points, step = points[np.arange(0, len(points), 17)], 1e-6
     found = linearised(scene, points)
-    columns = dense_columns(scene, points.camera_idx, points.part_idx)
+    columns = dense_columns(scene, points.camera_idx, points.part_idx, points.frame_idx)
     d, k = sum(scene.dense_sizes), scene.first_knots[-1]
     for column in range(d + STATE * k):
         move = np.zeros(d + STATE * k)
@@ -151,7 +161,7 @@ def test_smoothness_is_learned_from_the_motion(rng: np.random.Generator) -> None
         prior, scene = start, truth
         for _ in range(6):
             scene = solve_moving(scene, points, (prior,)).scene
-            (prior,) = learn_smoothness(scene, points, (prior,))
+            (prior,), _ = learn_freedom(scene, points, (prior,))
         learned.append(prior)
     # a hundred times apart at first
     ratio = np.log(learned[0].strength(len(truth.motions[0])) / learned[1].strength(len(truth.motions[0])))
@@ -171,10 +181,44 @@ def test_smoothness_follows_a_hand_that_hurries(rng: np.random.Generator) -> Non
     prior = Smoothness(50.0, 5.0)
     for _ in range(4):
         scene = solve_moving(scene, points, (prior,)).scene
-        (prior,) = learn_smoothness(scene, points, (prior,))
+        (prior,), _ = learn_freedom(scene, points, (prior,))
     translation = prior.strength(len(motion))[:, 1]
     # the calm stretch keeps its share of the whole, one in eleven, so that they differ by ten times at most
     assert np.median(translation[hasty]) > 5 * np.median(translation[motion.t_s < 0.35])
+
+
+def test_frames_that_jitter_are_put_where_they_were_exposed(rng: np.random.Generator) -> None:
+    truth, points = make(rng, jitter_sigma_s=0.01)
+    result = solve_moving(disturbed(truth, rng), points, (Smoothness(50.0, 5.0),))
+    off_s = result.scene.jitter_s - truth.jitter_s
+    sigma_s = np.sqrt(np.diag(result.covariance)[-len(off_s) :])
+    assert np.median(np.abs(off_s)) < 0.3 * 0.01, "the pictures must tell when frames were exposed"
+    assert np.sqrt(((off_s / sigma_s) ** 2).mean()) == pytest.approx(1.0, abs=0.5)
+    off = truth.world_from_cam.local(result.scene.world_from_cam)
+    sigma = np.sqrt(np.einsum("kii->ki", result.camera_covariance))
+    assert (np.abs(off) < 4 * sigma + 1e-12).all()
+
+
+def test_jitter_that_is_not_modelled_bends_the_cameras(rng: np.random.Generator) -> None:
+    truth, points = make(rng, jitter_sigma_s=0.01)
+    exact = dataclasses.replace(points, frame_idx=np.full(len(points), STEADY))
+    start = dataclasses.replace(disturbed(truth, rng), jitter_s=np.zeros(0), jitter_sigma_s=np.zeros(0))
+    blind = solve_moving(start, exact, (Smoothness(50.0, 5.0),)).scene
+    aware = solve_moving(disturbed(truth, rng), points, (Smoothness(50.0, 5.0),)).scene
+    errors = [np.linalg.norm(s.world_from_cam.t - truth.world_from_cam.t, axis=-1).max() for s in (blind, aware)]
+    assert errors[0] > 3 * errors[1]
+
+
+@pytest.mark.parametrize("start_s", [0.002, 0.05])
+def test_the_size_of_the_jitter_is_learned(rng: np.random.Generator, start_s: float) -> None:
+    truth, points = make(rng, jitter_sigma_s=0.01)
+    scene = dataclasses.replace(truth, jitter_sigma_s=np.full(len(truth.jitter_s), start_s))
+    for _ in range(8):
+        scene = solve_moving(scene, points, (Smoothness(50.0, 5.0),)).scene
+        _, jitter_sigma_s = learn_freedom(scene, points, (Smoothness(50.0, 5.0),))
+        scene = dataclasses.replace(scene, jitter_sigma_s=jitter_sigma_s)
+    # fifteen frames a camera tell a standard deviation to a fifth
+    np.testing.assert_allclose(scene.jitter_sigma_s, 0.01, rtol=0.6)
 
 
 def test_what_nothing_determines_is_refused(rng: np.random.Generator) -> None:

@@ -57,6 +57,13 @@ def test_corners_are_drawn_where_the_lens_projects_them(lens: Lens, per_side: in
     assert np.abs(errors.mean(axis=0)).max() < 0.05
 
 
+def test_a_window_that_no_ray_of_hits_anything_stays_empty() -> None:
+    window = (0, 0, 4, 3)  # a corner of the picture: a box around a board holds such places where the board is oblique
+    layer = _board_scene(_facing(4.0, 0.3)).look(lens_samples(PINHOLE, 2), SE3.identity(), window)
+    assert layer.colour.shape == (6, 8, 3)
+    assert np.isinf(layer.distance_m).all()
+
+
 def test_each_row_is_seen_from_its_own_pose() -> None:
     board, height = _facing(1.2, 0.25), PINHOLE.size_px[1]
     share = np.linspace(0, 1, height, endpoint=False)
