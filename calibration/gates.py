@@ -27,7 +27,7 @@ from core.manifest import Health
 __all__ = ["Finding", "GateLimits", "find_contradictions", "print_scales", "seen_from_behind", "worst_of"]
 
 Move = Literal["camera_moved_px", "target_moved_px", "panel_moved_px"]
-Name = Move | Literal["focal_percent", "clock_ms", "jitter_ms", "scale_percent"]
+Name = Move | Literal["focal_percent", "clock_ms", "jitter_ms", "scale_percent", "odd_camera"]
 
 _LEAST_FRAMES = 10  # that tell whether times are regular
 _LEAST_ROWS = 40  # that a camera or target needs before it says something

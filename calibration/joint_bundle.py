@@ -125,7 +125,7 @@ class _Normal:
         """What is left without the images, its right-hand side, and the images' damped inverses times `cross`, `g`."""
         damped = self.H_image + (damping * np.einsum("nii->ni", self.H_image))[..., None] * np.eye(6)
         gain = np.linalg.solve(damped, np.concatenate([self.cross, self.g_image[..., None]], axis=-1))
-        flat = self.cross.reshape(-1, len(self.g))
+        flat = self.cross.reshape(6 * len(self.cross), len(self.g))
         reduced = flat.T @ gain.reshape(len(flat), len(self.g) + 1)
         return self.H + damping * np.diag(np.diag(self.H)) - reduced[:, :-1], self.g - reduced[:, -1], gain
 

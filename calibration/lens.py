@@ -57,6 +57,8 @@ class LensConfig:
             tilted enough, or there are too few pictures.
         min_tilt_deg: largest angle between the boards of two pictures below which all count as fronto-parallel.
         min_coverage: share of the image (8 x 8 cells) that corners must reach.
+        min_span: share of the image within the rectangle around all corners: boards in one part of the image say
+            nothing of the lens elsewhere.
         max_stretch: share by which the board may be longer along one side than its description says.
     """
 
@@ -71,6 +73,7 @@ class LensConfig:
     max_focal_sigma: float = 0.02
     min_tilt_deg: float = 10.0
     min_coverage: float = 0.2
+    min_span: float = 0.35
     max_stretch: float = 0.005
 
 
@@ -219,6 +222,7 @@ def _quality(solution: LensSolution, observations: Observations, names: Sequence
     sigma_px = projection_sigma_px(solution.lens, solution.covariance)
     stretch, stretch_sigma = board_stretch(bundle, prior, pictures)
     used = solution.used[observations.image_idx]
+    span = np.ptp(observations.xy_px[used], axis=0) / np.array(solution.lens.size_px)
     misfits = solution.used.sum() + sum(reason.startswith(("does not", "taken at")) for reason in solution.dropped)
     return {
         "rms_px": solution.rms_px,
@@ -229,6 +233,7 @@ def _quality(solution: LensSolution, observations: Observations, names: Sequence
         "focal_sigma": solution.focal_sigma,
         "projection_sigma_px": {"median": float(np.nanmedian(sigma_px)), "max": float(np.nanmax(sigma_px))},
         "coverage": solution.coverage,
+        "span": float(span.prod()),
         "tilt_deg": solution.tilt_deg,
         "stretch": stretch,
         "stretch_sigma": stretch_sigma,
@@ -281,6 +286,7 @@ def _health(config: LensConfig, view_id: str, q: Mapping[str, Any]) -> list[Heal
         Health("pictures", float(q["num_views"]), float(config.min_pictures), "min", _ACTION, view_id),
         Health("tilt_deg", q["tilt_deg"], config.min_tilt_deg, "min", spread, view_id),
         Health("coverage", q["coverage"], config.min_coverage, "min", _ACTION, view_id),
+        Health("span", q["span"], config.min_span, "min", _ACTION, view_id),
         Health("focal_sigma", q["focal_sigma"], config.max_focal_sigma, "max", spread, view_id),
         Health("board_stretch", stretch, config.max_stretch, "max", print_, view_id),
         Health("lens_rms_px", q["rms_px"], config.max_rms_px, "max", "check the board's sizes and its grid", view_id),

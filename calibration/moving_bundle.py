@@ -4,9 +4,10 @@ Levenberg-Marquardt on `calibration.moving_scene`, with the white-noise-on-accel
 is coupled to its neighbours alone, so the trajectories' normal matrix is banded; it is factored by Cholesky and
 eliminated (Schur complement), and what is left, cameras, lenses, clocks and parts, is solved densely.
 
-Where all clocks are free, pictures tell them from one another but never all of them from the session's clock: a motion
-that happens later is the same motion. This direction is held at what was known before, because noise that a trajectory
-has fitted does not move along with it and would seem to hold it.
+Where the clocks of all cameras that saw a motion are free, pictures tell them from one another but never all of them
+from the session's clock: a motion that happens later is the same motion. This direction is held at what was known
+before, because noise that a trajectory has fitted does not move along with it and would seem to hold it. Cameras that
+saw different motions, or one with a gap between, are groups of their own, whose clocks nothing compares.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cho_solve_banded, cholesky_banded
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from calibration.bundle import minimise
 from calibration.moving_scene import (
     CLOCK,
-    ROOM,
     STEADY,
     MovingScene,
     Residuals,
@@ -32,7 +34,7 @@ from calibration.normal_equations import UNSEEN_SIGMAS, BundleConfig, factor_den
 from calibration.robust import robust_cost, robust_weight, variance_factor
 from calibration.trajectory import STATE, Smoothness, Trajectory
 from calibration.tridiagonal import solve_chain
-from core.arrays import Float
+from core.arrays import Float, Int
 from core.errors import GateError
 from core.threads import one_blas_thread
 
@@ -57,6 +59,7 @@ class MovingResult:
         variance_factor: by how much the residuals exceed the stated standard deviations, squared; already in the
             covariances.
         converged: whether the cost stopped falling before the iterations ran out.
+        clock_groups: cameras whose clocks the motions compare, group by group; others saw nothing move.
     """
 
     scene: MovingScene
@@ -66,6 +69,7 @@ class MovingResult:
     covariance: Float[np.ndarray, "d d"]
     variance_factor: float
     converged: bool
+    clock_groups: tuple[Int[np.ndarray, "cameras"], ...]
 
     @property
     def error_px(self) -> Float[np.ndarray, "n"]:
@@ -121,7 +125,7 @@ def solve_moving(
     Raises:
         GateError: if the normal equations are singular, that is, something free is not determined by the data.
     """
-    system = _System(points, smoothness, config or BundleConfig())
+    system = _System(scene, points, smoothness, config or BundleConfig())
     scene, converged = minimise(system, scene, system.config)
     final, weight = system.weighted(scene)
     whitened = final.px / points.sigma_px[:, None]
@@ -130,7 +134,7 @@ def solve_moving(
     covariance = factor * system.linearise(scene).covariance()
     for at, weight_of in system.common_modes(scene):
         covariance[np.ix_(at, at)] += 1 / weight_of.sum()
-    return MovingResult(scene, final.px, weight, final.speed_px_s, covariance, factor, converged)
+    return MovingResult(scene, final.px, weight, final.speed_px_s, covariance, factor, converged, system.groups)
 
 
 @one_blas_thread
@@ -151,7 +155,8 @@ def learn_freedom(
     Returns:
         the smoothness of each motion, and the standard deviation of each frame's jitter.
     """
-    own, after, jitter_variance = _System(points, smoothness, config or BundleConfig()).linearise(scene).spreads(scene)
+    system = _System(scene, points, smoothness, config or BundleConfig())
+    own, after, jitter_variance = system.linearise(scene).spreads(scene)
     learned = []
     for motion, prior, first in zip(scene.motions, smoothness, scene.first_knots, strict=False):
         if not motion.linked.any():
@@ -221,8 +226,10 @@ class _Normal:
     def spreads(self, scene: MovingScene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Covariances of the knots (k, 12, 12), of each with its successor (k - 1, 12, 12) (rows the successor's), and
         variances of the jitters (frames,)."""
-        own_knots, ahead = self.own, np.swapaxes(self.ahead[:-1], -1, -2)
-        _, own, after = solve_chain(own_knots, ahead, np.zeros((len(own_knots), STATE)))
+        own, after = np.zeros((2, 0, STATE, STATE))
+        if len(self.own):
+            below = np.swapaxes(self.ahead[:-1], -1, -2)
+            _, own, after = solve_chain(self.own, below, np.zeros((len(self.own), STATE)))
         S, _, solved = self.reduced(0.0)
         index = np.flatnonzero(self.free)
         variance = np.zeros(len(S))
@@ -266,8 +273,11 @@ def _factor_banded(own: np.ndarray, ahead: np.ndarray, damping: float) -> np.nda
 class _System:
     """Cost and normal equations of a moving scene; a problem for `bundle.minimise`."""
 
-    def __init__(self, points: TimedPoints, smoothness: tuple[Smoothness, ...], config: BundleConfig) -> None:
+    def __init__(
+        self, scene: MovingScene, points: TimedPoints, smoothness: tuple[Smoothness, ...], config: BundleConfig
+    ) -> None:
         self.points, self.smoothness, self.config = points, smoothness, config
+        self.groups = clock_groups(scene, points)
 
     def move(self, scene: MovingScene, step: tuple[np.ndarray, np.ndarray]) -> MovingScene | None:
         """The scene after a step."""
@@ -293,13 +303,12 @@ class _System:
     def common_modes(self, scene: MovingScene) -> list[tuple[np.ndarray, np.ndarray]]:
         """Offsets, and drifts, that could all change together: places in the dense block and prior information."""
         first = sum(scene.dense_sizes[:2])
-        sees_motion = np.unique(self.points.camera_idx[scene.part_body[self.points.part_idx] != ROOM])
-        modes = []
-        for number in (0, 1):
-            free = np.flatnonzero(scene.clock_free[:, number])
-            if len(free) and np.isin(sees_motion, free).all():
-                modes.append((first + CLOCK * free + number, 1 / scene.clock_sigma[free, number] ** 2))
-        return modes
+        return [
+            (first + CLOCK * group + number, 1 / scene.clock_sigma[group, number] ** 2)
+            for number in (0, 1)
+            for group in self.groups
+            if scene.clock_free[group, number].all()
+        ]
 
     def weighted(self, scene: MovingScene) -> tuple[Residuals, np.ndarray]:
         """Residuals with derivatives, and the robust weight of each point; 0 where the lens cannot see it."""
@@ -344,7 +353,7 @@ class _System:
         H = _sum_at(columns[:, :, None] * d + columns[:, None, :], products[:, :width, :width], d * d).reshape(d, d)
         g = _sum_at(columns, gradients[:, :width], d)
         rows = STATE * np.minimum(knot, max(k - 1, 0))[:, None] + np.arange(2 * STATE)
-        size = STATE * (k + 1)  # the last knot's successor is a place for zeros
+        size = STATE * (max(k, 1) + 1)  # the last knot's successor is a place for zeros
         cross = _sum_at(rows[:, :, None] * d + columns[:, None, :], products[:, width:, :width], size * d)
         g_knots = _sum_at(rows, gradients[:, width:], size)
         own, ahead = np.zeros((2, k + 1, STATE, STATE))
@@ -392,6 +401,21 @@ class _System:
             rate = np.arange(6, STATE)
             normal.own[first + start[:, None], rate, rate] += prior.rate_information
             g_knots[first + start[:, None], rate] += prior.rate_information * motion.velocity[start]
+
+
+def clock_groups(scene: MovingScene, points: TimedPoints) -> tuple[Int[np.ndarray, "cameras"], ...]:
+    """Cameras that hang together through stretches of motion that several of them saw: all of each group."""
+    body, times, cameras = scene.part_body[points.part_idx], scene.times(points), len(scene.lenses)
+    links, first = [], cameras
+    for m, motion in enumerate(scene.motions):
+        rows = np.flatnonzero(body == m)
+        stretch = np.cumsum(_starts(motion.linked)) - 1
+        links.append(np.stack([points.camera_idx[rows], first + stretch[motion.knot_before(times[rows])]]))
+        first += int(stretch[-1]) + 1
+    a, b = np.concatenate(links, axis=1) if links else np.zeros((2, 0), int)
+    label = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(first, first)), directed=False)[1]
+    seen = np.unique(a)
+    return tuple(seen[label[seen] == value] for value in np.unique(label[seen]))
 
 
 def _starts(linked: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from calibration.initial import find_pairs, place_targets
 from calibration.scene import Observations
@@ -26,6 +28,7 @@ _ARC = 4  # knots that are taken together
 _MIN_POINTS = 4  # that fix a pose
 _BEST_VIEWS = 4  # of a knot, which its first pose is taken from
 _MAX_FRAME_GAP = 1.5  # usual distances of frames over which a track may be interpolated
+_LEAST_JOINT = 4  # instants at which two views that hang together through few are both taken
 _LOST_RAD = 0.02  # median error above which a first pose is no start
 
 
@@ -104,15 +107,25 @@ def chosen_clusters(seen: CarriedPoints, cluster: Int[np.ndarray, "n"], max_knot
 
 
 def choose_instants(counts: Int[np.ndarray, "views n"], max_instants: int) -> Int[np.ndarray, "m"]:
-    """Of (views, instants) point counts, at most `max_instants` instants spread in time: each the best of its stretch.
+    """Of (views, instants) point counts, some `max_instants` instants spread in time: each the best of its stretch.
 
-    An instant is better the more views see the target, and then the more points.
+    An instant is better the more views see the target, and then the more points. What hangs together through any
+    instants must do so through those chosen: pairs of views that few instants join get some of these beside.
     """
     views = (counts > 0).sum(axis=0)
     score = views + counts.sum(axis=0) / (counts.sum(axis=0).max(initial=0) + 1.0)
     useful = np.flatnonzero(views >= 2)
     stretches = np.array_split(useful, min(max_instants, len(useful))) if len(useful) else []
-    return np.array([stretch[score[stretch].argmax()] for stretch in stretches], int)
+    chosen = np.array([stretch[score[stretch].argmax()] for stretch in stretches], int)
+    seen = counts > 0
+    shared = np.triu((seen[:, useful].astype(int) @ seen[:, useful].T.astype(int)), 1)
+    for one, other in zip(*minimum_spanning_tree(csr_array(-shared)).nonzero(), strict=True):
+        both = useful[seen[one, useful] & seen[other, useful]]
+        missing = min(_LEAST_JOINT, len(both)) - int((seen[one, chosen] & seen[other, chosen]).sum())
+        if missing > 0:
+            more = np.setdiff1d(both, chosen)
+            chosen = np.append(chosen, more[np.argsort(-score[more], kind="stable")[:missing]])
+    return np.sort(chosen)
 
 
 def at_knots(seen: CarriedPoints, knot_s: Float[np.ndarray, "k"], num_points: int) -> tuple[np.ndarray, ...]:

@@ -52,6 +52,8 @@ def solve_panels(target: Target, lenses: tuple[Lens, ...], seen: CarriedPoints) 
     np.add.at(count, (image, panel), 1)
     enough = count >= _MIN_POINTS
     chosen = _richest(enough, count)
+    if not len(chosen):
+        raise _apart(target, 1)
     place = np.full(len(count), -1)
     place[chosen] = np.arange(len(chosen))
     rows = np.flatnonzero((place[image] >= 0) & enough[image, panel])
@@ -66,15 +68,19 @@ def solve_panels(target: Target, lenses: tuple[Lens, ...], seen: CarriedPoints) 
     start = register(o, rays, pairs, len(chosen), {k: p for k, p in known.items() if (panel[rows] == k).any()})
     lost = [k for k in range(len(target.panels)) if k >= len(start.target_known) or not start.target_known[k]]
     if lost:
-        raise GateError(
-            target.panels[lost[0]].id,
-            f"no picture shows it together with the other panels of {target.id}, so its place on it is unknown",
-            "turn the marker rig slowly before a camera, so that two neighbouring panels are seen at once",
-        )
+        raise _apart(target, lost[0])
     result = bundle_registered(o, lenses, lens_idx, start, held_targets=np.array(sorted(known), int))
     poses = result.scene.world_from_target
     placed = dataclasses.replace(target, target_from_panel=tuple(poses[k] for k in range(len(target.panels))))
     return Panels(placed, tuple(k not in known for k in range(len(target.panels))))
+
+
+def _apart(target: Target, panel: int) -> GateError:
+    return GateError(
+        target.panels[panel].id,
+        f"no picture shows it together with the other panels of {target.id}, so its place on it is unknown",
+        "turn the marker rig slowly before a camera, so that two neighbouring panels are seen at once",
+    )
 
 
 def _richest(enough: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -92,12 +92,12 @@ def rig_health(limits: RigLimits, fact: Mapping[str, Any], method: str) -> list[
     health = []
     if behind := fact.get("behind"):
         health.append(worst_of("seen_from_behind", behind, 0.5, "max", _MIRRORED))
+    for finding in fact.get("contradictions", [])[:1]:  # the others follow from it
+        health.append(Finding(**finding).health)
     if fact["height_m"]:
         world = _FLOOR if method == "targets" else _UP
         health.append(worst_of("height_m", fact["height_m"], 0.0, "min", world))
         health.append(worst_of("height_m", fact["height_m"], limits.height_m, "max", world))
-    for finding in fact.get("contradictions", [])[:1]:  # the others follow from it
-        health.append(Finding(**finding).health)
     if (stature := fact.get("stature_m")) is not None:
         health.append(Health("stature_m", stature, limits.min_stature_m, "min", _SIZES, "the person's size"))
         health.append(Health("stature_m", stature, limits.max_stature_m, "max", _SIZES, "the person's size"))

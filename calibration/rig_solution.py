@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibration.evidence import gather_evidence
-from calibration.gates import find_contradictions, print_scales, seen_from_behind
+from calibration.evidence import Evidence, gather_evidence
+from calibration.gates import Finding, find_contradictions, print_scales, seen_from_behind
+from calibration.odd_camera import find_odd_camera
 from calibration.photographs import Stills, ambiguous_targets
 from calibration.rig_health import RigLimits, finding_facts, rig_facts, rig_health
 from calibration.rig_targets import ClockCorrection, Sighting, TargetRig, solve_target_rig
@@ -25,6 +26,7 @@ from core.transforms import SE3
 World = Literal["target", "floor_markers", "person", "first_camera"]
 
 _UNSEEN = "no camera saw enough of it"
+_UNEXPLAINED = 100.0  # noise that the best finding leaves, above which it explains nothing
 _TWO_POSES = "two poses explain what the cameras saw of it: show it to another one, or photograph it"
 
 
@@ -89,6 +91,8 @@ def solve_from_targets(
     if world != "target":
         targets = {name: _unheld(target) for name, target in targets.items()}
     solved, doubtful = _certain(solve_target_rig(sightings, targets), sightings, targets)
+    if world == "target":
+        _require_world(targets, solved)
     placed = {name: _with_panels(target, solved.panels) for name, target in targets.items()}
     facts = _judged(solved, sightings, placed, limits)
     facts["unplaced"] = dict.fromkeys(solved.unplaced, _UNSEEN) | dict.fromkeys(doubtful, _TWO_POSES)
@@ -146,23 +150,10 @@ def _judged(
     solved: TargetRig, sightings: Mapping[str, Sighting], targets: Mapping[str, Target], limits: RigLimits
 ) -> dict[str, Any]:
     """What the raw points say against a solved rig, and the counts of it."""
-    times = {
-        view: _corrected(sighting.t_s, solved.clocks.get(view)) + solved.jitter_s[view]
-        for view, sighting in sightings.items()
-    }
-    evidence = gather_evidence(
-        solved.rig,
-        {view: sighting.points for view, sighting in sightings.items()},
-        times,
-        targets,
-        solved.world_from_target,
-        solved.carried,
-        {
-            view: solved.clocks[view].row_time_s if view in solved.clocks else sighting.row_time_s
-            for view, sighting in sightings.items()
-        },
-    )
+    evidence = _evidence(solved, sightings, targets)
     findings = find_contradictions(evidence, limits.contradictions)
+    if findings and (findings[0].noise > _UNEXPLAINED or _only_times(findings)):
+        findings = _with_odd_camera(findings, sightings, targets, limits)
     return {
         "behind": seen_from_behind(evidence),
         "contradictions": finding_facts(findings),
@@ -181,6 +172,54 @@ def _judged(
     }
 
 
+def _only_times(findings: list[Finding]) -> bool:
+    """Whether the times of single frames, which explain something of everything, are the best of several findings."""
+    return findings[0].name == "jitter_ms" and any(finding.name != "jitter_ms" for finding in findings)
+
+
+def _with_odd_camera(
+    findings: list[Finding], sightings: Mapping[str, Sighting], targets: Mapping[str, Target], limits: RigLimits
+) -> list[Finding]:
+    """Findings of a rig that none of them explains: first the camera without which there is nothing to explain."""
+
+    def agree(rig: TargetRig, others: Mapping[str, Sighting]) -> bool:
+        placed = {name: _with_panels(target, rig.panels) for name, target in targets.items()}
+        return not find_contradictions(_evidence(rig, others, placed), limits.contradictions)
+
+    named = [finding.item for finding in findings if finding.item in sightings]
+    suspects = list(dict.fromkeys([*named, *sightings])) if len(sightings) > 2 else []
+    odd = find_odd_camera(sightings, targets, suspects, agree)
+    if odd is None:
+        return findings
+    own = [finding for finding in findings if finding.item == odd.view]
+    if own and not np.isfinite(odd.late_s):  # what was found of it says more than that it is odd
+        return [*own, *(finding for finding in findings if finding.item != odd.view)]
+    words, action = odd.describe()
+    name: Literal["clock_ms", "odd_camera"] = "clock_ms" if np.isfinite(odd.late_s) else "odd_camera"
+    value, limit = (1000 * abs(odd.late_s), limits.contradictions.clock_ms) if name == "clock_ms" else (1.0, 0.0)
+    return [Finding(name, odd.view, value, limit, findings[0].gain, findings[0].noise, words, action), *findings]
+
+
+def _evidence(solved: TargetRig, sightings: Mapping[str, Sighting], targets: Mapping[str, Target]) -> Evidence:
+    """All raw points against a solved rig, at the times that it found."""
+    times = {
+        view: _corrected(sighting.t_s, solved.clocks.get(view)) + solved.jitter_s[view]
+        for view, sighting in sightings.items()
+    }
+    return gather_evidence(
+        solved.rig,
+        {view: sighting.points for view, sighting in sightings.items()},
+        times,
+        targets,
+        solved.world_from_target,
+        solved.carried,
+        {
+            view: solved.clocks[view].row_time_s if view in solved.clocks else sighting.row_time_s
+            for view, sighting in sightings.items()
+        },
+    )
+
+
 def _corrected(t_s: np.ndarray, clock: ClockCorrection | None) -> np.ndarray:
     return t_s if clock is None else t_s + clock.offset_s + clock.drift * (t_s - clock.middle_s)
 
@@ -188,6 +227,14 @@ def _corrected(t_s: np.ndarray, clock: ClockCorrection | None) -> np.ndarray:
 def _unheld(target: Target) -> Target:
     """A world target as one whose place is unknown, for a world that something else tells."""
     return dataclasses.replace(target, mounting="static") if target.mounting == "world" else target
+
+
+def _require_world(targets: Mapping[str, Target], solved: TargetRig) -> None:
+    """Refuses a rig whose world target was declared and not seen: it would lie in a camera's frame unnoticed."""
+    told = [name for name, target in targets.items() if target.mounting == "world"]
+    if told and not set(told) & set(solved.world_from_target):
+        problem = "it is to tell the world, but no camera saw enough of it"
+        raise GateError(told[0], problem, "film it, or choose another --world: floor_markers, person, first_camera")
 
 
 def _has_world(targets: Mapping[str, Target]) -> bool:

@@ -163,6 +163,12 @@ def _first_values(seen: Seen) -> FirstValues:
         parts.append(dataclasses.replace(frozen, target_idx=frozen.target_idx + offset))
         offset += len(instants)
     observations = Observations.concatenate(parts)
+    if not len(observations):
+        raise GateError(
+            seen.views[0],
+            "neither it nor another camera saw a target well enough",
+            "look at what `motifs detect` found",
+        )
     rays = seen.rays(observations)
     pairs = find_pairs(observations, rays)
     known: dict[int, SE3] = {}
@@ -267,9 +273,11 @@ def _corrections(problem: Problem, result: MovingResult) -> dict[str, ClockCorre
     at = scene.dense_sizes[0] + scene.dense_sizes[1] + 3 * np.arange(len(scene.lenses))
     free = scene.clock_free[:, 0]
     after, before = result.covariance[np.ix_(at, at)], np.diag(np.where(free, scene.clock_sigma[:, 0] ** 2, 0.0))
-    if free.all():  # pictures tell clocks from one another, never all of them from the session's
-        centred = np.eye(len(at)) - 1 / len(at)
-        after, before = centred @ after @ centred, centred @ before @ centred
+    centred = np.eye(len(at))  # pictures tell clocks from one another, never all of a group from the session's
+    for group in result.clock_groups:
+        if free[group].all():
+            centred[np.ix_(group, group)] -= 1 / len(group)
+    after, before = centred @ after @ centred, centred @ before @ centred
     observable = free & (np.diag(after) < _OBSERVED * np.diag(before))
     return {
         view: ClockCorrection(

@@ -24,7 +24,14 @@ BOARD = charuco("lensboard", "lens", square_m=0.06)
 
 
 def write_session(
-    folder: Path, num: int, *, tilt: float = 0.4, reach_m: float = 0.15, stretch: float = 1.0, shown: Target = BOARD
+    folder: Path,
+    num: int,
+    *,
+    tilt: float = 0.4,
+    reach_m: float = 0.15,
+    stretch: float = 1.0,
+    shown: Target = BOARD,
+    at_m: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Pictures of a charuco board by a camera without distortion: exact homographies of its print."""
     rng = np.random.default_rng(3)
@@ -38,7 +45,7 @@ def write_session(
         turn = tilt * np.array([*rng.standard_normal(2), 1.0])
         middle = SE3(np.eye(3), np.array([-0.18, -0.15, 0.0]))
         place = np.array([*rng.uniform(-reach_m, reach_m, 2), rng.uniform(0.55, 0.8)])
-        pose = SE3.from_rotvec(turn, place) @ middle
+        pose = SE3.from_rotvec(turn, place + np.array(at_m)) @ middle
         H = TRUTH.K @ np.stack([stretch * pose.R[:, 0], pose.R[:, 1], pose.t], axis=-1) @ board_from_print
         picture = cv2.warpPerspective(print_, H, TRUTH.size_px, flags=cv2.INTER_AREA, borderValue=128)
         cv2.imwrite(str(folder / "board" / f"{k:02d}.png"), cv2.GaussianBlur(picture, (3, 3), 0))
@@ -133,6 +140,13 @@ def test_pictures_in_one_corner_are_refused(tmp_path: Path) -> None:
     write_session(tmp_path, 5, reach_m=0.0)
     with pytest.raises(GateError, match=r"cam: coverage .* in every part of the image"):
         lens.run(tmp_path, lens.LensConfig(min_coverage=0.9))
+
+
+@pytest.mark.parametrize("at_m", [(-0.45, -0.33, 0.75), (0.0, 0.0, 0.95)], ids=["a quarter", "the middle"])
+def test_boards_in_one_part_of_the_image_are_refused(tmp_path: Path, at_m: tuple[float, float, float]) -> None:
+    write_session(tmp_path, 12, reach_m=0.06, at_m=at_m)
+    with pytest.raises(GateError, match=r"cam: (span|coverage) .* in every part of the image"):
+        lens.run(tmp_path)
 
 
 def test_pictures_of_mixed_sizes_are_refused_by_name(tmp_path: Path) -> None:
