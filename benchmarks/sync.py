@@ -54,7 +54,7 @@ from simulation.time_code import Display, film_display
 PRIOR = 60e-6
 Errors = tuple[np.ndarray, np.ndarray]  # errors and stated standard deviations, ms (or ppm)
 _ROWS: dict[str, Callable[[np.random.Generator], Errors]] = {}  # forked processes find them here
-_FEW = {"qr_60hz_29.97fps_8ms_20s": 3, "qr_both_ends_10min_ppm": 4, "board_shifted": 2, "board_shifted_ppm": 1}
+_FEW = {"qr_60hz_29.97fps_8ms_20s": 3, "qr_both_ends_10min_ppm": 4, "board_shifted": 4, "board_shifted_ppm": 3}
 
 
 def random_clock(rng: np.random.Generator) -> Clock:

@@ -1,4 +1,4 @@
-"""Rigs of which something is missing: nothing moves, no camera saw the world, groups of cameras saw different things."""
+"""Rigs of which something is missing: nothing moves, nobody saw the world, groups of cameras saw different things."""
 
 from __future__ import annotations
 
