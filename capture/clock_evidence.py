@@ -134,11 +134,12 @@ def sound_evidence(
         items.append(located_sound(reference, placed, room))
         lines = {view: line for view, line in lines.items() if view not in placed}
     own_way_s = path_difference_m / SPEED_M_S / np.sqrt(2)  # of each camera: two of them make the difference
-    ties = [
-        Tie(view, line.at_s, reference, line.reference_s, float(np.hypot(own_way_s, line.residual_s)), line.slope,
-            line.slope_sigma)
-        for view, line in lines.items()
-    ]  # fmt: skip
+    ties = []
+    for view, line in lines.items():
+        # a source that walked once from one camera to the other leaves a straight line, and tells nobody that it moved
+        slope_sigma = float(np.hypot(line.slope_sigma, path_difference_m / SPEED_M_S / line.span_s))
+        sigma_s = float(np.hypot(own_way_s, line.residual_s))
+        ties.append(Tie(view, line.at_s, reference, line.reference_s, sigma_s, line.slope, slope_sigma))
     return [*items, evidence("sound", ties, common_sigma_s=own_way_s)] if ties else items
 
 

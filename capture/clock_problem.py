@@ -102,11 +102,15 @@ class Solution:
         views: their names.
         x: (2 views,) offset and rate - 1 of each in turn.
         covariance: (2 views, 2 views).
+        square: sum of the squares of all whitened residuals, those of the rates' prior among them.
+        num_spare: by how many rows there are more than unknowns.
     """
 
     views: tuple[str, ...]
     x: Float[np.ndarray, "unknowns"]
     covariance: Float[np.ndarray, "unknowns unknowns"]
+    square: float
+    num_spare: int
 
     def clock(self, view: str) -> Clock:
         """A view's clock; its offset's uncertainty is stated where it is least."""
@@ -162,7 +166,8 @@ def solve(evidences: Sequence[Evidence], views: Sequence[str], rate_sigma: float
     scale = 1 / np.maximum(np.linalg.norm(A, axis=0), 1e-30)
     q, r = np.linalg.qr(A * scale)
     inverse = np.linalg.pinv(r) * scale[:, None]
-    return Solution(tuple(views), inverse @ (q.T @ b), inverse @ inverse.T)
+    x = inverse @ (q.T @ b)
+    return Solution(tuple(views), x, inverse @ inverse.T, float(((A @ x - b) ** 2).sum()), len(b) - n)
 
 
 def groups_of(views: Sequence[str], evidences: Sequence[Evidence]) -> list[tuple[tuple[str, ...], bool]]:
@@ -210,6 +215,51 @@ def by_method(evidences: Sequence[Evidence], rate_sigma: float) -> list[MethodCl
             held = "" if absolute else members[0]
             found.append(MethodClocks(method, solve(part, members, rate_sigma, held), SESSION if absolute else held))
     return found
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """How what one method measured agrees with itself.
+
+    Attributes:
+        method: its name.
+        view: the view of the measurement that fits worst.
+        deviations: root mean square of its residuals, in their own standard deviations.
+        limit: the same for the 99.9 % quantile of their chi-square; above it the method contradicts itself.
+    """
+
+    method: str
+    view: str
+    deviations: float
+    limit: float
+
+
+def misfits(evidences: Sequence[Evidence], rate_sigma: float) -> list[Misfit]:
+    """Every method that measured more than its clocks need, against its own solution.
+
+    Args:
+        evidences: what was measured.
+        rate_sigma: standard deviation of rates about 1, wide enough that a rate alone is no contradiction.
+    """
+    found = []
+    for item in by_method(evidences, rate_sigma):
+        solution = item.solution
+        if solution.num_spare < 1:
+            continue
+        worst = ("", -1.0)
+        for part in evidences:
+            if part.method == item.method and set(part.views) <= set(solution.views):
+                where = np.concatenate([2 * solution.views.index(view) + np.arange(2) for view in part.views])
+                worst = max(worst, (part.views[0], _square(part, solution.x[where])), key=lambda pair: pair[1])
+        limit = float(chi2.ppf(0.999, solution.num_spare)) / solution.num_spare
+        deviations = np.sqrt([solution.square / solution.num_spare, limit])
+        found.append(Misfit(item.method, worst[0], *deviations.tolist()))
+    return found
+
+
+def _square(item: Evidence, x: np.ndarray) -> float:
+    """Mean square of the residuals of one piece of evidence."""
+    return float(np.mean((item.matrix @ x - item.right) ** 2))
 
 
 @dataclass(frozen=True)

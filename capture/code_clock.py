@@ -211,12 +211,13 @@ def _mean_codes(frames: CodeFrames, grid: _Grid, coarse: CodeClock) -> _Means:
 
 
 def _level(light: np.ndarray, templates: np.ndarray) -> np.ndarray:
-    """Light of the modules where those black in all the codes are 0 and those white in all are 1."""
+    """Light of the modules where those black in all the codes are 0 and those white in all are 1; else NaN."""
     total = templates.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         black = (light * (total == 0)).sum(axis=1) / (total == 0).sum(axis=1)
         white = (light * (total == templates.shape[1])).sum(axis=1) / (total == templates.shape[1]).sum(axis=1)
-        return np.asarray((light - black[:, None]) / (white - black)[:, None])
+        contrast = np.where(white > black, white - black, np.nan)  # a picture without any would give infinities
+        return np.asarray((light - black[:, None]) / contrast[:, None])
 
 
 def _templates(k: np.ndarray, grid: _Grid, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from capture.keypoints import Keypoints2d
 from capture.markers import MarkerPoints
 from capture.pictures import read_pictures
 from capture.session import Session, View
+from capture.settings import refuse_setting
 from capture.stills import list_stills
 from capture.sync import load_times
 from capture.targets import Target, load_targets
@@ -60,10 +61,12 @@ def run(session_dir: Path, config: DetectConfig | None = None, *, workers: int =
     """Finds joints, boards and markers in every view of a session.
 
     Raises:
-        InputError: if a file cannot be read, or joints are not those of the declared skeleton.
+        InputError: if a setting cannot be, a file cannot be read, or joints are not those of the declared skeleton.
         GateError: if hardly any joints are found in a view.
     """
     config = config or DetectConfig()
+    for name in ("carried_every", "still_every", "foot_every"):
+        refuse_setting(name, getattr(config, name), getattr(config, name) >= 1, "1 or more")
     session = Session.load(session_dir)
     room_targets(session)  # a damaged targets file is one error, not one of every view
     items = [view.id for view in session.views if _wanted(session, view, config)]

@@ -28,6 +28,8 @@ from core.errors import InputError
 from core.files import atomic_folder
 from core.skeletons import skeleton_named
 
+SPANS = ("calibration", "motion")  # stretches that stages read
+
 
 @dataclass(frozen=True)
 class IngestConfig:
@@ -86,12 +88,12 @@ def ingest(source: Path, out: Path, config: IngestConfig | None = None) -> Sessi
     config = config or IngestConfig()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "it exists already", "choose another --out, or remove it first")
+    spans = _spans(config.spans_s)
     found = find_views(source, config.layout, config.keypoints)
     targets = config.targets or (source / "targets.json" if (source / "targets.json").is_file() else None)
     if targets is not None:
         load_targets(targets)
     views = _describe(found, config)
-    spans = {name: (low, high) for name, (low, high) in parse_pairs(config.spans_s, 2, "--spans-s").items()}
     with atomic_folder(out) as folder:
         stored = tuple(_bring_view(view, files, folder, config.copy) for view, files in zip(views, found, strict=True))
         if targets is not None:
@@ -112,9 +114,9 @@ def parse_pairs(texts: Sequence[str], count: int, option: str) -> dict[str, tupl
     """Settings of single views written as `NAME=NUMBER,...`.
 
     Raises:
-        InputError: if one is malformed.
+        InputError: if one is malformed, or one name is given twice.
     """
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for text in texts:
         name, _, numbers = text.partition("=")
         try:
@@ -123,8 +125,27 @@ def parse_pairs(texts: Sequence[str], count: int, option: str) -> dict[str, tupl
             values = ()
         if not name or len(values) != count or not all(math.isfinite(value) for value in values):
             raise InputError(text, f"{option} takes NAME={','.join(['NUMBER'] * count)}", "write it like that")
+        if name in found:
+            raise InputError(name, f"{option} is given twice for it", "give it once")
         found[name] = values
     return found
+
+
+def _spans(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Named stretches of the recording.
+
+    Raises:
+        InputError: if one is malformed, has a name that nothing reads, or ends before it begins.
+    """
+    spans = {}
+    for name, (first, last) in parse_pairs(texts, 2, "--spans-s").items():
+        if name not in SPANS:
+            raise InputError(name, "--spans-s names a stretch that nothing reads", f"use one of {', '.join(SPANS)}")
+        if not first < last:
+            problem = f"--spans-s lets it run from {first:g} to {last:g} s"
+            raise InputError(name, problem, f"write it as {name}=FIRST,LAST with the earlier time first")
+        spans[name] = (first, last)
+    return spans
 
 
 def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:

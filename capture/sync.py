@@ -27,7 +27,6 @@ from capture.clock_evidence import (
     sound_lines,
 )
 from capture.clock_problem import (
-    SESSION,
     Agreement,
     Evidence,
     Reading,
@@ -42,7 +41,9 @@ from capture.flash import Step, brightness, find_steps, flash_evidence
 from capture.frame_times import read_frame_times
 from capture.pictures import read_pictures
 from capture.session import Session, View
+from capture.settings import refuse_setting
 from capture.sound_places import Room
+from capture.sync_health import MAX_RATE_SPREADS, NEXT, agreement_health, clock_health, misfit_health, rate_health
 from capture.time_code import CodeFrames, read_time_codes
 from capture.video import probe
 from core.arrays import Float
@@ -50,14 +51,10 @@ from core.cameras import Rig
 from core.clock import Clock, frame_times
 from core.errors import GateError, InputError
 from core.files import read_json, read_npz, write_json, write_npz
-from core.stage import Health, Manifest, Summary, run_stage
+from core.stage import Manifest, Summary, run_stage
 
 STAGE = "01_sync"
-_NEXT = (
-    "show every camera the QR time code, give `--given VIEW=OFFSET_S`, or `--method none` if hardware locks the clocks"
-)
 _THIN = 5  # at the end of a video every so many frames are looked at before all are
-_MAX_RATE_SPREADS = 5.0  # no recorder is further from 1 than that many spreads
 _FIXED = {"none": "locked", "given": "given"}
 
 
@@ -108,10 +105,11 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
     """Finds the clock of every view that has a time axis.
 
     Raises:
-        InputError: if a video cannot be read or a given clock is malformed.
+        InputError: if a setting cannot be, a video cannot be read or a given clock is malformed.
         GateError: if a view has no clock, or its measurements contradict each other.
     """
     config = config or SyncConfig()
+    _check(config)
     session = Session.load(session_dir)
     views = [view for view in session.views if view.role not in ("handheld", "walkthrough")]
     if not views:
@@ -124,7 +122,7 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
     inputs |= {"rig": config.rig} if config.rig is not None else {}
     return run_stage(
         "sync",
-        3,
+        4,
         inputs=inputs,
         config=config,
         out=session.stage(STAGE),
@@ -134,6 +132,23 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
         workers=workers,
         redo=redo,
     )
+
+
+def _check(config: SyncConfig) -> None:
+    """Refuses settings that no computation can use.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for name in ("rate_prior_ppm", "path_difference_m", "locked_sigma_ms", "max_violation_ms", "max_sigma_ms"):
+        refuse_setting(name, getattr(config, name), bool(getattr(config, name) > 0), "more than 0")
+    for name in ("qr_span_s", "qr_end_span_s", "display_period_ms"):
+        refuse_setting(name, getattr(config, name), bool(getattr(config, name) >= 0), "0 or more")
+    told = np.isfinite(config.sound_at_m)
+    refuse_setting("sound_at_m", config.sound_at_m, bool(told.all() or not told.any()), "three numbers")
+    if told.any() and config.rig is None:
+        problem = "it says where the sounds were made, but nothing says where the cameras stand"
+        raise InputError("--sound-at-m", problem, "give `--rig rig.json` too, or leave it out")
 
 
 def load_clocks(session_dir: Path) -> dict[str, Clock]:
@@ -161,7 +176,11 @@ def load_times(session_dir: Path, view_id: str) -> Float[np.ndarray, "frames"]:
 
 
 def _process(session_dir: Path, config: SyncConfig, view_id: str, folder: Path) -> Mapping[str, Any]:
-    """Frame times of one view, its time codes, and its changes of light."""
+    """Frame times of one view, its time codes, and its changes of light.
+
+    A sound track runs on the container's clock. Where a computer wrote down the frames' times, they are on another, and
+    to within tens of milliseconds: the sound of such a view is not used.
+    """
     session = Session.load(session_dir)
     view = session[view_id]
     times, has_sound = frame_times(view.num_frames, view.rate), False
@@ -169,7 +188,7 @@ def _process(session_dir: Path, config: SyncConfig, view_id: str, folder: Path) 
         info = probe(session.path(view.video))
         times, has_sound = info.pts_s, info.has_audio
     if view.frame_times is not None:
-        times = read_frame_times(session.path(view.frame_times), view_id, view.num_frames)
+        times, has_sound = read_frame_times(session.path(view.frame_times), view_id, view.num_frames), False
     write_npz(folder / f"{view_id}.times.npz", {"t_local_s": times})
     facts: dict[str, Any] = {"sound": has_sound, "frame_s": 1 / float(view.rate), "stretches": 0, "steps": []}
     if len(times) and view.has_pictures and config.method in ("auto", "qr"):
@@ -223,7 +242,7 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
     if config.method in _FIXED:
         clocks = {view_id: _clock_as_given(given.get(view_id, GivenClock(0.0)), locked_s) for view_id in facts}
         if config.method == "given" and (without := facts.keys() - given.keys()):
-            raise GateError(sorted(without)[0], "no clock was given for it", _NEXT)
+            raise GateError(sorted(without)[0], "no clock was given for it", NEXT)
         items = given_evidence(given, locked_s) + locked_evidence(
             [v for v in facts if v not in given], config.locked_sigma_ms / 1e3
         )
@@ -231,7 +250,7 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
         checked = {view_id for item in checks for view_id in item.views}
         unchecked = sorted(facts.keys() - checked)
         found = _by_method(list(facts), items + checks, clocks, config)
-        health = _agreement_health(found[0])
+        health = agreement_health(found[0])
         metrics: dict[str, Any] = {"num_views": len(clocks), "unchecked": unchecked}
         held = ""
     else:
@@ -241,7 +260,12 @@ def _finish(session_dir: Path, config: SyncConfig, folder: Path, facts: Mapping[
         solution = solve(items, list(facts), config.rate_prior_ppm * 1e-6, held)
         clocks = {view_id: solution.clock(view_id) for view_id in facts}
         found = _by_method(list(facts), items, clocks, config)
-        health = _clock_health(clocks, codes, config) + _agreement_health(found[0])
+        health = [
+            *clock_health(clocks, codes, config.max_sigma_ms, config.max_violation_ms),
+            *agreement_health(found[0]),
+            *misfit_health(items, config.rate_prior_ppm * 1e-6),
+            *rate_health(clocks, given, config.rate_prior_ppm * 1e-6),
+        ]
         metrics = {"num_views": len(clocks), "period_ms": 1e3 * period_s}
     write_json(folder / "clocks.json", _document(clocks, found[1], held))
     return Summary(metrics, health)
@@ -260,8 +284,8 @@ def _code_clocks(
 ) -> dict[str, list[CodeClock]]:
     """What each stretch of codes says."""
     if stretches and not np.isfinite(period_s):
-        raise GateError(next(iter(stretches)), "one single time code was seen, so its period is unknown", _NEXT)
-    spread = _MAX_RATE_SPREADS * config.rate_prior_ppm * 1e-6
+        raise GateError(next(iter(stretches)), "one single time code was seen, so its period is unknown", NEXT)
+    spread = MAX_RATE_SPREADS * config.rate_prior_ppm * 1e-6
     return {
         view_id: [clock_from_codes(frames, period_s, spread, facts[view_id]["frame_s"]) for frames in found]
         for view_id, found in stretches.items()
@@ -295,12 +319,12 @@ def _check_groups(views: list[str], items: list[Evidence], config: SyncConfig) -
     for view_id in views:
         if view_id not in measured and len(views) > 1:
             problem = f"neither time codes nor sound nor anything else tells its clock (method {config.method})"
-            raise GateError(view_id, problem, _NEXT)
+            raise GateError(view_id, problem, NEXT)
     groups = groups_of(views, items)
     if len(groups) > 1:
         named = "; ".join(", ".join(members) for members, _ in groups)
         free = next((members for members, absolute in groups if not absolute), groups[-1][0])
-        raise GateError(free[0], f"nothing ties its group to the others' clocks ({named})", _NEXT)
+        raise GateError(free[0], f"nothing ties its group to the others' clocks ({named})", NEXT)
     return "" if groups[0][1] else groups[0][0][0]
 
 
@@ -312,35 +336,6 @@ def _by_method(
     alone = by_method(items, config.rate_prior_ppm * 1e-6)
     session_s = {view_id: float(clocks[view_id].to_session(np.array([at_s[view_id]]))[0]) for view_id in views}
     return agreements(alone, at_s), readings(alone, session_s, at_s)
-
-
-def _agreement_health(found: list[Agreement]) -> list[Health]:
-    """One figure for each pair of methods: where they differ most, against what their uncertainties allow."""
-    health = []
-    for item in found:
-        against = "" if item.base == SESSION else f"_against_{item.base}"
-        value = 1e3 * abs(item.difference_s)
-        action = f"find out which of {item.methods[0]} and {item.methods[1]} is wrong, and leave it out by `--method`"
-        # the limit is that of the chi-square of all views together, put as milliseconds of the worst
-        limit = value / max(float(np.sqrt(item.excess)), 1e-9)
-        health.append(
-            Health(f"{item.methods[0]}_{item.methods[1]}{against}_ms", value, limit, "max", action, item.view)
-        )
-    return health
-
-
-def _clock_health(
-    clocks: Mapping[str, Clock], codes: Mapping[str, list[CodeClock]], config: SyncConfig
-) -> list[Health]:
-    health = [
-        Health("clock_sigma_ms", 1e3 * clock.offset_sigma_s, config.max_sigma_ms, "max", _NEXT, view_id)
-        for view_id, clock in clocks.items()
-    ]
-    action = "check that all displays show one clock, or give `--display-period-ms`"
-    for view_id, found in codes.items():
-        violation = 1e3 * max(clock.violation_s for clock in found)
-        health.append(Health("time_code_violation_ms", violation, config.max_violation_ms, "max", action, view_id))
-    return health
 
 
 def _document(

@@ -264,7 +264,7 @@ class Rig:
         """
         try:
             return Rig(tuple(Camera.from_json(camera) for camera in data["cameras"]))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(
                 "rig", f"not a rig of this project ({error!r})", "write it again with `motifs calibrate rig`"
             ) from error

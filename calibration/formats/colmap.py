@@ -34,7 +34,7 @@ from calibration.formats.colmap_files import (
     read_model,
     write_model,
 )
-from calibration.formats.contents import Calibration, Format, checked_name, in_file, plain_lens
+from calibration.formats.contents import Calibration, Format, checked_name, in_file, plain_lens, pose_of
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.transforms import SE3
@@ -78,7 +78,7 @@ def read_colmap(path: Path) -> Calibration:
     for name, image in zip(names, model.images, strict=True):
         if image.camera_id not in lenses:
             raise InputError(str(folder), f"image {image.name} has no camera {image.camera_id}", "export it again")
-        placed[name] = poses.get(image.id) or _pose(image.rotation_wxyz, image.t_m)
+        placed[name] = poses.get(image.id) or in_file(folder, name, _pose, image.rotation_wxyz, image.t_m)
     notes = ["lengths are taken for metres: a model made from pictures alone has no scale"]
     if model.num_points:
         notes.append(f"its {model.num_points} points are left out")
@@ -101,19 +101,27 @@ def _names(images: list[str]) -> list[str]:
 
 def _pose(rotation_wxyz: tuple[float, ...], t_m: tuple[float, ...]) -> SE3:
     w, x, y, z = rotation_wxyz
-    return SE3(Rotation.from_quat([x, y, z, w]).as_matrix(), np.array(t_m))
+    if not np.isfinite(rotation_wxyz).all():
+        raise ValueError("a number of the rotation is not finite")
+    return pose_of(Rotation.from_quat([x, y, z, w]).as_matrix(), t_m)
 
 
 def _frame_poses(folder: Path, model: Model) -> dict[int, SE3]:
     """Poses of the images that frames place."""
-    sensors = {(rig.id, camera): _pose(*pose) for rig in model.rigs for camera, pose in rig.sensors if pose is not None}
+    sensors = {
+        (rig.id, camera): in_file(folder, f"{camera} of rig {rig.id}", _pose, *pose)
+        for rig in model.rigs
+        for camera, pose in rig.sensors
+        if pose is not None
+    }
     found = {}
     for frame in model.frames:
         for camera, image_id in frame.images:
             if (frame.rig_id, camera) not in sensors:
                 action = "calibrate the rig in COLMAP first"
                 raise InputError(str(folder), f"camera {camera} has no place in rig {frame.rig_id}", action)
-            found[image_id] = sensors[frame.rig_id, camera] @ _pose(frame.rotation_wxyz, frame.t_m)
+            rig_from_world = in_file(folder, f"{camera} of frame {frame.id}", _pose, frame.rotation_wxyz, frame.t_m)
+            found[image_id] = sensors[frame.rig_id, camera] @ rig_from_world
     return found
 
 

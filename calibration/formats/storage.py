@@ -51,12 +51,18 @@ class Storage:
         flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
         try:
             self._store = cv2.FileStorage(read_text(path), flags)
+            self.keys: tuple[str, ...] = tuple(self._store.root().keys())
         except (cv2.error, SystemError) as error:
             raise InputError(str(path), "not a file of OpenCV's", "export it again") from error
-        self.keys: tuple[str, ...] = tuple(self._store.root().keys())
 
     def matrix(self, key: str) -> np.ndarray | None:
-        """A matrix, or None if there is none."""
+        """A matrix, or None if there is none.
+
+        Raises:
+            ValueError: if its numbers are not as many as it says, or are none.
+        """
+        import cv2
+
         node = self._store.getNode(key)
         if key not in self.keys or not node.isMap():
             return None
@@ -64,7 +70,10 @@ class Storage:
         # a file may claim any size: it is believed only where the numbers are there
         if not (rows.isInt() and columns.isInt() and data.size() == rows.real() * columns.real() <= _LARGEST):
             raise ValueError(f"{key} is no matrix of this size")
-        return np.array(node.mat(), float)
+        try:
+            return np.array(node.mat(), float)
+        except (cv2.error, SystemError) as error:
+            raise ValueError(f"{key} is no matrix of numbers") from error
 
     def required(self, key: str) -> np.ndarray:
         """A matrix that has to be there.
@@ -93,9 +102,15 @@ class Storage:
         return float(node.real())
 
     def names(self, key: str) -> list[str]:
-        """A list of names; names that are numbers may stand without quotes."""
+        """A list of names; names that are numbers may stand without quotes.
+
+        Raises:
+            ValueError: if one is neither.
+        """
         node = self._store.getNode(key)
         items = [node.at(i) for i in range(node.size())] if key in self.keys and node.isSeq() else []
+        if wrong := [i for i, item in enumerate(items) if not (item.isString() or item.isInt())]:
+            raise ValueError(f"entry {wrong[0] + 1} of {key} is no name")
         return [item.string() if item.isString() else str(int(item.real())) for item in items]
 
 
@@ -127,7 +142,7 @@ def _read_opencv(path: Path) -> Calibration:
     for name in (key[:-2] for key in store.keys if key.endswith("_K")):
         lenses[name] = in_file(path, name, _opencv_lens, store, name)
         if f"{name}_R" in store.keys or f"{name}_t" in store.keys:
-            poses[name] = in_file(path, name, pose_of, store.required(f"{name}_R"), store.required(f"{name}_t"))
+            poses[name] = in_file(path, name, _opencv_pose, store, name)
     if not lenses:
         raise InputError(str(path), "it holds no camera (no `<id>_K`)", "check the file")
     return Calibration("opencv", lenses, poses)
@@ -143,6 +158,10 @@ def _opencv_lens(store: Storage, name: str) -> Lens:
         return lens
     # the model is stated: its coefficients are as many as it takes, zero or not
     return Lens(model, lens.size_px, lens.focal_px, lens.centre_px, tuple(flat))  # type: ignore[arg-type]
+
+
+def _opencv_pose(store: Storage, name: str) -> SE3:
+    return pose_of(store.required(f"{name}_R"), store.required(f"{name}_t"))
 
 
 def _sample_lens(store: Storage) -> Lens:
@@ -171,7 +190,7 @@ def _read_easymocap(path: Path) -> Calibration:
     folder = path if path.is_dir() else path.parent
     intri_path, extri_path = require_file(folder / "intri.yml"), folder / "extri.yml"
     intri = Storage(intri_path)
-    names = [name for name in intri.names("names") if name != "none"]
+    names = [name for name in in_file(intri_path, "names", intri.names, "names") if name != "none"]
     if not names:
         raise InputError(str(intri_path), "it names no camera", "check its list `names`")
     lenses = {name: in_file(intri_path, name, _easymocap_lens, intri, name) for name in names}

@@ -180,3 +180,26 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_rig_of_the_project_is_read_from_any_name(tmp_path: Path) -> None:
     write_rig(tmp_path / "mine.json", mixed_rig(RADTAN, RATIONAL))
     assert_same(read_calibration(tmp_path / "mine.json"), mixed_rig(RADTAN, RATIONAL))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new"),
+    [
+        ("opencv", "cameras.yml", "_R:", "_Q:"),
+        ("opencv", "cameras.yml", "dt: d", "dt: q"),
+        ("opencv", "cameras.yml", "rows: 3\n   cols: 3", "rows: -3\n   cols: -3"),
+        ("opencv", "cameras.yml", "rows: 3\n   cols: 1", "rows: 9\n   cols: 1"),
+        ("easymocap", "intri.yml", '- "', '- 1e999\n   - "'),
+        ("easymocap", "intri.yml", '- "', '- []\n   - "'),
+        ("easymocap", "extri.yml", "T_", "U_"),
+        ("project", "rig.json", '"size_px": [', '"size_px": [1e999, '),
+    ],
+)
+def test_damaged_files_are_refused_in_one_line(name: str, file: str, old: str, new: str, tmp_path: Path) -> None:
+    write_calibration(tmp_path, mixed_rig(RADTAN), name)
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        read_file(tmp_path / file)
+    assert "\n" not in str(caught.value)

@@ -191,3 +191,30 @@ def test_the_reference_sensor_is_the_origin_of_the_rig(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         SE3.from_rotvec(turn, np.array(t)).matrix, RIG.cameras[0].cam_from_world.matrix, rtol=0, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("rotation", ["0 0 0 0", "nan 0 0 0"])
+@pytest.mark.parametrize("place", ["1 2 3", "nan 2 3"])
+def test_an_image_without_a_proper_place_is_refused(rotation: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "cameras.txt").write_text("1 PINHOLE 640 480 500 500 320 240\n")
+    (tmp_path / "images.txt").write_text(f"1 {rotation} {place} 1 a.png\n\n")
+    with pytest.raises(InputError, match=r"camera a: a field is missing or of the wrong kind"):
+        read_file(tmp_path)
+    (tmp_path / "images.txt").write_text("1 1 0 0 0 nan 2 3 1 a.png\n\n")
+    with pytest.raises(InputError, match="not finite"):
+        read_file(tmp_path)
+
+
+def test_frames_and_sensors_without_a_proper_place_are_refused(tmp_path: Path) -> None:
+    write_calibration(tmp_path, RIG, "colmap")
+    for name, problem in (("frames", "of frame 1"), ("rigs", "of rig 1")):
+        text = (tmp_path / f"{name}.txt").read_text()
+        *head, last = text.rstrip("\n").split("\n")
+        fields = last.split()
+        # a frame has its quaternion after two ids, a sensor of a rig after its kind, id and flag
+        first = 2 if name == "frames" else next(i for i, f in enumerate(fields) if f == "CAMERA" and i > 2) + 3
+        fields[first : first + 4] = ["0"] * 4
+        (tmp_path / f"{name}.txt").write_text("\n".join([*head, " ".join(fields)]) + "\n")
+        with pytest.raises(InputError, match=problem):
+            read_file(tmp_path)
+        (tmp_path / f"{name}.txt").write_text(text)

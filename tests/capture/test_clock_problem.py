@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.clock_problem import SESSION, Evidence, Tie, agreements, by_method, evidence, groups_of, readings, solve
+from capture.clock_problem import (
+    SESSION,
+    Evidence,
+    Tie,
+    agreements,
+    by_method,
+    evidence,
+    groups_of,
+    misfits,
+    readings,
+    solve,
+)
 
 PRIOR = 60e-6
 
@@ -130,3 +141,17 @@ def test_true_errors_lie_within_the_stated_bounds_as_often_as_stated() -> None:
     # 2400 figures of which 95 % are expected within; those of one problem are correlated
     assert 0.92 < np.mean(inside) < 0.98
     assert np.mean(agreed) > 0.98
+
+
+def test_a_method_that_contradicts_itself_is_named_with_the_view() -> None:
+    def codes(view: str, late_s: float) -> Evidence:
+        seen = ((0.0, 0.0), (10.0, late_s), (20.0, 0.0))
+        return evidence("qr", [Tie(view, at_s, SESSION, at_s + late, 1e-3) for at_s, late in seen])
+
+    (agreed,) = misfits([codes("a", 0.0), codes("b", 1e-3)], 300e-6)
+    assert agreed.deviations < 1 < agreed.limit
+    (apart,) = misfits([codes("a", 0.0), codes("b", 0.1)], 300e-6)
+    # the middle one of three lies off by the step: the line takes a third of it, and sqrt(2/3) of its square are left
+    assert apart.deviations == pytest.approx(np.sqrt(2 / 3) * 100 / np.sqrt(4), rel=1e-3)
+    assert (apart.method, apart.view) == ("qr", "b") and apart.deviations > apart.limit
+    assert not misfits([evidence("qr", [Tie("a", 1.0, SESSION, 5.0, 1e-3)])], 300e-6)  # nothing to spare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capture.code_clock import bounds_clock, clock_from_codes, display_period_s, mean_code
+from capture.code_clock import _level, _mean_index, bounds_clock, clock_from_codes, display_period_s, mean_code
 from capture.time_code import CodeFrames, code_modules, read_time_codes
 from core.clock import Clock
 from simulation.time_code import Display, film_display
@@ -157,3 +157,11 @@ def test_modules_are_those_of_the_encoder() -> None:
     code = code_modules("MOTIFS-T=1480")
     assert code.shape == (21, 21)
     assert not code[0, :7].any() and code[1, 1:6].all() and not code[3, 3]  # a finder: black ring, white ring, black
+
+
+def test_pictures_without_contrast_tell_nothing_and_warn_of_nothing() -> None:
+    # two modules that are black in all codes, two that are white, one that tells the codes apart
+    templates = np.array([[[0, 0, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0]]], float)
+    level = _level(np.array([[0.0, 1.0, 0.0, 1.0, 0.5]]), templates)
+    _, _, _, residual = _mean_index(level, templates)
+    assert np.isinf(residual).all()

@@ -175,3 +175,10 @@ def test_the_result_does_not_depend_on_the_run(session_dir: Path) -> None:
     again = run(session_dir, config, redo=True).data["outputs"]
     assert first == again
     assert {"cam.npz", "cam.markers.npz", "left_foot.markers.npz", "photos.markers.npz"} <= first.keys()
+
+
+@pytest.mark.parametrize("name", ["carried_every", "still_every", "foot_every"])
+def test_every_no_frame_is_refused(name: str, template: Path) -> None:
+    for wrong in (0, -2):
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: it is {wrong}"):
+            run(template, DetectConfig(**{name: wrong}))

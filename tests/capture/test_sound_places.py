@@ -35,7 +35,7 @@ def heard_lines(
     for view in list(cameras)[1:]:
         slope, level = np.polyfit(local["c0"] - local["c0"].mean(), local[view], 1)
         table = np.stack([local["c0"], local[view]], axis=1)
-        lines[view] = SoundLine(float(local["c0"].mean()), float(level), float(slope), 1e-5, 1e-3, 40, table)
+        lines[view] = SoundLine(float(local["c0"].mean()), float(level), float(slope), 1e-5, 1e-3, 40, 19.5, table)
     return lines
 
 
@@ -69,3 +69,41 @@ def test_four_cameras_and_one_place_do_not_and_say_so() -> None:
     error, sigma = errors_ms(0, 4, 1, told=False)
     assert (sigma > 3.0).all()
     assert (np.abs(error) < 3 * sigma).all()
+
+
+def walk_errors(seed: int) -> np.ndarray:
+    """Errors of six clocks by the steps of somebody who walks about for half a minute, in their stated deviations."""
+    rng = np.random.default_rng(seed)
+    angle = np.arange(6) * np.pi / 3
+    places = np.stack([3.5 * np.cos(angle), 3 * np.sin(angle), rng.uniform(1.5, 2.6, 6)], axis=1)
+    cameras = {f"c{i}": place for i, place in enumerate(places)}
+    clocks = {view: Clock(rng.uniform(-2, 2), 1 + rng.normal(0, 30e-6)) for view in cameras}
+    clocks["c0"] = Clock()  # it is held, with its rate
+    emitted, at, goal, way = 0.3 + np.arange(0, 30, 0.5), np.zeros(2), np.zeros(2), []
+    for _ in emitted:
+        if np.linalg.norm(goal - at) < 0.5:
+            goal = rng.uniform([-2.5, -2.0], [2.5, 2.0])
+        at = at + (goal - at) * min(0.4 / np.linalg.norm(goal - at), 1.0)
+        way.append([*at, 1.2])
+    local = {}
+    for view, place in cameras.items():
+        arrival = emitted + np.linalg.norm(np.array(way) - place, axis=1) / SPEED_M_S
+        local[view] = clocks[view].to_local(arrival + 4e-5 * rng.standard_normal(len(emitted)))
+    lines = {}
+    for view in list(cameras)[1:]:
+        middle = float(local["c0"].mean())
+        slope, level = np.polyfit(local["c0"] - middle, local[view], 1)
+        table = np.stack([local["c0"], local[view]], axis=1)
+        lines[view] = SoundLine(middle, float(level), float(slope), 1e-5, 1e-3, 60, 29.5, table)
+    found = solve([located_sound("c0", lines, Room(cameras))], list(cameras), PRIOR, "c0")
+    deviations = []
+    for session_s in (0.0, 30.0):
+        at_s = {view: float(clock.to_local(np.array([session_s]))[0]) for view, clock in clocks.items()}
+        times, covariance = found.contrast(at_s, "c0")
+        deviations.append(np.abs(times[1:]) / np.sqrt(np.diag(covariance))[1:])
+    return np.array(deviations)
+
+
+@pytest.mark.parametrize("seed", [14, 24])
+def test_who_walks_about_is_not_taken_to_the_wrong_side_of_the_room(seed: int) -> None:
+    assert walk_errors(seed).max() < 4

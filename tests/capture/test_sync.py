@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from capture.clock_evidence import GivenClock, parse_given, sound_evidence
+from capture.clock_problem import solve
 from capture.session import Session, View
-from capture.sound import Sound, SoundLine, gcc_phat, sound_line
+from capture.sound import SPEED_M_S, Sound, SoundLine, _line, gcc_phat, sound_line
 from capture.sync import SyncConfig, load_clocks, load_times, run
+from capture.sync_health import rate_health
 from capture.video_writer import VideoWriter
 from core.clock import Clock, parse_rate
 from core.errors import GateError, InputError
@@ -56,6 +59,40 @@ def test_sound_gives_offset_and_rate(rng: np.random.Generator) -> None:
 def test_recorders_that_heard_different_things_have_no_line(rng: np.random.Generator) -> None:
     one, two = (recorded(Clock(), noise_bursts(rng, 8.0, 16_000), 16_000, 0.0, rng) for _ in range(2))
     assert sound_line(one, two) is None
+
+
+def test_a_recorder_that_started_minutes_later_is_found(rng: np.random.Generator) -> None:
+    rate_hz, late_s = 8000, 200.0
+    signal = rng.standard_normal(int(260 * rate_hz)).astype(np.float32)
+    noise = rng.standard_normal(len(signal)).astype(np.float32)
+    whole = Sound(signal, rate_hz, 0.0)
+    late = Sound((signal + 0.5 * noise)[int(late_s * rate_hz) :], rate_hz, 0.0)
+    for reference, other, offset_s in ((whole, late, -late_s), (late, whole, late_s)):
+        line = sound_line(reference, other)
+        assert line is not None
+        assert line.at_s - line.reference_s == pytest.approx(offset_s, abs=1e-5)
+        assert line.span_s > 50 and abs(line.slope - 1) < 5 * line.slope_sigma
+
+
+def test_windows_that_agree_by_chance_are_no_line(rng: np.random.Generator) -> None:
+    at_s = np.arange(100.0)
+    delays_s = rng.uniform(-0.05, 0.05, 100)
+    delays_s[:9] = 0.01
+    assert _line(np.stack([at_s, at_s + delays_s], axis=1)) is None
+    assert _line(np.stack([at_s, at_s * (1 + 2e-3)], axis=1)) is None  # no recorder runs that wrong
+    line = _line(np.stack([at_s, at_s * (1 + 2e-4)], axis=1))
+    assert line is not None and line.num_windows == 100
+
+
+def test_a_source_that_walks_slowly_tells_little_of_the_rate() -> None:
+    # 4 m along the way between two cameras of perfect clocks, once within a minute: 23 ms, and a straight line
+    at_s = np.arange(0, 60, 0.5)
+    delay_s = 2 * np.linspace(-2, 2, len(at_s)) / SPEED_M_S
+    line = _line(np.stack([at_s, at_s + delay_s], axis=1))
+    assert line is not None and line.slope - 1 > 3e-4
+    found = solve(sound_evidence("a", {"b": line}, 3.0, None), ["a", "b"], 60e-6, "a")
+    gap = np.array([0.0, 1.0, 0.0, -1.0])
+    assert abs(gap @ found.x) < 3 * np.sqrt(gap @ found.covariance @ gap)
 
 
 def time_code_image(ms: int) -> np.ndarray:
@@ -114,7 +151,7 @@ def test_sound_that_reaches_no_view_with_codes_is_refused(tmp_path: Path, monkey
     session = Session.load(folder)
     mute = tuple(View(n, "room", (320, 320), video=f"videos/{n}.mp4", num_frames=15) for n in ("mic1", "mic2"))
     dataclasses.replace(session, views=(*session.views, *mute)).save()
-    line = SoundLine(reference_s=0.2, at_s=0.2, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9)
+    line = SoundLine(reference_s=0.2, at_s=0.2, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9, span_s=8.0)
     monkeypatch.setattr("capture.sync._relative_evidence", lambda *_: sound_evidence("mic1", {"mic2": line}, 3.0, None))
     with pytest.raises(GateError, match=r"mic1: nothing ties its group to the others.*cam1; mic1, mic2"):
         run(folder)
@@ -161,7 +198,13 @@ def test_given_clocks_that_the_codes_contradict_are_refused_by_name(tmp_path: Pa
 def test_sound_that_contradicts_the_codes_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
     late = SoundLine(
-        reference_s=0.2, at_s=0.2 + 0.186 + 0.09, slope=1.0, slope_sigma=1e-6, residual_s=1e-5, num_windows=9
+        reference_s=0.2,
+        at_s=0.2 + 0.186 + 0.09,
+        slope=1.0,
+        slope_sigma=1e-6,
+        residual_s=1e-5,
+        num_windows=9,
+        span_s=8.0,
     )
     monkeypatch.setattr("capture.sync._relative_evidence", lambda *_: sound_evidence("cam1", {"cam2": late}, 3.0, None))
     with pytest.raises(GateError, match=r"cam2: qr_sound_against_cam1_ms (89|90)"):
@@ -234,3 +277,48 @@ def test_codes_are_read_in_views_that_are_pictures(tmp_path: Path) -> None:
     run(tmp_path)
     clocks = load_clocks(tmp_path)
     assert clocks["cam1"].offset_s - clocks["cam2"].offset_s == pytest.approx(0.186, abs=2 * PERIOD_S / 6 + 1e-3)
+
+
+def test_a_rate_that_no_recorder_has_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = coded_session(tmp_path / "s", {"cam1": 0.305, "cam2": 0.119})
+    fast = SoundLine(0.2, 0.2 + 0.186, 1.002, slope_sigma=1e-6, residual_s=1e-5, num_windows=9, span_s=1e4)
+    monkeypatch.setattr("capture.sync._relative_evidence", lambda *_: sound_evidence("cam1", {"cam2": fast}, 3.0, None))
+    with pytest.raises(GateError, match=r"cam[12]:? clock_rate_spreads"):
+        run(folder)
+    # the limit is 5 spreads of 60 ppm; a clock whose rate was given may run as it likes
+    clocks = {"cam1": Clock(0.0, 1 + 3.1e-4, 1e-3, 1e-6), "cam2": Clock(0.0, 1 + 2.9e-4, 1e-3, 1e-6)}
+    assert [health.ok for health in rate_health(clocks, {}, 60e-6)] == [False, True]
+    assert [health.item for health in rate_health(clocks, {"cam1": GivenClock(0.0, 1.00031)}, 60e-6)] == ["cam2"]
+    # nothing was learnt of this one: it stays at 1
+    assert rate_health({"cam1": Clock(0.0, 1 + 1e-12, 1e-3, 60e-6)}, {}, 60e-6)[0].ok
+
+
+def test_the_sound_of_a_view_whose_frame_times_a_computer_wrote_is_not_used(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = sounding_session(tmp_path, {"cam1": 0.0, "cam2": 0.2}, rng)
+    session = Session.load(folder)
+    views = []
+    for i, view in enumerate(session.views):
+        (folder / f"{view.id}.txt").write_text("\n".join(f"{50 + i + frame / 5}" for frame in range(40)))
+        views.append(dataclasses.replace(view, frame_times=f"{view.id}.txt"))
+    dataclasses.replace(session, views=tuple(views)).save()
+    with pytest.raises(GateError, match="cam1: neither time codes nor sound"):
+        run(folder)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rate_prior_ppm": 0.0}, "--rate-prior-ppm: it is 0.0"),
+        ({"locked_sigma_ms": 0.0}, "--locked-sigma-ms: it is 0.0"),
+        ({"locked_sigma_ms": float("nan")}, "--locked-sigma-ms: it is nan"),
+        ({"path_difference_m": -1.0}, "--path-difference-m: it is -1.0"),
+        ({"qr_span_s": -1.0}, "--qr-span-s: it is -1.0"),
+        ({"sound_at_m": (1.0, 2.0, float("nan"))}, "--sound-at-m: it is"),
+        ({"sound_at_m": (1.0, 2.0, 1.0)}, "--sound-at-m: .* where the cameras stand.*--rig"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, SyncConfig(**wrong))
