@@ -140,7 +140,7 @@ def _inputs(session: Session, config: EgomotionConfig, feet: list[View]) -> dict
         inputs |= {f"points of {view.id}": _points_path(session, view.id) for view in feet}
     if _sees_scene(session, config.on):
         inputs["scene map"] = session.stage(SCENE_STAGE) / "scene.npz"
-        inputs |= {f"video of {view.id}": session.path(view.video) for view in feet if view.video}
+        inputs |= {f"video of {v.id}": session.path(str(v.video or v.images)) for v in feet if v.has_pictures}
     return inputs
 
 
@@ -273,6 +273,7 @@ def _clock_entry(found: FootClock, prior: Clock) -> dict[str, Any]:
         "rate": found.clock.rate,
         "offset_sigma_s": found.clock.offset_sigma_s,
         "rate_sigma": found.clock.rate_sigma,
+        "measured_at_s": found.clock.measured_at_s,
         "residual_ms": 1e3 * found.shift_s,
         "methods": ["sync", "feet"] if found.refined else ["sync"],
         "shift_sigma_ms": 1e3 * found.shift_sigma_s,

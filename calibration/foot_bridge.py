@@ -76,6 +76,8 @@ def bridge(way: SmoothedWay, rays: JointRays, config: BridgeConfig) -> Bridge:
     nearest = np.clip(np.searchsorted((way.t_s[1:] + way.t_s[:-1]) / 2, rays.t_s), 0, frames - 1)
     late = rays.t_s - way.t_s[nearest]
     near = np.abs(late) < 0.75 * float(np.median(np.diff(way.t_s)))
+    if not near.any():  # the room cameras filmed at another time
+        return none
     rays, nearest, late = rays[near], nearest[near], late[near]
     sigma = rays.sigma_rad * spread[rays.joint]
     carried = way.motion[nearest] * late[:, None]

@@ -8,6 +8,7 @@ solved together on the rays of all detections, and weighed against what synchron
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ def refine_clock(way: SmoothedWay, rays: JointRays, prior: Clock, config: FootCl
     Args:
         way: its smoothed way, at times by the prior clock.
         rays: what room cameras saw of its foot; their own clocks are taken as true.
-        prior: the clock of synchronisation; its offset's uncertainty holds at the first frame.
+        prior: the clock of synchronisation.
         config: settings.
     """
     nothing = FootClock(prior, False, np.nan, np.nan, np.nan, np.full((_RIGID, 3), np.nan), np.nan)
@@ -299,12 +300,19 @@ def _clustered(problem: _Problem, state: np.ndarray, H: np.ndarray, weight: np.n
 def _combined(problem: _Problem, alone: _Knowledge, prior: Clock) -> tuple[Clock, float]:
     """The clock by both kinds of knowledge, and the prior's uncertainty at the middle of the data.
 
-    The prior's offset holds at the first frame, its rate is part of `alone` already.
+    The prior's offset holds where it was measured, its rate is part of `alone` already. The result is stated where its
+    own offset and rate are independent, as a clock's figures have to be.
     """
-    first = np.array([1.0, float(problem.way.t_s[0]) - problem.middle_s])
+    there = np.array([1.0, float(prior.to_session(np.array([prior.measured_at_s]))[0]) - problem.middle_s])
     of_data = np.linalg.inv(alone.covariance)
-    total = np.linalg.inv(of_data + np.outer(first, first) / max(prior.offset_sigma_s, 1e-9) ** 2)
+    total = np.linalg.inv(of_data + np.outer(there, there) / max(prior.offset_sigma_s, 1e-9) ** 2)
     a, b = total @ of_data @ alone.shift
-    sigmas = np.sqrt(np.diag(total)).tolist()
-    clock = Clock(prior.offset_s + a + b * (prior.offset_s - problem.middle_s), prior.rate * (1 + b), *sigmas)
-    return clock, float(np.hypot(prior.offset_sigma_s, first[1] * prior.rate_sigma))
+    best_s = problem.middle_s - total[0, 1] / total[1, 1]
+    clock = Clock(
+        offset_s=float(prior.offset_s + a + b * (prior.offset_s - problem.middle_s)),
+        rate=float(prior.rate * (1 + b)),
+        offset_sigma_s=float(np.sqrt(total[0, 0] - total[0, 1] ** 2 / total[1, 1])),
+        rate_sigma=float(prior.rate * np.sqrt(total[1, 1])),
+    )
+    clock = dataclasses.replace(clock, measured_at_s=float(clock.to_local(np.array([best_s]))[0]))
+    return clock, float(np.hypot(prior.offset_sigma_s, there[1] * prior.rate_sigma))

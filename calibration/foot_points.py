@@ -17,9 +17,9 @@ from calibration.scene_matching import MatchConfig, match_frames
 from calibration.scene_points import SceneMap
 from capture.keypoints import best_person, load_keypoints
 from capture.markers import MarkerPoints
+from capture.pictures import read_pictures
 from capture.session import Session, View
 from capture.targets import Target
-from capture.video import read_frames
 from core.arrays import Bool, Int
 from core.cameras import Lens, Rig
 from core.transforms import SE3
@@ -54,10 +54,10 @@ def scene_points(
     session: Session, view: View, lens: Lens, scene: SceneMap, frames: Int[np.ndarray, "k"], config: MatchConfig
 ) -> Seen:
     """The points of the scene map that a foot camera saw in some of its frames."""
-    if view.video is None or not len(frames):
+    if not view.has_pictures or not len(frames):
         none = np.zeros(0)
         return PointRays(np.zeros(0, int), np.zeros((0, 3)), np.zeros((0, 2)), none), Places.none(0)
-    pictures = read_frames(session.path(view.video), frames.tolist())
+    pictures = read_pictures(session, view, frames.tolist())
     points, place_m = match_frames(
         scene, lens, pictures, config, row_time_s=view.row_time_s, picture_from_px=view.picture_from_px
     )

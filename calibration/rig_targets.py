@@ -164,11 +164,8 @@ def _first_values(seen: Seen) -> FirstValues:
         offset += len(instants)
     observations = Observations.concatenate(parts)
     if not len(observations):
-        raise GateError(
-            seen.views[0],
-            "neither it nor another camera saw a target well enough",
-            "look at what `motifs detect` found",
-        )
+        problem = f"these groups of cameras share no target with each other: {' | '.join(seen.views)}"
+        raise GateError(seen.views[0], f"{problem}; none saw any well enough", "look at what `motifs detect` found")
     rays = seen.rays(observations)
     pairs = find_pairs(observations, rays)
     known: dict[int, SE3] = {}

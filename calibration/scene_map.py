@@ -316,11 +316,12 @@ def _health(config: SceneMapConfig, solved: SolvedScene, session_id: str) -> lis
         Health("scale_difference", difference, config.max_scale_difference, "max", _RIG),
         Health("reprojection_px", solved.rms_px, config.max_reprojection_px, "max", _RIG),
     ]
-    if solved.camera_registered.any():
+    if len(solved.camera_registered):  # a rig without pictures has no say
         near = (solved.camera_m < 2 * config.max_camera_m) & (np.degrees(solved.camera_rad) < 2 * config.max_camera_deg)
+        health.append(Health("cameras_agreeing", float(near.mean()), config.min_agreeing, "min", _WALK))
+    if solved.camera_registered.any():
         middle_m, middle_rad = np.nanmedian(solved.camera_m), np.nanmedian(solved.camera_rad)
         health += [
-            Health("cameras_agreeing", float(near.mean()), config.min_agreeing, "min", _WALK),
             Health("camera_m", float(middle_m), config.max_camera_m, "max", _RIG),
             Health("camera_deg", float(np.degrees(middle_rad)), config.max_camera_deg, "max", _RIG),
         ]

@@ -19,11 +19,13 @@ from calibration.registration import Similarity, in_line, register
 from calibration.scene_points import SceneMap, few_descriptors
 from core.arrays import Bool, Float, Int
 from core.cameras import Lens
+from core.errors import GateError
 from core.transforms import SE3, geodesic
 
 FEATURE_SIGMA_PX = 0.4
 _LARGE_PX = 6.0  # diameter of a point above which its place is less certain
 _MARK_SIGMA_PX = 0.3
+_LEAST_SIGHTS = 6  # of a picture: three fix a pose, and must not fix it by themselves
 _LEAST_CROSSING = 0.01  # of rays: sum of squared sines of the angles between them
 _LEAST_VARIANCE = np.repeat([1e-4, 5e-4], 3) ** 2  # of a rig's camera, whose stated errors leave out what it shares
 
@@ -80,7 +82,7 @@ class SolvedScene:
 
     Attributes:
         scene: the map.
-        world_from_cam: (images,) poses; NaN where not registered.
+        world_from_cam: (images,) poses; NaN where not registered, or dropped for want of sights that fit.
         pose_covariance: (images, 6, 6) of these; NaN where not registered.
         similarity: the registration.
         camera_registered: (c,) room cameras in the map.
@@ -125,8 +127,9 @@ def solve_scene(
     angle = np.full(len(apart), np.nan)
     angle[seen] = geodesic(posed.R[anchors.camera_image[seen]], anchors.world_from_cam.R[seen])
     scene, sights, feature_idx = _problem(structure, features, lenses, lens_idx, anchors, marks, similarity)
-    bundle, sights, feature_idx = _adjusted(scene, sights, feature_idx, config)
-    images = np.flatnonzero(structure.registered)
+    bundle, sights, feature_idx, held = _adjusted(scene, sights, feature_idx, config)
+    images = np.flatnonzero(structure.registered)[held]
+    left = np.isin(anchors.camera_image, images)
     R, t = np.full((len(lens_idx), 3, 3), np.nan), np.full((len(lens_idx), 3), np.nan)
     covariance = np.full((len(lens_idx), 6, 6), np.nan)
     R[images], t[images] = bundle.scene.world_from_cam.R, bundle.scene.world_from_cam.t
@@ -136,9 +139,9 @@ def solve_scene(
         world_from_cam=SE3(R, t),
         pose_covariance=covariance,
         similarity=similarity,
-        camera_registered=seen,
-        camera_m=apart,
-        camera_rad=angle,
+        camera_registered=left,
+        camera_m=np.where(left, apart, np.nan),
+        camera_rad=np.where(left, angle, np.nan),
         scale_by_source=by_source,
         num_marks=int(np.isfinite(marks[:, 0]).sum()),
         rms_px=float(np.sqrt(np.nanmean(bundle.residual_px**2))),
@@ -235,26 +238,46 @@ def feature_sigma(scale_px: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 
 def _adjusted(
     scene: PointScene, sights: Sights, feature_idx: np.ndarray, config: SceneSolverConfig
-) -> tuple[PointBundle, Sights, np.ndarray]:
-    """Adjusts, drops what does not fit, and adjusts what is left; marker points keep the priors they have."""
+) -> tuple[PointBundle, Sights, np.ndarray, np.ndarray]:
+    """Adjusts, drops what does not fit, and adjusts what is left; marker points keep the priors they have.
+
+    The last is which of the pictures are left.
+    """
     rough = solve_points(scene, sights, iterations=15)
     error = np.linalg.norm(rough.residual_px, axis=-1)
     with np.errstate(invalid="ignore"):
         good = error < config.max_error_px
-    marks = feature_idx < 0
-    views = np.bincount(sights.point_idx[good], minlength=len(scene.points_m))
-    good &= (views >= config.min_views)[sights.point_idx] | marks
-    kept = np.unique(sights.point_idx[good])
-    place = np.full(len(scene.points_m), -1)
-    place[kept] = np.arange(len(kept))
+    good = _enough(sights, good, feature_idx < 0, (len(scene.lens_idx), len(scene.points_m)), config.min_views)
+    if not good.any():
+        raise GateError("scene map", "no picture of it fits the room", "check the lenses, the rig and the marker map")
+    kept, place = np.unique(sights.point_idx[good], return_inverse=True)
+    images, image = np.unique(sights.image_idx[good], return_inverse=True)
     left = dataclasses.replace(
         rough.scene,
+        lens_idx=scene.lens_idx[images],
+        world_from_cam=rough.scene.world_from_cam[images],
+        prior_pose=scene.prior_pose[images],
+        prior_information=scene.prior_information[images],
         points_m=rough.scene.points_m[kept],
         prior_points_m=scene.prior_points_m[kept],
         prior_point_information=scene.prior_point_information[kept],
     )
-    sights = dataclasses.replace(sights.where(good), point_idx=place[sights.point_idx[good]])
-    return solve_points(left, sights), sights, feature_idx[good]
+    sights = dataclasses.replace(sights.where(good), image_idx=image, point_idx=place)
+    return solve_points(left, sights), sights, feature_idx[good], images
+
+
+def _enough(
+    sights: Sights, good: Bool[np.ndarray, "n"], marks: Bool[np.ndarray, "n"], size: tuple[int, int], min_views: int
+) -> Bool[np.ndarray, "n"]:
+    """Those good sights whose points have views enough, and whose pictures have sights enough: each needs the other."""
+    while True:
+        views = np.bincount(sights.point_idx[good], minlength=size[1])
+        left = good & ((views >= min_views)[sights.point_idx] | marks)
+        shown = np.bincount(sights.image_idx[left], minlength=size[0])
+        left &= (shown >= _LEAST_SIGHTS)[sights.image_idx]
+        if left.sum() == good.sum():
+            return left
+        good = left
 
 
 def _described(

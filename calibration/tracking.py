@@ -25,7 +25,6 @@ from core.transforms import SE3, geodesic
 _SPEED_MPS = 6.0  # scales how far the camera may move between frames; a foot in fast swing
 _SPIN_RADPS = 25.0
 _PASSES = 2
-_LEAST_FACTOR = 0.25  # of the stated variance: residuals of few points may be small by chance
 _FAST_FRAMES = 60
 _FAST = np.repeat([1 / 1.0, 1 / 0.5], 3)  # rad/s and m/s at which a rolling shutter shows
 # how far a smoothed velocity may be off in a swing: rad/s and m/s
@@ -324,7 +323,7 @@ class _Seen:
         in_frames = has_pose[index] & np.isfinite(solved.residual_px[:, 0])
         whitened = solved.residual_px[in_frames] / self.noise_px[in_frames, None]
         num_params = (12 if shutter is not None else 6) * len(np.unique(index[in_frames]))
-        factor = max(variance_factor(whitened, solved.weight[in_frames], num_params), _LEAST_FACTOR)
+        factor = max(variance_factor(whitened, solved.weight[in_frames], num_params), 1.0)
         picture, place = pose_covariances(
             self.lens,
             solved,

@@ -15,10 +15,13 @@ from calibration.pictures import Reading, Room, Way, camera_figure, clocks_figur
 from capture.session import Session
 from capture.targets import load_targets
 from core.cameras import Rig
+from core.clock import Clock
 from core.files import read_json, read_npz
 from core.transforms import SE3
 from motifs.page import Picture, Section, Table, pictures_in
 
+_REFINED = ("04_rig", "05_egomotion")
+_WORST = "standard deviation (worst axis)"
 _LENS = (
     "corners should reach every edge of the picture; the arrows should point every which way, for a pattern means "
     "another lens model or a bent board; where the map is bright, the lens is a guess."
@@ -73,23 +76,32 @@ def _clocks(session: Session) -> Section | None:
     data = _json(session, "01_sync", "clocks.json")
     if data is None:
         return None
-    refined = (_json(session, "04_rig", "clocks.json") or {"clocks": {}})["clocks"]
+    # the feet's clocks were refined after the rig's: each view's last word is what its times were made with
+    by_stage = [(_json(session, stage, "clocks.json") or {"clocks": {}})["clocks"] for stage in _REFINED]
+    refined = {view: clock for clocks in by_stage for view, clock in clocks.items()}
     rows = []
-    for view, clock in data["clocks"].items():
-        moved = 1e3 * (refined[view]["offset_s"] - clock["offset_s"]) if view in refined else None
+    for view, first in data["clocks"].items():
+        clock = {**first, **refined.get(view, {}), "residual_ms": first.get("residual_ms")}
         row = (
             view,
             f"{1e3 * clock['offset_s']:.2f} ± {1e3 * (clock.get('offset_sigma_s') or 0):.2f}",
             f"{1e6 * (clock['rate'] - 1):.1f} ± {1e6 * (clock.get('rate_sigma') or 0):.1f}",
             "" if clock.get("residual_ms") is None else f"{clock['residual_ms']:.2f}",
             ", ".join(clock.get("methods", [])),
-            "" if moved is None else f"{moved:+.2f}",
+            f"{_moved_ms(first, clock):+.2f}" if view in refined else "",
         )
         rows.append(row if refined else row[:-1])
-    heads = ("view", "offset, ms", "drift, ppm", "residual, ms", "from", "moved by the rig, ms")
+    heads = ("view", "offset, ms", "drift, ppm", "residual, ms", "from", "moved since, ms")
     table = Table(heads if refined else heads[:-1], tuple(rows), (1, 2, 3, 5))
     drawn = (Picture.of(_clock_picture(data), _CLOCKS),) if data.get("evidence") else ()
     return Section("Clocks", tables=(table,), pictures=(*drawn, *pictures_in(session.stage("01_sync"))), wide=True)
+
+
+def _moved_ms(first: Mapping[str, Any], clock: Mapping[str, Any]) -> float:
+    """How far a refined clock is from the first, where the first was measured."""
+    before, after = Clock.from_json(first), Clock.from_json(clock)
+    at = np.array([before.measured_at_s])
+    return float(1e3 * (after.to_session(at) - before.to_session(at))[0])
 
 
 def _clock_picture(data: Mapping[str, Any]) -> bytes:
@@ -148,11 +160,11 @@ def _rig(session: Session) -> Section | None:
             (
                 camera.id,
                 ", ".join(f"{v:.3f}" for v in camera.centre),
-                "" if sigma is None else f"{1e3 * np.linalg.norm(sigma[3:]):.1f}",
-                "" if sigma is None else f"{np.rad2deg(np.linalg.norm(sigma[:3])):.3f}",
+                "" if sigma is None else f"{1e3 * sigma[3:].max():.1f}",
+                "" if sigma is None else f"{np.rad2deg(sigma[:3].max()):.3f}",
             )
         )
-    heads = ("camera", "centre in the world, m", "standard deviation, mm", "standard deviation, deg")
+    heads = ("camera", "centre in the world, m", f"{_WORST}, mm", f"{_WORST}, deg")
     shown = pictures_in(session.stage("04_rig"), advice={"plan": _PLAN})
     return Section(
         "Room rig",
@@ -174,8 +186,8 @@ def _fits(session: Session, data: Mapping[str, Any]) -> tuple[Picture, ...]:
     limits = {h["name"]: h["limit"] for h in health if h["kind"] == "max"}
     wanted = {
         "reprojection_px": "reprojection error, px",
-        "position_sigma_mm": "position, standard deviation, mm",
-        "rotation_sigma_deg": "orientation, standard deviation, deg",
+        "position_sigma_mm": f"position, {_WORST}, mm",
+        "rotation_sigma_deg": f"orientation, {_WORST}, deg",
     }
     panels = [(label, metrics[name], limits.get(name)) for name, label in wanted.items() if metrics.get(name)]
     if not panels:
@@ -192,7 +204,7 @@ def _markers(session: Session) -> Section | None:
         (name, ", ".join(f"{v:.3f}" for v in pose["t_m"]), f"{1e3 * sigma[name]:.1f}" if name in sigma else "")
         for name, pose in data["world_from_target"].items()
     )
-    table = Table(("board or marker", "place in the world, m", "standard deviation, mm"), rows, (1, 2))
+    table = Table(("board or marker", "place in the world, m", f"{_WORST}, mm"), rows, (1, 2))
     shown = pictures_in(session.stage("04_markers"), advice={"plan": _MARKERS})
     return Section("Marker map", tables=(table,), pictures=shown, wide=True)
 
@@ -212,7 +224,7 @@ def _feet(session: Session) -> Section | None:
             rows.append(_foot_row(view.id, data))
     if not ways:
         return None
-    heads = ("camera", "frames with a pose", "of them filled", "median standard deviation, mm", "deg")
+    heads = ("camera", "frames with a pose", "of them filled", f"median {_WORST}, mm", "deg")
     both = png_bytes(ways_figure("foot cameras", ways, _room(session)))
     shown = pictures_in(folder, advice={f"{view_id}": _WAY for view_id in ways})
     pictures = (Picture.of(both, _FEET), *shown)
@@ -228,8 +240,8 @@ def _foot_row(name: str, data: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     valid = data["valid"]
     if not valid.any():
         return (name, "0%", "", "", "")
-    variance = np.einsum("nii->ni", data["covariance"][valid])
-    mm, deg = 1e3 * np.sqrt(variance[:, 3:].sum(axis=1)), np.degrees(np.sqrt(variance[:, :3].sum(axis=1)))
+    sigma = np.sqrt(np.einsum("nii->ni", data["covariance"][valid]))
+    mm, deg = 1e3 * sigma[:, 3:].max(axis=1), np.degrees(sigma[:, :3].max(axis=1))
     filled = (data["filled"] & valid).sum() / valid.sum()
     return (name, f"{valid.mean():.0%}", f"{filled:.0%}", f"{np.median(mm):.1f}", f"{np.median(deg):.2f}")
 

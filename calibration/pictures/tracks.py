@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration.pictures.canvas import BLUE, CHI2_95, GREEN, RED, SMALL, literal, new_figure, plain
+from calibration.pictures.canvas import BLUE, GREEN, RED, SMALL, literal, new_figure, plain
 from calibration.pictures.rigs import Room, draw_room, label_room
 from core.arrays import Bool, Float
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = (BLUE, GREEN)
-_BAND = float(np.sqrt(CHI2_95))  # half width of the 95 % band, in standard deviations, cautious for one coordinate
+_BAND = 1.96  # half width of the 95 % band of one coordinate, in standard deviations
 _MARGIN_M = 0.4
 
 

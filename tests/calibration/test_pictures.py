@@ -202,7 +202,7 @@ def test_gaps_are_gaps_and_filled_frames_are_marked() -> None:
     (dots,) = [other for other in height.lines if other.get_marker() == "."]
     np.testing.assert_allclose(dots.get_xdata(), way.t_s[20:25])
     band = height.collections[0].get_datalim(height.transData)
-    assert band.height == pytest.approx(np.ptp(way.centre_m[way.valid, 2]) + 2 * np.sqrt(5.991) * 0.002, rel=1e-6)
+    assert band.height == pytest.approx(np.ptp(way.centre_m[way.valid, 2]) + 2 * 1.96 * 0.002, rel=1e-6)
     # the bar over the whole time: no pose, measured, filled
     spans = [collection.get_paths() for collection in height.collections[1:]]
     lengths = [sum(np.ptp(path.vertices[:, 0]) for path in paths) for paths in spans]
