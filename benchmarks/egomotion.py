@@ -75,7 +75,7 @@ def variants(folder: Path) -> dict[str, EgomotionConfig]:
     spline, average = GapConfig(fill="kochanek_bartels"), GapConfig(fill="kochanek_bartels", average="both")
     found = {"scene": scene, "both": EgomotionConfig(on="both")} if (folder / "04_scene").is_dir() else {}
     for name, gaps in (("average", average), ("kochanek_bartels", spline), ("unbridged", GapConfig())):
-        found[name] = dataclasses.replace(unbridged, track=dataclasses.replace(plain.track, gaps=gaps))
+        found[name] = dataclasses.replace(unbridged, gaps=gaps)
     return found | {"markers": plain}
 
 

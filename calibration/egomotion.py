@@ -19,8 +19,10 @@ import numpy as np
 from calibration.clocks import clock_inputs, load_clocks
 from calibration.foot_bridge import BridgeConfig, bridge
 from calibration.foot_clock import FootClock, FootClockConfig, JointRays, refine_clock
-from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
+from calibration.foot_gates import FootGates, feet_distance, figures, view_health
 from calibration.foot_points import Seen, joint_files, joint_rays, marker_points, scene_points, together
+from calibration.foot_targets import TargetCheck, check_targets
+from calibration.gap_filling import GapConfig, finish_way
 from calibration.lens import load_lens_covariances, load_lenses
 from calibration.marker_map import load_placed, map_inputs
 from calibration.photographs import Located
@@ -60,6 +62,8 @@ class EgomotionConfig:
         match: settings of the search for points of the scene map.
         clock: settings of the clocks, and of the room cameras' keypoints.
         bridge: settings of frames that see nothing.
+        targets: settings of the search for targets that were moved.
+        gaps: how gaps are filled, and averages taken.
         gates: limits of what is believable.
     """
 
@@ -68,6 +72,8 @@ class EgomotionConfig:
     match: MatchConfig = dataclasses.field(default_factory=MatchConfig)
     clock: FootClockConfig = dataclasses.field(default_factory=FootClockConfig)
     bridge: BridgeConfig = dataclasses.field(default_factory=BridgeConfig)
+    targets: TargetCheck = dataclasses.field(default_factory=TargetCheck)
+    gaps: GapConfig = dataclasses.field(default_factory=GapConfig)
     gates: FootGates = dataclasses.field(default_factory=FootGates)
 
 
@@ -113,7 +119,7 @@ def run(session_dir: Path, config: EgomotionConfig | None = None, *, workers: in
         raise InputError(session.id, "it has no foot camera", "skip this stage, or give a view the role left_foot")
     return run_stage(
         "calibrate feet",
-        3,
+        4,
         inputs=_inputs(session, config, feet),
         config=config,
         out=session.stage(STAGE),
@@ -127,7 +133,7 @@ def run(session_dir: Path, config: EgomotionConfig | None = None, *, workers: in
 
 def _inputs(session: Session, config: EgomotionConfig, feet: list[View]) -> dict[str, Path]:
     """Every file that the stage reads."""
-    joints = joint_files(session) if config.clock.refine else {}
+    joints = joint_files(session) if _sees_joints(config) else {}
     inputs = {
         "session": session.folder / "session.json",
         "lenses": session.stage("03_lenses") / "lenses.json",
@@ -206,23 +212,37 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
     first, last = session.spans_s.get("motion", (-np.inf, np.inf))
     wanted = (t_s >= first) & (t_s <= last)
     points, places, names = _seen(session, view, lens, config, wanted)
+    lens_covariance = load_lens_covariances(session_dir).get(view_id)
     track = track_camera(
         lens,
         t_s,
         points,
         row_time_s=view.row_time_s,
         places=places,
-        lens_covariance=load_lens_covariances(session_dir).get(view_id),
+        lens_covariance=lens_covariance,
         config=config.track,
     )
+    targets = check_targets(
+        lens,
+        t_s,
+        points,
+        track,
+        places,
+        names,
+        row_time_s=view.row_time_s,
+        lens_covariance=lens_covariance,
+        config=config.track,
+        check=config.targets,
+    )
     ratio, better = better_row_time(lens, t_s, points, track, view.row_time_s, config.track)
-    rays = _joint_rays(session, view, config.clock)
-    clock = refine_clock(track.way, rays, prior, config.clock)
+    rays = _joint_rays(session, view, config)
+    clock = refine_clock(track.way, rays if config.clock.refine else JointRays.none(), prior, config.clock)
     t_s = clock.clock.to_session(local_s)
     for _ in range(_BRIDGE_PASSES):  # the joints' own times want the motion in the gap, which the joints tell
         filling = bridge(shifted(dataclasses.replace(track.way, t_s=t_s), track.delay_s), rays, config.bridge)
         way = bridged_way(track, t_s, filling.world_from_cam, filling.covariance, filling.known, config.track)
         track = dataclasses.replace(track, way=way)
+    track = dataclasses.replace(track, way=finish_way(track.way, config.gaps))
     ego = _egomotion(t_s, track)
     ego.save(folder / f"{view_id}.npz")
     sigma_m = np.sqrt(np.einsum("nii->ni", ego.covariance)[:, 3:])
@@ -231,7 +251,7 @@ def _process(session_dir: Path, config: EgomotionConfig, view_id: str, folder: P
         **figures(track, wanted),
         "shutter_ratio": ratio,
         "better_row_time_s": better,
-        "target_px": target_errors_px(track, points, places, names),
+        **targets.to_json(),
         "joint_inflation": filling.inflation,
         "clock": _clock_entry(clock, prior),
     }
@@ -259,11 +279,16 @@ def _seen(
     return (*seen, names)
 
 
-def _joint_rays(session: Session, view: View, config: FootClockConfig) -> JointRays:
+def _sees_joints(config: EgomotionConfig) -> bool:
+    """Whether what room cameras saw of the feet is used, for the clock or for frames that see nothing."""
+    return config.clock.refine or config.bridge.joints
+
+
+def _joint_rays(session: Session, view: View, config: EgomotionConfig) -> JointRays:
     """What the room cameras saw of the foot that a view rides on."""
-    files = joint_files(session) if config.refine else {}
+    files = joint_files(session) if _sees_joints(config) else {}
     side = view.role.removesuffix("_foot")
-    return joint_rays(session, load_rig(session.folder), files, side, config.min_score, config.sigma_px)
+    return joint_rays(session, load_rig(session.folder), files, side, config.clock.min_score, config.clock.sigma_px)
 
 
 def _clock_entry(found: FootClock, prior: Clock) -> dict[str, Any]:
@@ -295,7 +320,7 @@ def _egomotion(t_s: np.ndarray, track: Track) -> Egomotion:
 def _finish(config: EgomotionConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     health = []
     for view_id, fact in facts.items():
-        health += view_health(view_id, fact, config.gates)
+        health += view_health(view_id, fact, config.gates, config.targets.max_sigmas)
         disagreement = fact["clock"]["disagreement"]
         if disagreement is not None and np.isfinite(disagreement):
             shift = f"{fact['clock']['residual_ms']:.1f} ms"

@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from calibration.place_noise import Places
-from calibration.resection import PointRays
 from calibration.smoothing import SmoothedWay
 from calibration.tracking import Track
 from core.arrays import Float
 from core.stage import Health
 from core.transforms import SE3
-
-_ALONE = 2  # targets that a frame must show before one of them can contradict the others
-_MIN_SIGHTINGS = 10
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,6 @@ class FootGates:
     Attributes:
         min_measured: share of frames of the motion with a pose of their own below which a camera is refused.
         max_reprojection_px: median reprojection error above which it is refused.
-        max_target_px: median distance of one target's points from where the other targets put them.
         max_below_floor_m: how far under the floor a camera may seem to be.
         max_speed_mps: how fast it may seem to move; no foot is faster than 10 m/s.
         max_feet_distance_m: how far apart both foot cameras may seem to be: twice the length of a long leg.
@@ -36,7 +30,6 @@ class FootGates:
 
     min_measured: float = 0.3
     max_reprojection_px: float = 2.0
-    max_target_px: float = 4.0
     max_below_floor_m: float = 0.05
     max_speed_mps: float = 10.0
     max_feet_distance_m: float = 2.1
@@ -82,21 +75,6 @@ def longest_gap(way: SmoothedWay, wanted: np.ndarray) -> float:
     return float(np.diff(np.concatenate([inside[:1], way.t_s[wanted & way.used], inside[-1:]])).max())
 
 
-def target_errors_px(track: Track, points: PointRays, places: Places, names: Sequence[str]) -> dict[str, float]:
-    """Median distance of each target's points from where the frame's pose puts them, in frames that show others too."""
-    rows = (places.target >= 0) & track.way.used[points.pose_idx] & np.isfinite(track.residual_px[:, 0])
-    pairs = np.unique(np.stack([points.pose_idx[rows], places.target[rows]]), axis=1)
-    shown = np.bincount(pairs[0], minlength=len(track.num_points))
-    rows &= shown[points.pose_idx] >= _ALONE
-    error = np.linalg.norm(track.residual_px, axis=-1)
-    found = {}
-    for index, name in enumerate(names):
-        of_it = rows & (places.target == index)
-        if len(np.unique(points.pose_idx[of_it])) >= _MIN_SIGHTINGS:
-            found[name] = float(np.median(error[of_it]))
-    return found
-
-
 def feet_distance(
     t_s: Sequence[Float[np.ndarray, "_"]], poses: Sequence[SE3], used: Sequence[np.ndarray]
 ) -> tuple[float, float]:
@@ -115,7 +93,7 @@ def feet_distance(
     return float(distance.max()), float(ta[both][distance.argmax()])
 
 
-def view_health(view_id: str, fact: Mapping[str, Any], gates: FootGates) -> list[Health]:
+def view_health(view_id: str, fact: Mapping[str, Any], gates: FootGates, max_sigmas: float) -> list[Health]:
     """The figures of one view that decide whether its way may be used."""
     value = {key: float("nan") if v is None else v for key, v in fact.items()}
     sees = "hang more markers where the foot cameras look, light the room better, or map the room (`calibrate scene`)"
@@ -132,10 +110,15 @@ def view_health(view_id: str, fact: Mapping[str, Any], gates: FootGates) -> list
     if np.isfinite(value["shutter_ratio"]):
         ratio = value["shutter_ratio"]
         health.append(Health("shutter_ratio", ratio, gates.max_shutter_ratio, "max", shutter, view_id))
-    if fact["target_px"]:
-        name, error = max(fact["target_px"].items(), key=lambda item: item[1])
-        moved = (
-            f"target {name} is not where the map has it: was it moved? Map it again, or leave it out of targets.json"
-        )
-        health.append(Health("target_px", error, gates.max_target_px, "max", moved, view_id))
+    for name, found in fact["moved_targets"].items():
+        health.append(Health("target_off_sigmas", found["sigmas"], max_sigmas, "max", _moved(name, found), view_id))
     return health
+
+
+def _moved(name: str, found: Mapping[str, float]) -> str:
+    """What to do about a target that is not where the map has it."""
+    by = f"{1e3 * found['off_m']:.0f} mm and {np.degrees(found['turned_rad']):.1f} deg"
+    return (
+        f"target {name} seems to be {by} from where the map has it, about {found['at_s']:.2f} s: was it moved? Map it "
+        f"again as it hung then, or leave it out of targets.json"
+    )

@@ -87,7 +87,7 @@ def pose_covariances(
         map show when they are left out cell by cell of the picture (`calibration.cluster_noise`).
     """
     m, index = len(solved.world_from_cam), points.pose_idx
-    by_pose, by_world, by_lens = _derivatives(lens, solved, points, shutter)
+    by_pose, by_world, by_lens = pixel_derivatives(lens, solved, points, shutter)
     scale = np.where(np.isfinite(by_pose).all(axis=(1, 2)), np.sqrt(solved.weight) / points.sigma_px, 0.0)
     by_pose, by_world, by_lens = (np.nan_to_num(J) * scale[:, None, None] for J in (by_pose, by_world, by_lens))
     residual = np.nan_to_num(solved.residual_px) * scale[:, None]
@@ -130,7 +130,7 @@ def pose_covariances(
     return picture, place
 
 
-def _derivatives(
+def pixel_derivatives(
     lens: Lens, solved: Resection, points: PointRays, shutter: RollingShutter | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Derivatives of the pixels by pose (and motion) (n, 2, 6 or 12), the points' places (n, 2, 3), and the lens."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.gap_filling import GapConfig, finish_way
 from calibration.place_noise import Places, pose_covariances
 from calibration.resection import PointRays, Resection, RollingShutter, pose_candidates, refine_poses
 from calibration.robust import variance_factor
@@ -28,7 +27,7 @@ _PASSES = 2
 _FAST_FRAMES = 60
 _FAST = np.repeat([1 / 1.0, 1 / 0.5], 3)  # rad/s and m/s at which a rolling shutter shows
 # how far a smoothed velocity may be off in a swing: rad/s and m/s
-_MOTION_SIGMA = np.array([5.0, 5.0, 5.0, 1.0, 1.0, 1.0])
+MOTION_SIGMA = np.array([5.0, 5.0, 5.0, 1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class TrackConfig:
         max_rotation_sigma_rad: the same for the orientation.
         max_rms_px: reprojection error of a frame above which it does not count as measured.
         smoothing: settings of the smoother.
-        gaps: how gaps are filled, and averages taken.
     """
 
     min_points: int = 4
@@ -59,7 +57,6 @@ class TrackConfig:
     max_rotation_sigma_rad: float = 0.1
     max_rms_px: float = 4.0
     smoothing: SmoothingConfig = dataclasses.field(default_factory=SmoothingConfig)
-    gaps: GapConfig = dataclasses.field(default_factory=GapConfig)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +73,8 @@ class Track:
         num_points: (frames,) points seen.
         rms_px: (frames,) reprojection error; NaN where there is none.
         residual_px: (n, 2) predicted minus seen, of each point.
+        noise_px: (n,) standard deviation of each point in the picture, as large as the residuals show.
+        weighed_px: (n,) the same with what its uncertain place adds.
     """
 
     way: SmoothedWay
@@ -87,6 +86,8 @@ class Track:
     num_points: Int[np.ndarray, "frames"]
     rms_px: Float[np.ndarray, "frames"]
     residual_px: Float[np.ndarray, "n 2"]
+    noise_px: Float[np.ndarray, "n"]
+    weighed_px: Float[np.ndarray, "n"]
 
 
 def track_camera(
@@ -117,23 +118,33 @@ def track_camera(
     solved, has_pose = _first_poses(lens, points, enough, t_s)
     seen = _Seen(lens, lens_covariance, points, places, solved.world_from_cam)
     delay = points.xy_px[:, 1] * row_time_s
-    middle = _middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
+    middle = middle_delay(points, delay, frames, lens.size_px[1] * row_time_s / 2)
     shutter = None
-    picture, place, known = seen.measurements(solved, has_pose, shutter, config)
+    picture, place, known, _ = seen.measurements(solved, has_pose, shutter, config)
     for _ in range(_PASSES if row_time_s > 0 else 1):
         way = smooth_way(t_s + middle, solved.world_from_cam, picture + place, known, config.smoothing)
         start, has_pose = _restart(solved.world_from_cam, way, has_pose, enough)
         if row_time_s > 0:
             late = delay - middle[points.pose_idx]
-            shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, _MOTION_SIGMA), acceleration(way))
+            shutter = RollingShutter(late, way.motion, np.minimum(way.motion_sigma, MOTION_SIGMA), acceleration(way))
         seen.weigh(config.blur_share * seen.blur_px(way, config.exposure_s))
         solved = refine_poses(lens, start, seen.weighed, shutter=shutter)
-        picture, place, known = seen.measurements(solved, has_pose, shutter, config)
+        picture, place, known, factor = seen.measurements(solved, has_pose, shutter, config)
     nan = np.where(known, 1.0, np.nan)
     measured = SE3(solved.world_from_cam.R * nan[:, None, None], solved.world_from_cam.t * nan[:, None])
-    num_points = np.bincount(points.pose_idx, minlength=frames)
-    way = _finished(t_s, middle, measured, picture, place, known, known, config)
-    return Track(way, measured, picture, place, middle, known, num_points, solved.rms_px * nan, solved.residual_px)
+    return Track(
+        way=_smoothed(t_s, middle, measured, picture, place, known, known, config),
+        measured=measured,
+        picture=picture,
+        place=place,
+        delay_s=middle,
+        known=known,
+        num_points=np.bincount(points.pose_idx, minlength=frames),
+        rms_px=solved.rms_px * nan,
+        residual_px=solved.residual_px,
+        noise_px=np.sqrt(factor) * seen.noise_px,
+        weighed_px=seen.weighed.sigma_px,
+    )
 
 
 def bridged_way(
@@ -159,10 +170,10 @@ def bridged_way(
         np.where(own[:, None, None], track.measured.R, others.R), np.where(own[:, None], track.measured.t, others.t)
     )
     picture = np.where(own[:, None, None], track.picture, covariance)
-    return _finished(t_s, track.delay_s, measured, picture, track.place, own | there, own, config)
+    return _smoothed(t_s, track.delay_s, measured, picture, track.place, own | there, own, config)
 
 
-def _finished(
+def _smoothed(
     t_s: np.ndarray,
     middle: np.ndarray,
     measured: SE3,
@@ -172,7 +183,7 @@ def _finished(
     own: np.ndarray,
     config: TrackConfig,
 ) -> SmoothedWay:
-    """The smoothed way at the frames' times, with gaps filled; used are the measurements of the camera's own.
+    """The smoothed way at the frames' times; used are the measurements of the camera's own.
 
     Uncertain places weigh in the smoother, where other targets come into sight. But it takes them for new in every
     frame, and they are not: at measurements what they add is taken out of its covariance, and all of it put back.
@@ -181,7 +192,7 @@ def _finished(
     way = smooth_way(t_s + middle, measured, noise, known, config.smoothing)
     way = shifted(way.with_noise(noise, picture, known & own), -middle)
     way = dataclasses.replace(way, used=way.used & own)
-    return finish_way(_with_places(way, place), config.gaps)
+    return _with_places(way, place)
 
 
 def _with_places(way: SmoothedWay, place: np.ndarray) -> SmoothedWay:
@@ -221,18 +232,18 @@ def better_row_time(
     costs = []
     for row_time in (row_time_s, *others):
         delay = xy[:, 1] * row_time
-        middle = _middle_delay(few, delay, len(fast), 0.0)
+        middle = middle_delay(few, delay, len(fast), 0.0)
         by = np.zeros(len(t_s))
         by[fast] = middle
         way = shifted(track.way, by)
-        sigma = np.minimum(way.motion_sigma, _MOTION_SIGMA)[fast]
+        sigma = np.minimum(way.motion_sigma, MOTION_SIGMA)[fast]
         shutter = RollingShutter(delay - middle[few.pose_idx], way.motion[fast], sigma, acceleration(way)[fast])
         costs.append(float(np.sum(refine_poses(lens, way.world_from_cam[fast], few, shutter=shutter).chi2)))
     best = int(np.argmin(costs[1:]))
     return costs[0] / max(costs[1 + best], 1e-9), others[best]
 
 
-def _middle_delay(points: PointRays, delay_s: np.ndarray, frames: int, default_s: float) -> np.ndarray:
+def middle_delay(points: PointRays, delay_s: np.ndarray, frames: int, default_s: float) -> np.ndarray:
     """Mean delay of the points of every frame (frames,); of the middle row where there are none."""
     count = np.bincount(points.pose_idx, minlength=frames)
     total = np.bincount(points.pose_idx, delay_s, minlength=frames)
@@ -317,8 +328,11 @@ class _Seen:
 
     def measurements(
         self, solved: Resection, has_pose: np.ndarray, shutter: RollingShutter | None, config: TrackConfig
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Covariances by the picture's noise, as large as the residuals show, and by the places; which frames count."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Covariances by the picture's noise, as large as the residuals show, and by the places; which frames count.
+
+        Last, by how much the residuals made the noise's variance larger.
+        """
         index = self.points.pose_idx
         in_frames = has_pose[index] & np.isfinite(solved.residual_px[:, 0])
         whitened = solved.residual_px[in_frames] / self.noise_px[in_frames, None]
@@ -341,7 +355,7 @@ class _Seen:
         known = solvable & (position < config.max_position_sigma_m) & (rotation < config.max_rotation_sigma_rad)
         with np.errstate(invalid="ignore"):
             known &= solved.rms_px < config.max_rms_px
-        return picture, place, known
+        return picture, place, known, factor
 
 
 def _restart(pose: SE3, way: SmoothedWay, has_pose: np.ndarray, enough: np.ndarray) -> tuple[SE3, np.ndarray]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from synthetic_scenes import FISHEYE, foot_points
 
-from calibration.foot_gates import FootGates, feet_distance, figures, target_errors_px, view_health
-from calibration.place_noise import Places
+from calibration.foot_gates import FootGates, feet_distance, figures, view_health
+from calibration.foot_targets import TargetCheck
 from calibration.resection import PointRays
 from calibration.tracking import Track, TrackConfig, better_row_time, track_camera
 from core.transforms import SE3
@@ -19,28 +19,23 @@ CONFIG = TrackConfig()
 
 
 @lru_cache(maxsize=1)
-def seen() -> tuple[PointRays, Places]:
-    """A rolling-shutter camera's points, a fifth of the boards' points each on one of five targets."""
-    points = foot_points(np.random.default_rng(3), T_S, row_time_s=ROW_S)
-    corner = np.round(points.points_m[:, 0] / 1.2).astype(int)
-    target = np.unique(corner, return_inverse=True)[1]
-    n = int(target.max()) + 1
-    return points, Places(target, SE3.identity(n), 1e-8 * np.eye(6 * n), np.zeros(len(target)))
+def seen() -> PointRays:
+    """A rolling-shutter camera's points."""
+    return foot_points(np.random.default_rng(3), T_S, row_time_s=ROW_S)
 
 
 @lru_cache(maxsize=2)
 def tracked(row_time_s: float = ROW_S) -> Track:
-    points, places = seen()
-    return track_camera(FISHEYE, T_S, points, row_time_s=row_time_s, places=places)
+    return track_camera(FISHEYE, T_S, seen(), row_time_s=row_time_s)
 
 
 def facts(track: Track) -> dict[str, object]:
-    names = {"shutter_ratio": 1.0, "better_row_time_s": 0.0, "target_px": {}}
+    names = {"shutter_ratio": 1.0, "better_row_time_s": 0.0, "moved_targets": {}}
     return {**figures(track, np.ones(len(T_S), bool)), **names}
 
 
 def refused(fact: dict[str, object]) -> dict[str, str]:
-    return {h.name: h.action for h in view_health("left_foot", fact, FootGates()) if not h.ok}
+    return {h.name: h.action for h in view_health("left_foot", fact, FootGates(), TargetCheck().max_sigmas) if not h.ok}
 
 
 def moved(track: Track, frame: int, by_m: tuple[float, float, float]) -> Track:
@@ -67,20 +62,15 @@ def test_a_camera_that_saw_little_is_refused() -> None:
 
 
 def test_a_target_that_was_moved_is_named() -> None:
-    points, places = seen()
-    off = np.where((places.target == 1)[:, None], [0.15, 0.1, 0.0], 0.0)
-    shifted = dataclasses.replace(points, points_m=points.points_m + off)
-    track = track_camera(FISHEYE, T_S, shifted, row_time_s=ROW_S, places=places)
-    names = [f"board{k}" for k in range(len(places.world_from_target))]
-    fact = {**facts(track), "target_px": target_errors_px(track, shifted, places, names)}
-    assert "target board1 " in refused(fact)["target_px"]
-    good = target_errors_px(tracked(), points, places, names)
-    assert len(good) == len(names) and max(good.values()) < 0.5
+    found = {"off_m": 0.098, "turned_rad": 0.02, "sigmas": 40.0, "at_s": 12.3}
+    told = refused({**facts(tracked()), "moved_targets": {"table": found}})
+    assert set(told) == {"target_off_sigmas"}
+    assert "target table " in told["target_off_sigmas"] and "98 mm" in told["target_off_sigmas"]
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 0.0])
 def test_another_rolling_shutter_shows_in_fast_frames(wrong: float) -> None:
-    points, _ = seen()
+    points = seen()
     ratio, better = better_row_time(FISHEYE, T_S, points, tracked(), ROW_S, CONFIG)
     assert ratio < 1.1
     if wrong == 0.0:
@@ -96,7 +86,7 @@ def test_another_rolling_shutter_shows_in_fast_frames(wrong: float) -> None:
 
 
 def test_a_camera_that_never_moves_says_nothing_of_its_shutter() -> None:
-    points, _ = seen()
+    points = seen()
     rows = points.pose_idx == 2
     xy = np.tile(points.xy_px[rows], (20, 1))
     frame = np.repeat(np.arange(20), rows.sum())
