@@ -101,7 +101,11 @@ def view_health(view_id: str, fact: Mapping[str, Any], gates: FootGates, max_sig
     floor = f"look at {value['lowest_at_s']:.2f} s; check the pose of the world target: it may be entered upside down"
     fast = f"look at {value['speed_at_s']:.2f} s; check the marker map, and that the view is the foot camera's video"
     shutter = f"a row_time_s of {value['better_row_time_s']:.3g} explains its fast frames better: correct session.json"
-    health = [
+    health = [  # a moved target first: it may cause all the others
+        Health("target_off_sigmas", found["sigmas"], max_sigmas, "max", _moved(name, found), view_id)
+        for name, found in fact["moved_targets"].items()
+    ]
+    health += [
         Health("measured", value["measured"], gates.min_measured, "min", sees, view_id),
         Health("reprojection_px", value["reprojection_px"], gates.max_reprojection_px, "max", fits, view_id),
         Health("lowest_m", value["lowest_m"], -gates.max_below_floor_m, "min", floor, view_id),
@@ -110,8 +114,6 @@ def view_health(view_id: str, fact: Mapping[str, Any], gates: FootGates, max_sig
     if np.isfinite(value["shutter_ratio"]):
         ratio = value["shutter_ratio"]
         health.append(Health("shutter_ratio", ratio, gates.max_shutter_ratio, "max", shutter, view_id))
-    for name, found in fact["moved_targets"].items():
-        health.append(Health("target_off_sigmas", found["sigmas"], max_sigmas, "max", _moved(name, found), view_id))
     return health
 
 

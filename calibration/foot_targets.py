@@ -32,6 +32,7 @@ from core.transforms import SE3, hat
 _ROUNDS = 4
 _LOSS_SIGMAS = 3.0
 _WIDE = np.repeat([1 / np.pi, 1 / 10.0], 3) ** 2  # of a target before it is seen: rad, m
+_AS_GOOD = 1.0  # standard deviations within which two explanations are equally good
 _MAX_NAMED = 4  # more moved targets than this are another room
 
 
@@ -53,7 +54,7 @@ class TargetCheck:
     parts: int = 4
     tolerance_m: float = 0.002
     tolerance_rad: float = 0.004
-    max_sigmas: float = 6.0
+    max_sigmas: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Displacement:
     Attributes:
         off_m: distance of its centre.
         turned_rad: angle of its orientation.
-        sigmas: the largest component of both, in standard deviations.
+        sigmas: the largest component of both, in standard deviations; of a moved target, the largest of all then left.
         at_s: session time about which it was seen there.
     """
 
@@ -78,8 +79,8 @@ class TargetReport:
     """What a foot camera says of the targets.
 
     Attributes:
-        moved: targets that are not where the map has them, most certain first; where two are only seen together, and
-            nothing tells which was moved, both are named in one key.
+        moved: targets that are not where the map has them, each with the largest contradiction that it leaves; where
+            nothing tells which of several was moved, all are named in one key.
         others: the rest of those that could be checked, without those that were moved.
         unchecked: targets that were seen, but not beside enough others.
     """
@@ -131,19 +132,18 @@ def check_targets(
     found, moved = seen.all_placed(present, left_out), dict[str, Displacement]()
     unchecked = tuple(names[k] for k in present if k not in found)
     while len(left_out) < _MAX_NAMED:
-        suspects = [k for k, d in found.items() if d.sigmas > check.max_sigmas]
-        if not suspects:
+        worst = max((d.sigmas for d in found.values()), default=0.0)
+        if worst <= check.max_sigmas:
             break
-        # the one that was moved is the one without which the others agree
-        without = {k: seen.all_placed(sorted(set(found) - {k}), [*left_out, k]) for k in suspects}
-        remaining = {k: max((d.sigmas for d in rest.values()), default=0.0) for k, rest in without.items()}
-        least = min(remaining.values())
-        best = [k for k in suspects if remaining[k] <= max(least, check.max_sigmas)]
-        unsure = [k for k in best if not without[k]]  # alone with each other
-        chosen = unsure if len(unsure) > 1 and len(unsure) == len(best) else [max(best, key=lambda k: found[k].sigmas)]
-        moved[" or ".join(names[k] for k in chosen)] = found[chosen[0]]
+        # the one that was moved is the one without which the others agree; it need not be the one that is furthest off
+        suspects = [k for k, d in found.items() if d.sigmas > worst / 2]
+        rest = {k: seen.all_placed(sorted(set(found) - {k}), [*left_out, k]) for k in suspects}
+        left = {k: max((d.sigmas for d in others.values()), default=0.0) for k, others in rest.items()}
+        chosen = sorted(k for k in suspects if left[k] < min(left.values()) + _AS_GOOD)
+        likeliest = max(chosen, key=lambda k: found[k].sigmas)
+        moved[" or ".join(names[k] for k in chosen)] = dataclasses.replace(found[likeliest], sigmas=worst)
         left_out += chosen
-        found = without[chosen[0]]
+        found = seen.all_placed(sorted(set(found) - set(chosen)), left_out)
     return TargetReport(moved, {names[k]: d for k, d in found.items()}, unchecked)
 
 
