@@ -26,7 +26,7 @@ from core.transforms import SE3
 World = Literal["target", "floor_markers", "person", "first_camera"]
 
 _UNSEEN = "no camera saw enough of it"
-_UNEXPLAINED = 100.0  # noise that the best finding leaves, above which it explains nothing
+_UNEXPLAINED = 100.0  # noise that a finding leaves, above which it explains nothing
 _TWO_POSES = "two poses explain what the cameras saw of it: show it to another one, or photograph it"
 
 
@@ -152,7 +152,7 @@ def _judged(
     """What the raw points say against a solved rig, and the counts of it."""
     evidence = _evidence(solved, sightings, targets)
     findings = find_contradictions(evidence, limits.contradictions)
-    if findings and (findings[0].noise > _UNEXPLAINED or _only_times(findings)):
+    if any(finding.noise > _UNEXPLAINED for finding in findings) or _only_times(findings):
         findings = _with_odd_camera(findings, sightings, targets, limits)
     return {
         "behind": seen_from_behind(evidence),
@@ -174,7 +174,9 @@ def _judged(
 
 def _only_times(findings: list[Finding]) -> bool:
     """Whether the times of single frames, which explain something of everything, are the best of several findings."""
-    return findings[0].name == "jitter_ms" and any(finding.name != "jitter_ms" for finding in findings)
+    return (
+        bool(findings) and findings[0].name == "jitter_ms" and any(finding.name != "jitter_ms" for finding in findings)
+    )
 
 
 def _with_odd_camera(
