@@ -1,14 +1,19 @@
 """Triangulation: 2D keypoints of a calibrated rig -> 3D points with covariance, all frames and joints at once.
 
-Every point starts from the least-squares meeting place of its rays. Points whose views disagree are started again from
-the best of all view pairs (exhaustive RANSAC, scored by truncated reprojection error), then all are refined by
-iteratively reweighted Gauss-Newton on pixel errors with Geman-McClure's loss. Views whose left and right were exchanged
-by the detector are recognised against the points found and set right before a second pass.
+Every point starts from the least-squares meeting place of its rays. Where views disagree, the loss (Geman and McClure
+1987) is made convex and sharpened step by step (graduated non-convexity: Blake and Zisserman 1987), and where even then
+too few views agree, every pair of views is tried as a start (exhaustive RANSAC, scored by truncated error). Points are
+refined by reweighted least squares on pixel errors (`fitting.pixel_forms`) and finished with a loss so wide, in units
+of the noise that the errors show, that honest noise keeps 99 % of its information (Tukey's biweight). Views whose left
+and right were exchanged by the detector are recognised against the points found and set right before a second pass.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +24,15 @@ from core.cameras import Rig
 from core.errors import InputError
 from core.files import read_npz, write_npz
 from core.skeletons import Skeleton, skeleton_named
-from fitting.rays import UPPER, Rays, errors, ray_equations, rays_of, residual_rows, solve3
+from fitting.pixel_forms import PixelForms
+from fitting.rays import rays_of
+
+_PART = 2048  # points solved at a time: their forms, 8 views, are 1.3 MB
+_SETTLED_M = 1e-5  # a step that ends the refinement
+_WORTH_PACKING = 0.7  # share of points still moving under which the others are left behind
+_WIDEST = 8.0  # first loss of the graduated ones, over the error of an outlier
+_WIDE = 8.0  # standard deviations at which Tukey's biweight ends: efficiency 0.99 for errors in two coordinates
+_FINISHING = 2  # steps with it
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class TriangulationConfig:
         min_angle_deg: smallest angle between the two most divergent inlier rays of a valid point.
         max_pairs: number of view pairs tried as starting points where views disagree; those with the widest angle at
             the middle of the rig are taken.
-        iterations: Gauss-Newton steps.
+        iterations: steps of refinement at most.
         fix_swaps: whether exchanged left and right joints are recognised and set right.
     """
 
@@ -58,6 +71,7 @@ class Points3d:
         valid: whether the point is determined by at least two agreeing views, (frames, joints).
         error_px: mean reprojection error over inlier views, (frames, joints); NaN where not valid.
         swapped: views in which the joint was exchanged with its mirror image, (views, frames, joints).
+        noise_px: standard deviation of a coordinate of a keypoint of score 1, from what the views leave.
         skeleton: what the joints are.
     """
 
@@ -68,12 +82,21 @@ class Points3d:
     valid: np.ndarray
     error_px: np.ndarray
     swapped: np.ndarray
+    noise_px: float
     skeleton: Skeleton
 
     def save(self, path: Path) -> None:
         """Writes `points3d.npz`."""
         arrays = {k: getattr(self, k) for k in ("t_s", "xyz_m", "covariance", "num_views", "valid", "error_px")}
-        write_npz(path, {**arrays, "swapped": self.swapped, "skeleton": np.array(self.skeleton.name)})
+        write_npz(
+            path,
+            {
+                **arrays,
+                "swapped": self.swapped,
+                "noise_px": np.array(self.noise_px),
+                "skeleton": np.array(self.skeleton.name),
+            },
+        )
 
 
 def load_points3d(path: Path) -> Points3d:
@@ -85,7 +108,8 @@ def load_points3d(path: Path) -> Points3d:
     arrays = read_npz(path)
     try:
         skeleton = skeleton_named(str(arrays.pop("skeleton")))
-        return Points3d(**arrays, skeleton=skeleton)
+        noise_px = float(arrays.pop("noise_px"))
+        return Points3d(**arrays, noise_px=noise_px, skeleton=skeleton)
     except (TypeError, KeyError) as error:
         raise InputError(
             str(path), f"not a file of triangulated points ({error})", "run `motifs triangulate`"
@@ -125,15 +149,16 @@ def triangulate_points(
     if num_views < 2:
         raise InputError("triangulation", "needs at least two views", "add a view or its calibration")
     rays = rays_of(rig, xy_px.reshape(num_views, -1, 2), score.reshape(num_views, -1), config.min_score)
-    xyz = _solve(rays, config)
+    forms, pairs = PixelForms.of(rays), _pairs(rig, config.max_pairs)
+    xyz = _solve(forms, pairs, config)
     swapped = np.zeros((num_views, num_frames * num_joints), dtype=bool)
     if config.fix_swaps:
-        swapped, mirror = _find_swaps(rays, xyz, skeleton.swap_idx, num_frames, config)
+        swapped, mirror = _find_swaps(forms, xyz, skeleton.swap_idx, num_frames, config)
         changed = np.flatnonzero(swapped.any(axis=0))
         if len(changed):
-            rays = _exchange(rays, swapped, mirror)
-            xyz[:, changed] = _solve(rays.points(changed), config)
-    fields = _judge(rays, xyz, config)
+            forms = _exchange(forms, swapped, mirror)
+            xyz[:, changed] = _solve(forms.points(changed), pairs, config)
+    fields = _finish(forms, xyz, rig.centres, config)
     shape = (num_frames, num_joints)
     return Points3d(
         t_s=np.arange(num_frames, dtype=float) if t_s is None else t_s,
@@ -143,6 +168,7 @@ def triangulate_points(
         valid=fields[3].reshape(shape),
         error_px=fields[4].reshape(shape),
         swapped=swapped.reshape(num_views, *shape),
+        noise_px=float(np.sqrt(fields[5])),
         skeleton=skeleton,
     )
 
@@ -154,58 +180,98 @@ def reprojection_px(
     return np.linalg.norm(rig.project(xyz_m) - xy_px, axis=-1)
 
 
-def _solve(rays: Rays, config: TriangulationConfig) -> np.ndarray:
+def _solve(forms: PixelForms, pairs: np.ndarray, config: TriangulationConfig) -> np.ndarray:
     """Points (3, N) in the world; NaN where fewer than two rays meet."""
-    normal, moment = ray_equations(rays)
-    xyz = solve3(normal.sum(axis=1), moment.sum(axis=1))
-    error2 = errors(rays, xyz)[0]
+    return _in_parts(lambda part: _solve_part(forms.points(part), pairs, config), forms.weight.shape[1])
+
+
+def _in_parts(work: Callable[[slice], np.ndarray], num_points: int) -> np.ndarray:
+    """Results (3, n) of parts of the points, side by side: parts that fit the cache, on all cores."""
+    parts = [slice(i, i + _PART) for i in range(0, num_points, _PART)]
+    if len(parts) <= 1:
+        return work(slice(None))
+    with ThreadPoolExecutor(min(len(parts), _num_cores())) as pool:
+        return np.concatenate(list(pool.map(work, parts)), axis=-1)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _solve_part(forms: PixelForms, pairs: np.ndarray, config: TriangulationConfig) -> np.ndarray:
+    xyz = forms.meet(forms.weight)
+    depth = forms.depths(xyz)
+    xyz = forms.meet(forms.weight * np.nan_to_num(1 / depth**2))  # errors in pixels, not over the depth
+    error2 = forms.errors2(xyz)
     with np.errstate(invalid="ignore"):
-        doubtful = np.flatnonzero((rays.seen & ~(error2 < config.outlier_px**2)).any(axis=0))
+        doubtful = np.flatnonzero(~(error2 < config.outlier_px**2).all(axis=0))
     if len(doubtful):
-        xyz[:, doubtful] = _best_pair(
-            rays.points(doubtful), normal[..., doubtful], moment[..., doubtful], xyz[:, doubtful], config
-        )
+        xyz[:, doubtful] = _robust_start(forms.points(doubtful), xyz[:, doubtful], pairs, config)
+    active, part = np.arange(xyz.shape[1]), forms
     for _ in range(config.iterations):
-        xyz = _refine(rays, xyz, config.scale_px)
+        moved = _refined(part, xyz[:, active], config.scale_px)
+        with np.errstate(invalid="ignore"):
+            far = ((moved - xyz[:, active]) ** 2).sum(axis=0) > _SETTLED_M**2
+        xyz[:, active] = moved
+        if not far.any():
+            break
+        if far.mean() < _WORTH_PACKING:
+            part, active = part.points(far), active[far]
     return xyz
 
 
-def _best_pair(
-    rays: Rays, normal: np.ndarray, moment: np.ndarray, start: np.ndarray, config: TriangulationConfig
-) -> np.ndarray:
+def _robust_start(forms: PixelForms, xyz: np.ndarray, pairs: np.ndarray, config: TriangulationConfig) -> np.ndarray:
+    """Points about which several views agree, of points some of whose views do not."""
+    scale = _WIDEST * config.outlier_px
+    while scale > config.scale_px:
+        xyz = _refined(forms, xyz, scale)
+        scale /= 2
+    with np.errstate(invalid="ignore"):
+        agree = (forms.seen & (forms.errors2(xyz) < config.outlier_px**2)).sum(axis=0)
+    alone = np.flatnonzero((agree < 3) | (2 * agree <= forms.seen.sum(axis=0)))
+    if len(alone):
+        xyz[:, alone] = _best_pair(forms.points(alone), xyz[:, alone], pairs, config)
+    return xyz
+
+
+def _refined(forms: PixelForms, xyz: np.ndarray, scale_px: float) -> np.ndarray:
+    """One step of reweighted least squares; a point that a step would lose keeps its place."""
+    depth = forms.depths(xyz)
+    share = 1 / (1 + forms.errors2(xyz, depth) / scale_px**2)
+    moved = forms.meet(forms.weight * np.nan_to_num((share / depth) ** 2))
+    return np.where(np.isfinite(moved), moved, xyz)
+
+
+def _best_pair(forms: PixelForms, start: np.ndarray, pairs: np.ndarray, config: TriangulationConfig) -> np.ndarray:
     """The best of the points given and of those that any two views determine, by truncated reprojection error."""
-    first, second = _pairs(rays, config.max_pairs).T
-    both = rays.seen[first] & rays.seen[second]
-    candidates = solve3(normal[:, first] + normal[:, second], moment[:, first] + moment[:, second])
-    candidates = np.concatenate([start[:, None], np.where(both, candidates, np.nan)], axis=1)
-    error2 = errors(rays, candidates)[0]
-    cost = np.fmin(error2 / config.outlier_px**2, 1.0) * rays.weight
-    best = np.argmin(cost.sum(axis=1), axis=0)
-    return np.take_along_axis(candidates, best[None, None], axis=1)[:, 0]
+    best = start
+    least = _truncated(forms, start, config.outlier_px)
+    for first, second in pairs:
+        both = np.zeros_like(forms.weight)
+        both[[first, second]] = forms.seen[first] & forms.seen[second]
+        trial = forms.meet(both)
+        trial = forms.meet(both * np.nan_to_num(1 / forms.depths(trial) ** 2))
+        cost = _truncated(forms, trial, config.outlier_px)
+        better = cost < least
+        best, least = np.where(better, trial, best), np.where(better, cost, least)
+    return best
 
 
-def _pairs(rays: Rays, max_pairs: int) -> np.ndarray:
+def _truncated(forms: PixelForms, xyz: np.ndarray, outlier_px: float) -> np.ndarray:
+    """Sum over views of squared errors cut off at that of an outlier, (N,)."""
+    return (np.fmin(forms.errors2(xyz) / outlier_px**2, 1.0) * forms.weight).sum(axis=0)
+
+
+def _pairs(rig: Rig, max_pairs: int) -> np.ndarray:
     """Pairs of views (pairs, 2); of too many, those whose optical axes cross at the most useful angles."""
-    pairs = np.array(list(itertools.combinations(range(len(rays.R)), 2)))
-    axes = rays.R[:, 2]
+    pairs = np.array(list(itertools.combinations(range(len(rig)), 2)))
+    axes = np.stack([camera.cam_from_world.R[2] for camera in rig])
     crossing = np.linalg.norm(np.cross(axes[pairs[:, 0]], axes[pairs[:, 1]]), axis=-1)
     return pairs[np.sort(np.argsort(-crossing, kind="stable")[:max_pairs])]
 
 
-def _refine(rays: Rays, xyz: np.ndarray, scale_px: float) -> np.ndarray:
-    """One reweighted Gauss-Newton step; a point that a step would lose keeps its place."""
-    error2, residual, at, depth = errors(rays, xyz)
-    weight = np.nan_to_num(rays.weight / (1 + error2 / scale_px**2) ** 2)  # Geman and McClure 1987
-    rows = np.nan_to_num(residual_rows(rays, at, depth))
-    weighted = rows * weight
-    upper = np.stack([(weighted[i] * rows[j]).sum(axis=(0, 1)) for i, j in UPPER])
-    right = (weighted * np.nan_to_num(residual)).sum(axis=(1, 2))
-    step = np.nan_to_num(solve3(upper, right))
-    return xyz - step * np.fmin(1.0, 0.5 / np.maximum(np.linalg.norm(step, axis=0), 1e-12))
-
-
 def _find_swaps(
-    rays: Rays, xyz: np.ndarray, swap_idx: np.ndarray, num_frames: int, config: TriangulationConfig
+    forms: PixelForms, xyz: np.ndarray, swap_idx: np.ndarray, num_frames: int, config: TriangulationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where a view's keypoint fits the mirror joint and not its own, (V, N); and the index of every mirror point.
 
@@ -213,52 +279,68 @@ def _find_swaps(
     joint: two cannot tell who is wrong.
     """
     mirror = (np.arange(num_frames)[:, None] * len(swap_idx) + swap_idx).ravel()
-    own = np.sqrt(errors(rays, xyz)[0])
-    other = np.sqrt(errors(rays, xyz[:, mirror])[0])
+    limit2, seen = config.outlier_px**2, forms.seen
     with np.errstate(invalid="ignore"):
-        wants = rays.seen & (own > config.outlier_px) & (other < config.outlier_px)
-        stays = rays.seen & ~wants
-    enough = rays.seen.sum(axis=0) >= 3
-    swapped = wants & enough & ~stays[:, mirror]
+        wants = seen & (forms.errors2(xyz) > limit2)
+        asking = np.flatnonzero(wants.any(axis=0))
+        wants[:, asking] &= forms.points(asking).errors2(xyz[:, mirror[asking]]) < limit2
+    stays = seen & ~wants
+    swapped = wants & (seen.sum(axis=0) >= 3) & ~stays[:, mirror]
     return (swapped | swapped[:, mirror]) & (mirror != np.arange(len(mirror))), mirror
 
 
-def _exchange(rays: Rays, swapped: np.ndarray, mirror: np.ndarray) -> Rays:
+def _exchange(forms: PixelForms, swapped: np.ndarray, mirror: np.ndarray) -> PixelForms:
     """The observations with the marked ones taken from their mirror joints."""
-    xy = np.where(swapped, rays.xy[..., mirror], rays.xy)
-    scale = np.where(swapped, rays.scale[..., mirror], rays.scale)
-    seen = np.where(swapped, rays.seen[:, mirror], rays.seen)
-    weight = np.where(swapped, rays.weight[:, mirror], rays.weight)
-    return Rays(xy, scale, seen, weight, rays.R, rays.t)
+    form = np.where(swapped, forms.form[..., mirror], forms.form)
+    weight = np.where(swapped, forms.weight[:, mirror], forms.weight)
+    return PixelForms(form, weight, forms.axis, forms.offset)
 
 
-def _judge(
-    rays: Rays, xyz: np.ndarray, config: TriangulationConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Points (N, 3), covariances (N, 3, 3), numbers of views, validity and mean inlier error."""
-    error2, _, at, depth = errors(rays, xyz)
-    with np.errstate(invalid="ignore"):
-        inlier = rays.seen & (error2 < config.outlier_px**2)
+def _finish(
+    forms: PixelForms, xyz: np.ndarray, centres: np.ndarray, config: TriangulationConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Points (N, 3), covariances (N, 3, 3), numbers of views, validity, mean inlier error; variance of a keypoint."""
+    inlier = _inliers(forms, forms.errors2(xyz), config)
+    noise2 = _noise2(np.where(inlier, forms.errors2(xyz), 0.0) * forms.weight, inlier.sum(axis=0))
+    wide2 = min(_WIDE**2 * noise2, config.outlier_px**2)
+    for _ in range(_FINISHING):
+        weight = _biweight(forms, xyz, wide2)
+        moved = forms.meet(weight)
+        enough = (weight > 0).sum(axis=0) >= 2
+        xyz = np.where(enough & np.isfinite(moved), moved, xyz)
+    error2 = forms.errors2(xyz)
+    inlier = _inliers(forms, error2, config)
     num_views = inlier.sum(axis=0)
-    valid = (num_views >= 2) & (_widest_angle(rays, xyz, inlier) >= np.deg2rad(config.min_angle_deg))
-    error = np.where(inlier, error2, 0.0)
-    rows = np.where(inlier, np.nan_to_num(residual_rows(rays, at, depth)), 0.0).reshape(3, -1, error2.shape[-1])
-    information = np.einsum("ikn,jkn->nij", rows, rows)
+    valid = (num_views >= 2) & (_widest_angle(centres, xyz, inlier) >= np.deg2rad(config.min_angle_deg))
+    information = forms.information(_biweight(forms, xyz, wide2))
     information[~valid] = np.eye(3)
-    covariance = np.linalg.inv(information) * _noise2(error, num_views)
+    covariance = np.linalg.inv(information) * noise2
     gone = ~valid[:, None]
-    mean_error = np.sqrt(error).sum(axis=0) / np.maximum(num_views, 1)
+    mean_error = np.sqrt(np.where(inlier, error2, 0.0)).sum(axis=0) / np.maximum(num_views, 1)
     return (
         np.where(gone, np.nan, xyz.T),
         np.where(gone[..., None], np.nan, covariance),
         num_views,
         valid,
         np.where(valid, mean_error, np.nan),
+        noise2,
     )
 
 
+def _inliers(forms: PixelForms, error2: np.ndarray, config: TriangulationConfig) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return forms.seen & (error2 < config.outlier_px**2)
+
+
+def _biweight(forms: PixelForms, xyz: np.ndarray, wide2: float) -> np.ndarray:
+    """Weights of the forms by Tukey's biweight, 1 / depth^2 included."""
+    depth = forms.depths(xyz)
+    share = np.maximum(1 - forms.errors2(xyz, depth) / wide2, 0.0)
+    return forms.weight * np.nan_to_num((share / depth) ** 2)
+
+
 def _noise2(error2: np.ndarray, num_views: np.ndarray) -> float:
-    """Variance of one pixel coordinate: median over points of the squared error a degree of freedom."""
+    """Variance of a pixel coordinate of score 1: median over points of the squared error a degree of freedom."""
     many = num_views >= 3
     if not many.any():
         return float(np.median(error2[error2 > 0])) if (error2 > 0).any() else 1.0
@@ -267,13 +349,12 @@ def _noise2(error2: np.ndarray, num_views: np.ndarray) -> float:
     return float(np.median(error2[:, many].sum(axis=0) / (freedom * (1 - 2 / (9 * freedom)) ** 3)))
 
 
-def _widest_angle(rays: Rays, xyz: np.ndarray, inlier: np.ndarray) -> np.ndarray:
+def _widest_angle(centres: np.ndarray, xyz: np.ndarray, inlier: np.ndarray) -> np.ndarray:
     """Largest angle between two inlier rays at each point, radians; 0 where there are no two."""
-    centre = -np.einsum("vji,vj->iv", rays.R, rays.t)[..., None]
-    towards = centre - xyz[:, None]
+    towards = centres.T[..., None] - xyz[:, None]
     towards = np.where(inlier, towards / np.linalg.norm(towards, axis=0), 0.0)
     cosine = np.ones(xyz.shape[1])
-    for a, b in itertools.combinations(range(len(rays.R)), 2):
+    for a, b in itertools.combinations(range(len(centres)), 2):
         both = (towards[:, a] * towards[:, b]).sum(axis=0)
         cosine = np.minimum(cosine, np.where(inlier[a] & inlier[b], both, 1.0))
     return np.arccos(np.clip(cosine, -1.0, 1.0))
