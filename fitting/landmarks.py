@@ -131,12 +131,12 @@ class Landmarks:
         return len(self.names)
 
     @cached_property
-    def _sum(self) -> Float[np.ndarray, "landmarks n"]:
+    def total(self) -> Float[np.ndarray, "landmarks n"]:
         """Adds the carried points of each landmark."""
         return (np.arange(len(self))[:, None] == self.landmark_idx).astype(float)
 
     @cached_property
-    def _mass(self) -> Float[np.ndarray, "landmarks 24"]:
+    def mass(self) -> Float[np.ndarray, "landmarks 24"]:
         """Weight of each landmark that moves with each joint's rotation."""
         by_bone = np.zeros((len(self), NUM_JOINTS))
         np.add.at(by_bone, (self.landmark_idx, self.bone_idx), self.weight)
@@ -149,9 +149,9 @@ class Landmarks:
 
     def positions(self, posed: PosedBody) -> Float[np.ndarray, "*batch landmarks 3"]:
         """Landmarks in the world, metres, for any batch."""
-        return np.einsum("ln,...nc->...lc", self._sum, self._carried(posed))
+        return np.einsum("ln,...nc->...lc", self.total, self.carried(posed))
 
-    def _carried(self, posed: PosedBody) -> np.ndarray:
+    def carried(self, posed: PosedBody) -> np.ndarray:
         """Weighted world positions of the carried points (*batch, n, 3)."""
         betas = posed.shaped.betas
         rest = self.rest + np.einsum("ncb,...b->...nc", self.shapedirs[..., : betas.shape[-1]], betas)
@@ -165,13 +165,13 @@ class Landmarks:
 
     def linearise(self, posed: PosedBody) -> LandmarkJacobian:
         """Landmarks of a sequence of frames and their derivatives."""
-        carried = self._carried(posed)
+        carried = self.carried(posed)
         by_pose = self._by_turning(posed, carried)
         if len(self._blended):
             self._add_blend_shapes(posed, by_pose)
         num_frames = len(carried)
         return LandmarkJacobian(
-            np.matmul(self._sum, carried), by_pose.reshape(num_frames, len(self), 3, 72), self._by_betas(posed)
+            np.matmul(self.total, carried), by_pose.reshape(num_frames, len(self), 3, 72), self.by_betas(posed)
         )
 
     def _by_turning(self, posed: PosedBody, carried: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ class Landmarks:
         for n, (row, bone) in enumerate(zip(self.landmark_idx, self.bone_idx, strict=True)):
             gather[row * NUM_JOINTS : (row + 1) * NUM_JOINTS, n] = _BELOW[:, bone]
         arms = np.matmul(gather, carried).reshape(num_frames, len(self), NUM_JOINTS, 3)
-        arms -= self._mass[:, :, None] * posed.joints[:, None]
+        arms -= self.mass[:, :, None] * posed.joints[:, None]
         # the turn G d moves a point at arm m by (G d) x m: column c of the derivative is g_c x m
         g = np.moveaxis(posed.world_rotations, -2, 1)[:, None]  # frames 1 row joint column
         m = np.moveaxis(arms, -1, 0)[..., None]  # 3 frames landmarks joint 1
@@ -208,7 +208,7 @@ class Landmarks:
             moved = np.matmul(turned.transpose(0, 2, 1, 3), turn[:, used])
             by_pose[:, landmark][:, :, used + 1] += moved.transpose(0, 2, 1, 3)
 
-    def _by_betas(self, posed: PosedBody) -> np.ndarray:
+    def by_betas(self, posed: PosedBody) -> np.ndarray:
         """Derivative (frames, landmarks, 3, betas) by the shape."""
         G, num_betas = posed.world_rotations, posed.shaped.betas.shape[-1]
         joint_dirs = posed.shaped.body.joint_shapedirs[..., :num_betas]
@@ -219,7 +219,7 @@ class Landmarks:
         dirs = self.shapedirs[..., :num_betas] - self.weight[:, None, None] * joint_dirs[self.bone_idx]
         carried = np.matmul(G[:, self.bone_idx], dirs) + self.weight[:, None, None] * joints[:, self.bone_idx]
         shape = (len(G), len(self), 3, num_betas)
-        return np.matmul(self._sum, carried.reshape(len(G), len(self.weight), -1)).reshape(shape)
+        return np.matmul(self.total, carried.reshape(len(G), len(self.weight), -1)).reshape(shape)
 
 
 @lru_cache(maxsize=32)
