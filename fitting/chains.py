@@ -89,7 +89,9 @@ def chains_of(landmarks: Landmarks) -> tuple[Chain, ...]:
     reach = np.zeros((len(landmarks), mass.shape[1]))
     for row, dirs in zip(landmarks.landmark_idx, landmarks.posedirs, strict=True):
         reach[row, 1:] += np.sqrt(2) * np.linalg.norm(dirs.reshape(3, -1, 9), axis=(0, 2))
-    follows = [frozenset(np.flatnonzero((mass[k] != 0) | (reach[k] > _LEAST_M)).tolist()) for k in range(len(landmarks))]
+    follows = [
+        frozenset(np.flatnonzero((mass[k] != 0) | (reach[k] > _LEAST_M)).tolist()) for k in range(len(landmarks))
+    ]
     groups = [([row], joints) for row, joints in enumerate(follows)]
     while (best := _best_merge(groups)) is not None:
         a, b = best
