@@ -60,6 +60,11 @@ class BodyKind:
     num_hand_joints: int
 
     @property
+    def model_type(self) -> str:
+        """As smplx and AMASS's `surface_model_type` write it: smpl, smplh, smplx."""
+        return self.name.lower().replace("-", "")
+
+    @property
     def num_joints(self) -> int:
         """Joints, the pelvis included."""
         return len(self.skeleton)
