@@ -45,7 +45,7 @@ _COMBINATIONS: Mapping[str, Mapping[str, float]] = {
     "mid_shoulder": {"left_shoulder": 0.5, "right_shoulder": 0.5},
     "upper_neck": {"neck": 0.4, "head": 0.6},
 }
-_Numbers = Sequence[int] | Int[np.ndarray, "n"]
+_Numbers = Sequence[int] | Int[np.ndarray, "_"]
 # One landmark: its weights on joints, and its weights on vertices.
 _Weights = tuple[Mapping[int, float], Mapping[int, float]]
 
@@ -144,6 +144,8 @@ class Landmarks:
     @staticmethod
     def _of_weights(body: BodyModel, names: tuple[str, ...], weights: Sequence[_Weights]) -> Landmarks:
         """Collects the carried points of each landmark by bone."""
+        if not names:
+            raise InputError(body.name, "no landmarks asked for", "choose one at least")
         pairs: dict[tuple[int, int], list[Any]] = {}
         still = np.zeros((3, body.kind.num_pose_features))
         for row, (by_joint, by_vertex) in enumerate(weights):

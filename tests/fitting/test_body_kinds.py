@@ -116,7 +116,7 @@ def test_chosen_vertices_and_joints_equal_the_mesh_for_any_batch(
     posed = _posed(bodies[kind], rng, *batch)
     vertices, joints = rng.integers(0, kind.num_vertices, 40), [0, kind.num_joints - 1, 5]
     expected = np.concatenate([posed.mesh()[..., vertices, :], posed.joints[..., joints, :]], axis=-2)
-    landmarks = Landmarks.of_vertices(posed.shaped.body, vertices, joints)
+    landmarks = Landmarks.of_vertices(posed.shaped.body, vertices, np.array(joints))
     assert landmarks.names[-1] == "joint 5"
     np.testing.assert_allclose(landmarks.positions(posed), expected, atol=1e-12)
     linear = vertices_and_jacobian(posed, vertices.tolist(), joints)
@@ -200,6 +200,8 @@ def test_what_a_body_does_not_have_is_named(
         bodies[SMPL_H].with_shape(np.zeros(10), np.zeros(2))
     with pytest.raises(InputError, match="no vertex 6890"):
         Landmarks.of_vertices(bodies[SMPL_H], [3, 6890])
+    with pytest.raises(InputError, match="no landmarks asked for"):
+        Landmarks.of_vertices(bodies[SMPL_H], [])
     with pytest.raises(InputError, match="no joint -1"):
         Landmarks.of_vertices(bodies[SMPL_H], [], [-1])
     with pytest.raises(InputError, match="no joint and no skinned vertex"):
