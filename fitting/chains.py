@@ -14,8 +14,9 @@ import numpy as np
 
 from core.arrays import Float, Int
 from core.transforms import hat
+from fitting.body_kinds import BodyKind
 from fitting.landmarks import Landmarks
-from fitting.smpl import PARENTS, PosedBody
+from fitting.smpl import PosedBody
 
 _LEAST_M = 2e-4  # movement by a radian of a joint that reaches a landmark through blend shapes alone and is left out
 _OVERHEAD = 4000  # cost of one more chain, in products of its normal matrix
@@ -83,10 +84,15 @@ class Chain:
 
 
 @lru_cache(maxsize=64)
-def chains_of(landmarks: Landmarks) -> tuple[Chain, ...]:
-    """The chains of a set of landmarks; every landmark is in one."""
-    mass = landmarks.mass
-    reach = np.zeros((len(landmarks), mass.shape[1]))
+def chains_of(landmarks: Landmarks, kind: BodyKind) -> tuple[Chain, ...]:
+    """The chains of a set of landmarks on bodies of a kind; every landmark is in one."""
+    below = np.eye(kind.num_joints)  # [j, k]: bone k moves when joint j turns
+    for joint in range(kind.num_joints - 1, 0, -1):
+        below[kind.parents[joint]] += below[joint]
+    by_bone = np.zeros((len(landmarks), kind.num_joints))
+    np.add.at(by_bone, (landmarks.landmark_idx, landmarks.bone_idx), landmarks.weight)
+    mass = by_bone @ below.T
+    reach = np.zeros_like(mass)
     for row, dirs in zip(landmarks.landmark_idx, landmarks.posedirs, strict=True):
         reach[row, 1:] += np.sqrt(2) * np.linalg.norm(dirs.reshape(3, -1, 9), axis=(0, 2))
     follows = [
@@ -97,7 +103,7 @@ def chains_of(landmarks: Landmarks) -> tuple[Chain, ...]:
         a, b = best
         merged = (groups[a][0] + groups[b][0], groups[a][1] | groups[b][1])
         groups = [group for k, group in enumerate(groups) if k not in best] + [merged]
-    return tuple(_chain(landmarks, sorted(rows), sorted(joints)) for rows, joints in groups)
+    return tuple(_chain(landmarks, below, mass, sorted(rows), sorted(joints)) for rows, joints in groups)
 
 
 def _best_merge(groups: list[tuple[list[int], frozenset[int]]]) -> tuple[int, int] | None:
@@ -116,25 +122,17 @@ def _cost(num_landmarks: int, num_joints: int) -> float:
     return num_landmarks * 3.0 * (3 * num_joints + 13) ** 2 + _OVERHEAD
 
 
-def _chain(landmarks: Landmarks, rows: list[int], joints: list[int]) -> Chain:
+def _chain(landmarks: Landmarks, below: np.ndarray, mass: np.ndarray, rows: list[int], joints: list[int]) -> Chain:
     landmark_idx, joint_idx = np.array(rows), np.array(joints, int)
     point_idx = np.flatnonzero(np.isin(landmarks.landmark_idx, landmark_idx))
     owner = np.searchsorted(landmark_idx, landmarks.landmark_idx[point_idx])
-    below = _below(landmarks.mass.shape[1])[joint_idx][:, landmarks.bone_idx[point_idx]]
-    gather = (owner[None, None] == np.arange(len(rows))[:, None, None]) * below[None]
+    moves = below[joint_idx][:, landmarks.bone_idx[point_idx]]
+    gather = (owner[None, None] == np.arange(len(rows))[:, None, None]) * moves[None]
     return Chain(
         landmark_idx,
         joint_idx,
         point_idx,
         owner,
         gather.reshape(-1, len(point_idx)).astype(float),
-        landmarks.mass[np.ix_(landmark_idx, joint_idx)],
+        mass[np.ix_(landmark_idx, joint_idx)],
     )
-
-
-def _below(num_joints: int) -> np.ndarray:
-    """below[j, k]: bone k moves when joint j turns."""
-    below = np.eye(num_joints)
-    for joint in range(num_joints - 1, 0, -1):
-        below[PARENTS[joint]] += below[joint]
-    return below

@@ -133,10 +133,10 @@ class Objective:
         num_betas = len(state.betas)
         posed = state.posed(self.body)
         carried = self.landmarks.carried(posed)
-        term = self._on_points(np.matmul(self.landmarks.total, carried))
+        term = self._on_points(self.landmarks.summed(carried, axis=1))
         system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_betas + 6 * len(state.mounts))
         by_betas = self.landmarks.by_betas(posed)
-        for chain in chains_of(self.landmarks):
+        for chain in chains_of(self.landmarks, self.body.kind):
             _add_chain(system, chain, term, chain.by_pose(self.landmarks, posed, carried), by_betas)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
