@@ -28,7 +28,7 @@ class TriangulationConfig:
 
     Attributes:
         min_score: keypoints below this detector score are not used.
-        outlier_px: a view that disagrees by more than this is an outlier.
+        outlier_px: a view that disagrees by more than this, or by eight times the noise, is an outlier.
         scale_px: scale of the Geman-McClure loss; about 4 times the keypoint noise.
         min_angle_deg: smallest angle between the two most divergent inlier rays of a valid point.
         max_pairs: number of view pairs tried as starting points where views disagree; those with the widest angle at

@@ -29,7 +29,7 @@ _PART = 2048  # points worked on at a time: their forms, 8 views, are 1.3 MB
 _KEPT_BYTES = 2**28  # of forms that are kept for the second pass instead of being made again
 _WIDE = 8.0  # standard deviations at which Tukey's biweight ends: efficiency 0.99 for errors in two coordinates
 _FINISHING = 2  # steps with it
-_LEAST_NOISE_PX = 1e-3
+_LEAST_NOISE_PX = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ def _begin(
             forms = _exchanged(forms, swapped, mirror)
             xyz[:, changed] = meeting_points(forms.points(changed), pairs, config)
     error2 = forms.errors2(xyz)
-    inlier = _inliers(forms, error2, config)
+    inlier = _agree(forms, error2, config.outlier_px**2)
     num_views = inlier.sum(axis=0)
     many = num_views >= 3
     freedom = 2 * num_views[many] - 3
@@ -250,7 +250,7 @@ def _finish(
         enough = (weight > 0).sum(axis=0) >= 2
         xyz = np.where(enough & np.isfinite(moved), moved, xyz)
     error2 = forms.errors2(xyz)
-    inlier = _inliers(forms, error2, config)
+    inlier = _agree(forms, error2, wide2)
     num_views = inlier.sum(axis=0)
     valid = (num_views >= 2) & (_widest_angle(centres, xyz, inlier) >= np.deg2rad(config.min_angle_deg))
     information = forms.information(_biweight(forms, xyz, wide2))
@@ -267,9 +267,10 @@ def _finish(
     )
 
 
-def _inliers(forms: PixelForms, error2: np.ndarray, config: TriangulationConfig) -> np.ndarray:
+def _agree(forms: PixelForms, error2: np.ndarray, limit2: float) -> np.ndarray:
+    """Which views see a point no further off than this (V, N)."""
     with np.errstate(invalid="ignore"):
-        return forms.seen & (error2 < config.outlier_px**2)
+        return forms.seen & (error2 < limit2)
 
 
 def _biweight(forms: PixelForms, xyz: np.ndarray, wide2: float) -> np.ndarray:

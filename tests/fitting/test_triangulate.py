@@ -96,6 +96,18 @@ def test_what_too_few_views_see_is_missing(rng: np.random.Generator) -> None:
     assert np.all(points.num_views[:, 7] <= 2)
 
 
+def test_views_that_nearly_agree_are_no_point_where_the_noise_is_small(rng: np.random.Generator) -> None:
+    rig, truth, _ = scene(rng, 4)
+    xy = rig.project(truth) + rng.normal(0, 0.2, (4, *truth.shape[:2], 2))
+    score = np.ones(xy.shape[:-1])
+    score[2:, 7, 3] = 0
+    xy[0, 7, 3] += [0.0, 20.0]
+    xy[1, 7, 3] -= [0.0, 20.0]
+    points = triangulate_points(rig, xy, score, COCO_17)
+    assert not points.valid[7, 3] and np.isnan(points.covariance[7, 3]).all()
+    assert points.valid.mean() > 0.99
+
+
 def test_nearly_parallel_rays_are_refused(rng: np.random.Generator) -> None:
     rig = ring_rig(4)
     first = rig.cameras[0]
