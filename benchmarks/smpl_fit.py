@@ -16,10 +16,11 @@ import numpy as np
 
 from core.files import read_npz
 from core.skeletons import BODY_25
-from fitting.estimate import Estimate, Measurements, estimate_body
+from fitting.estimate import Estimate, Measurements
 from fitting.landmarks import Landmarks
 from fitting.points import triangulate_points
 from fitting.smpl import NUM_JOINTS, BodyModel
+from fitting.windows import estimate_body
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from triangulation import rig_of

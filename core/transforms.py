@@ -15,6 +15,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from core.arrays import Float
 
+_HALF_TURN = 2 * np.cos(2.8)
+
 
 def hat(v: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Cross-product matrix: `hat(v) @ x == cross(v, x)`."""
@@ -31,7 +33,21 @@ def so3_exp(w: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]
 
 def so3_log(R: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]:
     """Rotation vector (radians, length at most pi) of a rotation matrix."""
-    return Rotation.from_matrix(R.reshape(-1, 3, 3)).as_rotvec().reshape(*R.shape[:-2], 3)
+    v = np.empty(R.shape[:-1])
+    np.subtract(R[..., 2, 1], R[..., 1, 2], out=v[..., 0])
+    np.subtract(R[..., 0, 2], R[..., 2, 0], out=v[..., 1])
+    np.subtract(R[..., 1, 0], R[..., 0, 1], out=v[..., 2])
+    sine2 = (v * v).sum(axis=-1)  # of twice the sine
+    cosine = R[..., 0, 0] + R[..., 1, 1] + R[..., 2, 2] - 1  # twice
+    sine = np.sqrt(sine2)
+    small = sine < 1e-4
+    with np.errstate(invalid="ignore"):
+        turned = ~(cosine > _HALF_TURN)  # by nearly half a turn, where v vanishes though the angle does not; or NaN
+    scale = np.where(small, 0.5 + sine2 / 48, np.arctan2(sine, cosine) / np.where(small, 1.0, sine))
+    w: np.ndarray = v * scale[..., None]
+    if turned.any():  # by way of the quaternion
+        w[turned] = Rotation.from_matrix(R[turned]).as_rotvec()
+    return w
 
 
 def right_jacobian(w: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:

@@ -1,10 +1,15 @@
-"""`motifs fit`: everything measured of a session -> `07_smpl`, SMPL parameters with covariance and validity."""
+"""`motifs fit`: everything measured of a session -> `07_smpl`, SMPL parameters with covariance and validity.
+
+First `07_subject`, what stays the same of the person; then the poses, one item of the stage for each stretch of the
+recording, so that long ones are done by many processes, go on where they were stopped, and need the memory of one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +19,17 @@ from calibration.egomotion import load_egomotion
 from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
-from core.files import write_json
+from core.files import read_npz, write_json, write_npz
 from core.stage import Manifest, Summary, run_stage
+from core.threads import one_blas_thread
 from core.transforms import interpolate, so3_log
 from fitting.body_kinds import SMPL
 from fitting.contacts import ContactConfig, foot_contacts
-from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
+from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
 from fitting.foot_mount import FootObservation
-from fitting.landmarks import VERTEX_IDS, Landmarks
+from fitting.landmarks import Landmarks
+from fitting.measurements import SOLES
+from fitting.objective import FitState
 from fitting.observations import Observations
 from fitting.overlay import write_overlays
 from fitting.points import reprojection_px
@@ -29,13 +37,17 @@ from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.stand_in import stand_in_body
+from fitting.subject import Subject, estimate_subject
 from fitting.triangulate import OUT as POINTS_OUT
 from fitting.triangulate import stage_inputs, subject_points
+from fitting.windows import Window, cut_windows, mended
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 OUT = "07_smpl"
+SUBJECT_OUT = "07_subject"
+_CHUNK = 2000  # frames reprojected at a time
 STAND_IN = "stand-in"
 
 
@@ -83,18 +95,51 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     session = Session.load(session_dir)
     body = load_body(config.body_model)
     subject_points(session)  # tells which stage is missing before anything is hashed
+    inputs = _inputs(session, config)
+    _find_subject(session, config, inputs, redo=redo)
+    windows = _windows(session, config)
+    return run_stage(
+        "fit",
+        STAGE_VERSION,
+        inputs={**inputs, "subject": session.stage(SUBJECT_OUT) / "subject.json"},
+        config=_portable(config),
+        out=session.stage(OUT),
+        items=list(windows),
+        process=partial(_fit_window, session_dir, config),
+        finish=partial(_join, session, body, config, windows),
+        workers=workers,
+        redo=redo,
+    )
+
+
+def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path], *, redo: bool) -> None:
+    """Shape and mounts, in a stage of their own."""
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
-        return _fit_session(session, body, config, folder)
+        body, landmarks, measured = _measured(session.folder, config)
+        found = one_blas_thread(estimate_subject)(body, landmarks, measured.checked(landmarks), config.estimate)
+        found.save(folder / "subject.json")
+        return {"betas": found.betas, **found.mounts_json()}
 
-    def finish(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
-        found = facts["subject"]
-        return Summary(found, health_of(found, config.quality, config.estimate.floor))
+    run_stage(
+        "fit subject",
+        STAGE_VERSION,
+        inputs=inputs,
+        config=_portable(config),
+        out=session.stage(SUBJECT_OUT),
+        items=["subject"],
+        process=process,
+        finish=lambda folder, facts: Summary(facts["subject"]),
+        redo=redo,
+    )
 
-    return run_stage(
-        "fit", STAGE_VERSION, inputs=_inputs(session, config), config=_portable(config), out=session.stage(OUT),
-        items=["subject"], process=process, finish=finish, workers=workers, redo=redo,
-    )  # fmt: skip
+
+def _windows(session: Session, config: FitConfig) -> dict[str, Window]:
+    """The stretches of a session, by name."""
+    points = subject_points(session)
+    step_s = float(np.mean(np.diff(points.t_s))) if len(points.t_s) > 1 else 1.0
+    windows = cut_windows(points.valid.sum(axis=1).astype(float), step_s, config.estimate)
+    return {f"{window.begin:07d}": window for window in windows}
 
 
 def _portable(config: FitConfig) -> FitConfig:
@@ -114,41 +159,104 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     return inputs
 
 
-def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: Path) -> dict[str, Any]:
+def _measured(session_dir: Path, config: FitConfig) -> tuple[BodyModel, Landmarks, Measurements]:
+    """The body, where the keypoints lie on it, and all that was measured; kept from one stretch to the next."""
+    inputs = _inputs(Session.load(session_dir), config)
+    files = (path if path.is_file() else path / "manifest.json" for path in inputs.values())
+    return _read_measured(session_dir, config, tuple((str(path), path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=1)
+def _read_measured(
+    session_dir: Path, config: FitConfig, stamps: tuple[tuple[str, int], ...]
+) -> tuple[BodyModel, Landmarks, Measurements]:
+    """`_measured`, read again when a file was written again."""
+    session, body = Session.load(session_dir), load_body(config.body_model)
     points = subject_points(session)
-    rig = load_rig(session.folder)
     seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
-    rig = rig.subset(seen.view_ids)
-    step_s = 1 / float(seen.timeline.rate)
+    rig = load_rig(session.folder).subset(seen.view_ids)
     feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
     landmarks = Landmarks.of(body, seen.skeleton)
-    measured = Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet)
-    found = estimate_body(body, landmarks, measured, config.estimate)
-    posed = found.state.posed(body)
-    used = seen.score >= config.estimate.min_score
-    error_px = np.where(used, reprojection_px(rig, landmarks.positions(posed), seen.xy_px), np.nan)
+    step_s = 1 / float(seen.timeline.rate)
+    return body, landmarks, Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet)
+
+
+def _fit_window(session_dir: Path, config: FitConfig, item: str, folder: Path) -> Mapping[str, Any]:
+    """Fits one stretch into `<item>.npz`."""
+    body, landmarks, measured = _measured(session_dir, config)
+    session = Session.load(session_dir)
+    window = _windows(session, config)[item]
+    subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
+    found = estimate_poses(body, landmarks, measured.frames(window.fitted), subject, config.estimate)
+    arrays = {"R": found.state.R, "transl": found.state.transl, "joint_covariance": found.joint_covariance}
+    write_npz(folder / f"{item}.npz", arrays)
+    return {"cost": found.cost, "num_steps": found.num_steps, "converged": found.converged}
+
+
+def _join(
+    session: Session,
+    body: BodyModel,
+    config: FitConfig,
+    windows: Mapping[str, Window],
+    folder: Path,
+    facts: Mapping[str, Mapping[str, Any]],
+) -> Summary:
+    """All stretches in one sequence, its pictures and its figures."""
+    _, landmarks, measured = _measured(session.folder, config)
+    subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
+    parts = []
+    for item in windows:
+        data = read_npz(folder / f"{item}.npz")
+        state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
+        parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
+    found = mended(body, landmarks, measured, subject, config.estimate, list(windows.values()), parts)
+    for item in windows:
+        (folder / f"{item}.npz").unlink()
+    return _finish(session, body, landmarks, measured, found, config, folder)
+
+
+def _finish(
+    session: Session,
+    body: BodyModel,
+    landmarks: Landmarks,
+    measured: Measurements,
+    found: Estimate,
+    config: FitConfig,
+    folder: Path,
+) -> Summary:
+    seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
+    points, posed = subject_points(session), found.state.posed(body)
+    positions = landmarks.positions(posed)
+    error_px = np.full(seen.score.shape, np.nan, np.float32)
+    for first in range(0, len(positions), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        used = seen.score[:, part] >= config.estimate.min_score
+        error = reprojection_px(measured.rig, positions[part], seen.xy_px[:, part])
+        error_px[:, part] = np.where(used, error, np.nan)
     soles = _soles(body).positions(posed)
     bridged = np.zeros(len(points.t_s), dtype=bool)
     for view in found.state.mounts:
-        bridged |= feet[view].known
+        bridged |= measured.feet[view].known
     sequence = _sequence(body, found, points.t_s, seen.timeline.rate, error_px, soles, bridged, config)
     sequence.save(folder / "smpl.npz")
-    write_json(folder / "feet.json", _mounts(found))
+    write_json(folder / "feet.json", found.subject.mounts_json())
     if config.num_overlays:
-        write_overlays(session, rig, sequence, posed, seen, error_px, folder / "overlays", config.num_overlays)
-    facts = figures(
+        overlays = folder / "overlays"
+        write_overlays(session, measured.rig, sequence, posed, seen, error_px, overlays, config.num_overlays)
+    figured = figures(
         body, found.state.betas, error_px, seen.view_ids, sequence.joints_m[:, 0], soles, sequence.contacts,
-        sequence.frame_valid, step_s,
+        sequence.frame_valid, measured.step_s,
     )  # fmt: skip
     reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
     ended = {"num_steps": found.num_steps, "converged": found.converged}
-    return {**facts, "reasons": reasons, "feet": _mounts(found), **ended}
+    facts = {**figured, "reasons": reasons, "feet": found.subject.mounts_json(), **ended}
+    return Summary(facts, health_of(facts, config.quality, config.estimate.floor))
 
 
 def _soles(body: BodyModel) -> Landmarks:
     """Points of both soles, those of the contacts first."""
     by_vertex = np.zeros((len(SOLES), NUM_VERTICES))
-    by_vertex[np.arange(len(SOLES)), [VERTEX_IDS[name] for name in SOLES]] = 1.0
+    by_vertex[np.arange(len(SOLES)), [body.kind.vertex_ids[name] for name in SOLES]] = 1.0
     return Landmarks.from_regressors(body, SOLES, np.zeros((len(SOLES), NUM_JOINTS)), by_vertex)
 
 
@@ -198,16 +306,3 @@ def _sequence(
         reasons=reasons,
         contacts=foot_contacts(soles[:, :4], step_s, config.contacts),
     )
-
-
-def _mounts(found: Estimate) -> dict[str, Any]:
-    """What was found about each foot camera's mount, and which were left out and why."""
-    mounts: dict[str, Any] = {
-        view: {
-            "ankle_from_cam": {"rotvec": mount.rotvec, "t_m": mount.t},
-            "sigma_rad": found.mount_sigma[view][:3],
-            "sigma_m": found.mount_sigma[view][3:],
-        }
-        for view, mount in found.state.mounts.items()
-    }
-    return {"mounts": mounts, "refused": dict(found.refused)}

@@ -62,6 +62,10 @@ class FootObservation:
         R = np.where(known[:, None, None], world_from_cam.R, np.eye(3))
         return FootObservation(ANKLES[role], SE3(R, np.where(known[:, None], world_from_cam.t, 0.0)), information)
 
+    def frames(self, index: np.ndarray | slice) -> FootObservation:
+        """What it measured in some of the frames."""
+        return FootObservation(self.ankle_idx, self.world_from_cam[index], self.information[index])
+
     @property
     def known(self) -> np.ndarray:
         """Frames that were measured, (frames,)."""
@@ -119,7 +123,13 @@ def foot_residual(
 
 
 def foot_term(
-    system: ArrowSystem, body: BodyModel, posed: PosedBody, mount: SE3, foot: FootObservation, column: int, scale: float
+    system: ArrowSystem,
+    body: BodyModel,
+    posed: PosedBody,
+    mount: SE3,
+    foot: FootObservation,
+    column: int | None,
+    scale: float,
 ) -> float:
     """Adds one foot camera to the normal equations, robustly, and returns its cost.
 
@@ -129,27 +139,30 @@ def foot_term(
         posed: the body at the state.
         mount: `ankle_from_cam` at the state.
         foot: what the camera measured.
-        column: first of the mount's six globals; the betas are the first globals.
+        column: first of the mount's six globals; the betas are the first globals. None where none is solved for.
         scale: of the robust loss, in standard deviations.
     """
     residual, by_frame, by_mount = foot_residual(posed, mount, foot)
-    by_betas = np.zeros((len(residual), 6, posed.shaped.betas.shape[-1]))
-    by_betas[:, 3:] = _joint_landmark(body, foot.ankle_idx).linearise(posed).by_betas[:, 0]
     error2 = np.einsum("ti,tij,tj->t", residual, foot.information, residual)
     share = scale**2 / (scale**2 + error2)
     W = foot.information * (share**2)[:, None, None]
-    J = np.concatenate([by_frame, by_betas, by_mount], axis=-1)
+    parts, D = [by_frame], by_frame.shape[-1]
+    if column is not None:
+        by_betas = np.zeros((len(residual), 6, posed.shaped.betas.shape[-1]))
+        by_betas[:, 3:] = _joint_landmark(body, foot.ankle_idx).by_betas(posed)[:, 0]
+        parts += [by_betas, by_mount]
+    J = np.concatenate(parts, axis=-1)
     JtW = np.swapaxes(J, -1, -2) @ W
     H, g = JtW @ J, np.einsum("tpi,ti->tp", JtW, residual)
-    D = by_frame.shape[-1]
-    globals_idx = np.concatenate([np.arange(by_betas.shape[-1]), column + np.arange(6)])
     system.diagonal[:] += H[:, :D, :D]
-    system.border[:, :, globals_idx] += H[:, :D, D:]
-    system.corner[np.ix_(globals_idx, globals_idx)] += H[:, D:, D:].sum(axis=0)
     system.gradient[:] += g[:, :D]
-    system.gradient_global[globals_idx] += g[:, D:].sum(axis=0)
-    axis = column + np.arange(6)
-    system.corner[axis, axis] += 1 / _MOUNT_SIGMA**2
+    if column is not None:
+        axis = column + np.arange(6)
+        globals_idx = np.concatenate([np.arange(by_betas.shape[-1]), axis])
+        system.border[:, :, globals_idx] += H[:, :D, D:]
+        system.corner[np.ix_(globals_idx, globals_idx)] += H[:, D:, D:].sum(axis=0)
+        system.gradient_global[globals_idx] += g[:, D:].sum(axis=0)
+        system.corner[axis, axis] += 1 / _MOUNT_SIGMA**2
     return 0.5 * float((error2 * share).sum())
 
 

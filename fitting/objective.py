@@ -88,11 +88,13 @@ class FitState:
         return body.with_shape(self.betas).with_rotations(self.R, self.transl)
 
     def retract(self, step: np.ndarray, step_global: np.ndarray) -> FitState:
-        """Moves by (frames, 75) and (globals,)."""
+        """Moves by (frames, 75) and (globals,); without globals, shape and mounts stay."""
+        turn = rodrigues(step[:, 3:].reshape(-1, 24, 3))
+        if not len(step_global):
+            return dataclasses.replace(self, R=self.R @ turn, transl=self.transl + step[:, :3])
         num_betas = len(self.betas)
         steps = step_global[num_betas:].reshape(-1, 6)
         mounts = {view: X.retract(d) for (view, X), d in zip(self.mounts.items(), steps, strict=True)}
-        turn = rodrigues(step[:, 3:].reshape(-1, 24, 3))
         return FitState(self.R @ turn, self.transl + step[:, :3], self.betas + step_global[:num_betas], mounts)
 
 
@@ -105,7 +107,7 @@ class Objective:
         landmarks: keypoints' places on it, first; then points of the soles that may be in no skeleton.
         num_keypoints: how many landmarks are keypoints.
         sole_idx: landmarks kept above the floor.
-        step_s: time between frames.
+        step_s: time between frames; None where they do not follow each other.
         weights: of the terms.
         rays: keypoints; None leaves them out.
         points_m: triangulated points (frames, keypoints, 3); None leaves them out.
@@ -113,13 +115,14 @@ class Objective:
         foot_scale: scale of their robust loss, in standard deviations.
         floor: whether the world has a floor at z = 0.
         fixed: the shape, where it is known; None solves for it.
+        free: whether shape and mounts are solved for; else they stay as they are.
     """
 
     body: BodyModel
     landmarks: Landmarks
     num_keypoints: int
     sole_idx: np.ndarray
-    step_s: float
+    step_s: float | None
     weights: Weights
     rays: Rays | None = None
     points_m: np.ndarray | None = None
@@ -127,6 +130,7 @@ class Objective:
     foot_scale: float = FOOT_SCALE
     floor: bool = True
     fixed: np.ndarray | None = None
+    free: bool = True
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
@@ -134,16 +138,19 @@ class Objective:
         posed = state.posed(self.body)
         carried = self.landmarks.carried(posed)
         term = self._on_points(self.landmarks.summed(carried, axis=1))
-        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_betas + 6 * len(state.mounts))
-        by_betas = self.landmarks.by_betas(posed)
+        num_globals = num_betas + 6 * len(state.mounts) if self.free else 0
+        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals)
+        by_betas = self.landmarks.by_betas(posed) if self.free else np.zeros((*term.gradient.shape, 0))
         for chain in chains_of(self.landmarks, self.body.kind):
             _add_chain(system, chain, term, chain.by_pose(self.landmarks, posed, carried), by_betas)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
-            cost += foot_term(system, self.body, posed, mount, self.feet[view], num_betas + 6 * i, self.foot_scale)
-        cost += self._add_shape(system, state.betas)
+            column = num_betas + 6 * i if self.free else None
+            cost += foot_term(system, self.body, posed, mount, self.feet[view], column, self.foot_scale)
+        if self.free:
+            cost += self._add_shape(system, state.betas)
         return dataclasses.replace(system, cost=cost)
 
     def _add_shape(self, system: ArrowSystem, betas: np.ndarray) -> float:
@@ -185,6 +192,8 @@ class Objective:
         return rest_term(state.R[:, 1:], np.zeros((23, 3)), spread) + limits
 
     def _on_time(self, state: FitState) -> list[TimeTerm]:
+        if self.step_s is None:
+            return []
         sigma = acceleration_sigma(self.step_s) * self.weights.acceleration_scale
         terms = []
         if len(state.R) >= 2:
@@ -199,14 +208,13 @@ def _add_chain(system: ArrowSystem, chain: Chain, term: PointTerm, by_pose: np.n
     rows = chain.landmark_idx
     T, L, num_betas = len(by_pose), len(rows), by_betas.shape[-1]
     J = np.empty((T, L, 3, 3 + 3 * len(chain.joint_idx) + num_betas))
-    J[..., :3], J[..., 3:-num_betas] = np.eye(3), by_pose.reshape(T, L, 3, -1)
-    J[..., -num_betas:] = by_betas[:, rows]
+    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
+    D = len(own)
+    J[..., :3], J[..., 3:D], J[..., D:] = np.eye(3), by_pose.reshape(T, L, 3, -1), by_betas[:, rows]
     HJ = (term.hessian[:, rows] @ J).reshape(T, 3 * L, -1)
     J = J.reshape(T, 3 * L, -1)
     H = np.swapaxes(J, 1, 2) @ HJ
     g = (term.gradient[:, rows].reshape(T, 1, -1) @ J)[:, 0]
-    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
-    D = len(own)
     system.diagonal[:, own[:, None], own] += H[:, :D, :D]
     system.border[:, own, :num_betas] += H[:, :D, D:]
     system.corner[:num_betas, :num_betas] += H[:, D:, D:].sum(axis=0)

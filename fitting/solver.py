@@ -103,9 +103,9 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
         InputError: if it is not positive definite: an unknown that no term determines.
     """
     blocks, coupling = _paired(system, damping)
-    size = blocks.shape[-1]
+    size, linked = blocks.shape[-1], coupling.any()
     for i in range(len(blocks)):
-        if i:  # coupling = E L^-T, that is L X^T = E^T
+        if i and linked:  # coupling = E L^-T, that is L X^T = E^T
             dtrsm(1.0, blocks[i - 1].T, coupling[i].T, lower=0, trans_a=1, overwrite_b=1)
             blocks[i] -= coupling[i] @ coupling[i].T
         info = dpotrf(blocks[i].T, lower=0, clean=0, overwrite_a=1)[1]
@@ -134,9 +134,13 @@ def solve(system: ArrowSystem, factor: ArrowFactor) -> tuple[Float[np.ndarray, "
 
 
 def marginals(
-    factor: ArrowFactor,
+    factor: ArrowFactor, cov_global: Float[np.ndarray, "G G"] | None = None
 ) -> tuple[Float[np.ndarray, "frames D D"], Float[np.ndarray, "frames D G"], Float[np.ndarray, "G G"]]:
     """Covariances of each frame's unknowns, of them with the globals, and of the globals; all else marginalised out.
+
+    Args:
+        factor: of the system without damping.
+        cov_global: of the globals, where they were found elsewhere and held; else the system tells it.
 
     Sums of squares throughout, so single precision keeps six digits of them, in half the time.
     """
@@ -154,7 +158,8 @@ def marginals(
             gain = strsm(1.0, lower[i].T, below[i + 1].T, lower=0, overwrite_b=1)
             blocks[i] += gain @ (blocks[i + 1] @ gain.T)
     covariance = blocks.astype(float)
-    cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))
+    if cov_global is None:
+        cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))
     cross = np.zeros((n, size, G))
     if G:
         reach = _backward(factor.diagonal, factor.below, factor.half_border)

@@ -12,11 +12,12 @@ from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.skeletons import HALPE_26, SMPL_24
 from core.transforms import SE3, geodesic, so3_exp
-from fitting.estimate import Estimate, EstimateConfig, Measurements, _with_soles, estimate_body
+from fitting.estimate import Estimate, EstimateConfig, Measurements
 from fitting.fit import FitConfig
 from fitting.fit import _inputs as stage_inputs_of_fit
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
+from fitting.measurements import with_soles
 from fitting.objective import FitState, Objective, Weights
 from fitting.points import triangulate_points
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
@@ -25,6 +26,7 @@ from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.smpl import BodyModel, PosedBody, rodrigues
 from fitting.solver import SolverConfig
 from fitting.stand_in import stand_in_body
+from fitting.windows import estimate_body
 
 STEP_S = 1 / 30
 NOISE_PX = 2.0
@@ -128,7 +130,7 @@ def test_foot_cameras_carry_hidden_feet(found: Estimate, measured: Measurements,
     body = stand_in_body()
     feet, mounts = foot_observations(truth)
     with_feet = estimate_body(body, Landmarks.of(body, HALPE_26), Measurements(**{**vars(measured), "feet": feet}))
-    assert not with_feet.refused
+    assert not with_feet.subject.refused
     hidden = errors_m(with_feet, truth)[HIDDEN][:, FEET].mean()
     assert hidden < 0.02
     assert hidden < 0.25 * errors_m(found, truth)[HIDDEN][:, FEET].mean()
@@ -146,7 +148,7 @@ def test_a_foot_camera_without_common_frames_is_refused(measured: Measurements, 
     short = {"left_foot": FootObservation(lone.ankle_idx, lone.world_from_cam, information)}
     quick = EstimateConfig(solver=SolverConfig(iterations=1))
     result = estimate_body(body, Landmarks.of(body, HALPE_26), Measurements(**{**vars(measured), "feet": short}), quick)
-    assert "too few frames" in result.refused["left_foot"]
+    assert "too few frames" in result.subject.refused["left_foot"]
     assert not result.state.mounts
 
 
@@ -160,7 +162,7 @@ def test_the_whole_gradient_is_the_derivative_of_the_cost(rng: np.random.Generat
     xy = rig.project(points) + rng.normal(0, 3, (4, 4, 26, 2))
     rays = rays_of(rig, xy.reshape(4, -1, 2), np.ones((4, 4 * 26)), 0.1)
     objective = Objective(
-        body, *_with_soles(body, landmarks), STEP_S, Weights(), rays=rays, points_m=points + 0.01, feet=feet
+        body, *with_soles(body, landmarks), STEP_S, Weights(), rays=rays, points_m=points + 0.01, feet=feet
     )
     system = objective.linearise(state)
     for frame, unknown in ((0, 2), (1, 4), (2, 8), (3, 15), (2, 57), (1, 74)):

@@ -1,0 +1,121 @@
+"""What is known of one person over one sequence, and how much of it is believed: the input of the fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from core.cameras import Rig
+from core.errors import InputError
+from fitting.foot_mount import FootObservation
+from fitting.landmarks import Landmarks
+from fitting.objective import Weights
+from fitting.rays import Rays, rays_of
+from fitting.sequence import CONTACTS
+from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
+from fitting.solver import SolverConfig
+
+SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """Settings of the fit.
+
+    Attributes:
+        weights: how much each term is believed.
+        solver: iterations of each stage.
+        min_score: keypoints below this detector score are not used.
+        floor: whether the world has a floor at z = 0.
+        subject_frames: frames that shape, and each foot camera's mount, are found on.
+        rough_step_s: time between the frames of the first round, whose poses the others start between.
+        window_s: length of the stretches that a recording is fitted in.
+        overlap_s: how far each of them reaches into its neighbours.
+    """
+
+    weights: Weights = dataclasses.field(default_factory=Weights)
+    solver: SolverConfig = dataclasses.field(default_factory=SolverConfig)
+    min_score: float = 0.1
+    floor: bool = True
+    subject_frames: int = 100
+    rough_step_s: float = 0.1
+    window_s: float = 8.0
+    overlap_s: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What is known of one person over one sequence.
+
+    Attributes:
+        rig: the room cameras.
+        xy_px: keypoints (views, frames, joints, 2), NaN where missing, left and right in order.
+        score: detector scores (views, frames, joints).
+        points_m: triangulated keypoints (frames, joints, 3), NaN where not valid.
+        step_s: time between frames.
+        feet: what foot cameras measured, by view.
+        betas: shape, if it is known.
+    """
+
+    rig: Rig
+    xy_px: np.ndarray
+    score: np.ndarray
+    points_m: np.ndarray
+    step_s: float
+    feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
+    betas: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.points_m)
+
+    def frames(self, index: np.ndarray | slice) -> Measurements:
+        """The same of some of the frames; `step_s` stays that of the sequence."""
+        return dataclasses.replace(
+            self,
+            xy_px=self.xy_px[:, index],
+            score=self.score[:, index],
+            points_m=self.points_m[index],
+            feet={view: foot.frames(index) for view, foot in self.feet.items()},
+        )
+
+    def rays(self, min_score: float) -> Rays:
+        """The keypoints as undistorted rays."""
+        V = len(self.rig)
+        return rays_of(self.rig, self.xy_px.reshape(V, -1, 2), self.score.reshape(V, -1), min_score)
+
+    def checked(self, landmarks: Landmarks) -> Measurements:
+        """Itself.
+
+        Raises:
+            InputError: if the arrays do not fit each other.
+        """
+        V, T, K = self.score.shape
+        if self.points_m.shape != (T, K, 3) or len(landmarks) != K or len(self.rig) != V:
+            raise InputError("fit", "keypoints, points, landmarks and rig differ in length", "triangulate again")
+        return self
+
+
+@lru_cache(maxsize=32)
+def with_soles(body: BodyModel, landmarks: Landmarks) -> tuple[Landmarks, int, np.ndarray]:
+    """Landmarks with those sole points added that they lack; the number of keypoints; positions of all sole points."""
+    missing = [name for name in SOLES if name not in landmarks.names]
+    joined = landmarks
+    if missing:
+        by_vertex = np.zeros((len(missing), NUM_VERTICES))
+        by_vertex[np.arange(len(missing)), [body.kind.vertex_ids[name] for name in missing]] = 1.0
+        extra = Landmarks.from_regressors(body, tuple(missing), np.zeros((len(missing), NUM_JOINTS)), by_vertex)
+        joined = _joined(landmarks, extra)
+    return joined, len(landmarks), np.array([joined.names.index(name) for name in SOLES])
+
+
+def _joined(first: Landmarks, second: Landmarks) -> Landmarks:
+    arrays = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])
+        for name in ("bone_idx", "weight", "rest", "shapedirs", "posedirs")
+    }
+    landmark_idx = np.concatenate([first.landmark_idx, second.landmark_idx + len(first)])
+    return Landmarks(first.names + second.names, landmark_idx, **arrays)

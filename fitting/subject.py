@@ -1,0 +1,183 @@
+"""What stays the same of a person throughout a session: the body's shape, and where the foot cameras sit on the feet.
+
+Both are found on single frames, spread over the recording and chosen where much was seen: as they do not change, what
+a hundred such frames say of them is nearly all there is to know, and every stretch of the recording can then be fitted
+by itself with the same person in it. Their covariance travels into that of every joint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.arrays import Float, Int
+from core.errors import InputError
+from core.files import read_json, write_json
+from core.skeletons import SMPL_24
+from core.transforms import SE3
+from fitting.foot_mount import FootObservation, initial_mount
+from fitting.initialise import initial_pose
+from fitting.landmarks import Landmarks
+from fitting.measurements import EstimateConfig, Measurements, with_soles
+from fitting.objective import FitState, Objective
+from fitting.shape import betas_from_bones
+from fitting.smpl import BodyModel
+from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
+
+_MAX_MOUNT_SIGMA = (np.deg2rad(4.0), 0.02)  # a mount less certain than this helps no frame
+FIRST_FOOT_SCALE = 100.0
+_SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A person in a session.
+
+    Attributes:
+        betas: shape.
+        mounts: `ankle_from_cam` by foot view.
+        covariance: of the betas and then of each mount's (rotation, translation) increments.
+        refused: foot cameras that were left out, and why.
+    """
+
+    betas: Float[np.ndarray, "betas"]
+    mounts: Mapping[str, SE3]
+    covariance: Float[np.ndarray, "g g"]
+    refused: Mapping[str, str]
+
+    @property
+    def mount_sigma(self) -> dict[str, Float[np.ndarray, "6"]]:
+        """Standard deviations of each mount: 3 rotations (radians), 3 translations (metres)."""
+        sigma = np.sqrt(np.diagonal(self.covariance)[len(self.betas) :]).reshape(-1, 6)
+        return dict(zip(self.mounts, sigma, strict=True))
+
+    def mounts_json(self) -> dict[str, Any]:
+        """What was found about each foot camera's mount, and which were left out and why."""
+        sigma = self.mount_sigma
+        mounts = {
+            view: {
+                "ankle_from_cam": {"rotvec": mount.rotvec.tolist(), "t_m": mount.t.tolist()},
+                "sigma_rad": sigma[view][:3].tolist(),
+                "sigma_m": sigma[view][3:].tolist(),
+            }
+            for view, mount in self.mounts.items()
+        }
+        return {"mounts": mounts, "refused": dict(self.refused)}
+
+    def save(self, path: Path) -> None:
+        """Writes `subject.json`."""
+        numbers = {"betas": self.betas.tolist(), "covariance": self.covariance.tolist()}
+        write_json(path, {**numbers, **self.mounts_json()})
+
+    @staticmethod
+    def load(path: Path) -> Subject:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        data = read_json(path)
+        try:
+            mounts = {
+                view: SE3.from_rotvec(*(np.array(entry["ankle_from_cam"][key], float) for key in ("rotvec", "t_m")))
+                for view, entry in data["mounts"].items()
+            }
+            return Subject(np.array(data["betas"]), mounts, np.array(data["covariance"]), data["refused"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(str(path), f"no file of a subject ({error!r})", "run `motifs fit` with --redo") from error
+
+
+def estimate_subject(body: BodyModel, landmarks: Landmarks, measured: Measurements, config: EstimateConfig) -> Subject:
+    """Shape and mounts of a person.
+
+    Args:
+        body: the model.
+        landmarks: where the keypoints lie on it, in their order.
+        measured: keypoints and what else is known, of the whole session.
+        config: settings.
+
+    Raises:
+        InputError: if the trunk is never seen.
+    """
+    trusted = {view: _foot_seen(landmarks, measured.points_m, foot) for view, foot in measured.feet.items()}
+    frames = _chosen_frames(measured, trusted, config.subject_frames)
+    part, trusted = measured.frames(frames), {view: seen[frames] for view, seen in trusted.items()}
+    betas = measured.betas
+    if betas is None:
+        betas = betas_from_bones(body, landmarks, part.points_m)
+    start = FitState(*initial_pose(body.with_shape(betas), landmarks, part.points_m), betas)
+    on_points = Objective(
+        body, *with_soles(body, landmarks), None, config.weights, points_m=part.points_m,
+        floor=config.floor, fixed=measured.betas,
+    )  # fmt: skip
+    rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))
+    on_keypoints = dataclasses.replace(on_points, points_m=None, rays=part.rays(config.min_score))
+    fine = minimise(rough.state, on_keypoints.linearise, FitState.retract, config.solver)
+    return _with_feet(on_keypoints, fine, part.feet, trusted, config.solver)
+
+
+def _chosen_frames(measured: Measurements, trusted: Mapping[str, np.ndarray], most: int) -> Int[np.ndarray, "n"]:
+    """Frames spread over those that show most of the body, and over those in which each foot is known twice."""
+    count = np.isfinite(measured.points_m).all(axis=-1).sum(axis=1)
+    often = np.percentile(count, 95)
+    chosen = [_spread(np.flatnonzero(count >= _SEEN_SHARE * often), most)]
+    for view, foot in measured.feet.items():
+        chosen.append(_spread(np.flatnonzero(foot.known & trusted[view]), most))
+    return np.unique(np.concatenate(chosen))
+
+
+def _spread(frames: np.ndarray, most: int) -> np.ndarray:
+    return frames[np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int)]
+
+
+def _foot_seen(landmarks: Landmarks, points_m: np.ndarray, foot: FootObservation) -> np.ndarray:
+    """Frames in which the room cameras saw the shank and the foot itself: at least three points below the hip."""
+    side = SMPL_24.joints[foot.ankle_idx].split("_")[0]
+    names = [f"{side}_{part}" for part in ("knee", "ankle", "heel", "big_toe", "small_toe")]
+    idx = [landmarks.names.index(name) for name in names if name in landmarks.names]
+    return np.asarray(np.isfinite(points_m[:, idx]).all(axis=-1).sum(axis=1) >= min(3, len(idx)))
+
+
+def _with_feet(
+    objective: Objective,
+    fine: Minimum[FitState],
+    feet: Mapping[str, FootObservation],
+    trusted: Mapping[str, np.ndarray],
+    solver: SolverConfig,
+) -> Subject:
+    """The subject with every foot camera whose mount can be determined; the others are left out and said why."""
+    refused, mounts = {}, {}
+    posed = fine.state.posed(objective.body)
+    for view, foot in feet.items():
+        mount = initial_mount(posed, foot, trusted[view])
+        if mount is None:
+            refused[view] = "too few frames in which both the room cameras and the foot camera know the foot"
+        else:
+            mounts[view] = mount
+    while mounts:
+        with_feet = dataclasses.replace(objective, feet={view: feet[view] for view in mounts})
+        state = dataclasses.replace(fine.state, mounts=dict(mounts))
+        # a hidden foot may be guessed half a metre from its camera, far outside the robust loss: pull it in first
+        reach = dataclasses.replace(with_feet, foot_scale=FIRST_FOOT_SCALE)
+        near = minimise(state, reach.linearise, FitState.retract, dataclasses.replace(solver, tolerance=1e-2))
+        result = minimise(near.state, with_feet.linearise, FitState.retract, solver)
+        found = Subject(result.state.betas, result.state.mounts, marginals(factorise(result.system))[2], refused)
+        loose = {
+            v: s
+            for v, s in found.mount_sigma.items()
+            if s[:3].max() > _MAX_MOUNT_SIGMA[0] or s[3:].max() > _MAX_MOUNT_SIGMA[1]
+        }
+        if not loose:
+            return found
+        for view, sigma in loose.items():
+            refused[view] = (
+                f"its mount is uncertain by {np.rad2deg(sigma[:3].max()):.1f} degrees and "
+                f"{1000 * sigma[3:].max():.0f} mm: record ankle circles and toe raises in view of room cameras"
+            )
+            del mounts[view]
+    return Subject(fine.state.betas, {}, marginals(factorise(fine.system))[2], refused)
