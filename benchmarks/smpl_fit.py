@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from core.files import read_npz
+from core.parallel import process_pool
 from core.skeletons import BODY_25
 from fitting.estimate import Estimate, Measurements
 from fitting.landmarks import Landmarks
@@ -26,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from triangulation import rig_of
 
 CHI2_95 = 7.815  # of three degrees of freedom
+_RUNS = 4  # the first starts the processes
 
 
-def fit(arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks) -> Estimate:
+def fit(arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks, workers: int = 1) -> Estimate:
     """From keypoints to parameters."""
     rig = rig_of(arrays)
     xy, score = arrays["dirty_px"].astype(float), arrays["dirty_score"].astype(float)
@@ -36,7 +38,8 @@ def fit(arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks) ->
     mirror = BODY_25.swap_idx
     xy = np.where(points.swapped[..., None], xy[:, :, mirror], xy)
     score = np.where(points.swapped, score[:, :, mirror], score)
-    return estimate_body(body, landmarks, Measurements(rig, xy, score, points.xyz_m, 1 / float(arrays["fps"])))
+    measured = Measurements(rig, xy, score, points.xyz_m, 1 / float(arrays["fps"]))
+    return estimate_body(body, landmarks, measured, pool=process_pool(workers) if workers > 1 else None)
 
 
 def main() -> None:
@@ -44,14 +47,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=Path, required=True, help="smpl_fit.npz")
     parser.add_argument("--body", type=Path, required=True, help="smpl_body.npz, with body25_regressor")
+    parser.add_argument("--workers", type=int, default=2, help="processes; the result does not depend on them")
     given = parser.parse_args()
     arrays, body = read_npz(given.inputs), BodyModel.load(given.body)
     regressor = read_npz(given.body)["body25_regressor"].astype(float)
     landmarks = Landmarks.from_regressors(body, BODY_25.joints, np.zeros((len(BODY_25), NUM_JOINTS)), regressor)
     seconds = []
-    for _ in range(2):
+    for _ in range(_RUNS):
         start = time.perf_counter()
-        found = fit(arrays, body, landmarks)
+        found = fit(arrays, body, landmarks, given.workers)
         seconds.append(time.perf_counter() - start)
     posed = found.state.posed(body)
     error_mm = 1000 * np.linalg.norm(landmarks.positions(posed) - arrays["truth_body25_in_world_m"], axis=-1)

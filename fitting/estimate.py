@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.arrays import Float, Int
-from core.skeletons import SMPL_24
 from core.threads import one_blas_thread
 from core.transforms import geodesic, so3_log
+from fitting.fit_model import FitModel
 from fitting.initialise import initial_pose
-from fitting.landmarks import Landmarks, landmarks_of
-from fitting.measurements import EstimateConfig, Measurements, with_soles
+from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
-from fitting.smpl import BodyModel, rodrigues
+from fitting.smpl import rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
 from fitting.subject import FIRST_FOOT_SCALE, Subject
 
@@ -59,8 +58,7 @@ class Estimate:
 
 @one_blas_thread
 def estimate_poses(
-    body: BodyModel,
-    landmarks: Landmarks,
+    model: FitModel,
     measured: Measurements,
     subject: Subject,
     config: EstimateConfig,
@@ -69,8 +67,7 @@ def estimate_poses(
     """Fits the poses of one stretch of a sequence to a known person.
 
     Args:
-        body: the model.
-        landmarks: where the keypoints lie on it, in their order.
+        model: the body.
         measured: keypoints and what else is known.
         subject: shape and mounts; foot cameras without a mount are left out.
         config: settings.
@@ -78,12 +75,12 @@ def estimate_poses(
     """
     feet = {view: measured.feet[view] for view in subject.mounts}
     objective = Objective(
-        body, *with_soles(body, landmarks), measured.step_s, config.weights, rays=measured.rays(config.min_score),
+        model, measured.step_s, config.weights, rays=measured.rays(config.min_score),
         feet=feet, floor=config.floor, free=False,
     )  # fmt: skip
     steps = 0
     if start is None:
-        rough = _rough_poses(objective, landmarks, measured, subject, config)
+        rough = _rough_poses(objective, measured, subject, config)
         start, steps = rough.state, rough.num_steps
     fine = minimise(start, objective.linearise, FitState.retract, config.solver)
     covariance = _joint_covariance(objective, fine.state, subject)
@@ -91,13 +88,14 @@ def estimate_poses(
 
 
 def _rough_poses(
-    objective: Objective, landmarks: Landmarks, measured: Measurements, subject: Subject, config: EstimateConfig
+    objective: Objective, measured: Measurements, subject: Subject, config: EstimateConfig
 ) -> Minimum[FitState]:
     """Poses of all frames between those of every few, which were fitted to the points."""
     stride = max(1, min(round(config.rough_step_s / measured.step_s), len(measured) // 4))
     frames = np.arange(0, len(measured), stride)
     part = measured.frames(frames)
-    first = initial_pose(objective.body.with_shape(subject.betas), landmarks, part.points_m)
+    model = objective.model
+    first = initial_pose(model.body.with_shape(subject.betas), model.keypoints, part.points_m)
     start = FitState(*first, subject.betas, subject.mounts)
     # a hidden foot may be guessed half a metre from its camera, far outside the robust loss: pull it in first
     few = dataclasses.replace(
@@ -133,14 +131,14 @@ def _between(state: FitState, frames: Int[np.ndarray, "n"], num_frames: int) -> 
 
 def _joint_covariance(objective: Objective, state: FitState, subject: Subject) -> Float[np.ndarray, "frames 24 3 3"]:
     """Covariance of every joint's position from that of the unknowns, that of shape and mounts included."""
-    body = objective.body
+    model = objective.model
     system = dataclasses.replace(objective, free=True).linearise(state)
     # shape and mounts were found elsewhere: the stretch's own word on them is heard there
     corner = np.linalg.inv(subject.covariance) + system.corner
     factor = factorise(dataclasses.replace(system, corner=corner))
     frames, cross, shared = marginals(factor, subject.covariance)
-    posed, num_betas = state.posed(body), len(state.betas)
-    linear = landmarks_of(body, SMPL_24).linearise(posed)
+    posed, num_betas = state.posed(model.body), len(state.betas)
+    linear = model.joints.linearise(posed)
     J = np.concatenate([np.broadcast_to(np.eye(3), (*linear.positions.shape, 3)), linear.by_pose], axis=-1)
     B = linear.by_betas
     mixed = J @ cross[:, None, :, :num_betas] @ np.swapaxes(B, -1, -2)

@@ -26,9 +26,9 @@ from core.transforms import interpolate, so3_log
 from fitting.body_kinds import SMPL
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
+from fitting.fit_model import SOLES, FitModel
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
-from fitting.measurements import SOLES
 from fitting.objective import FitState
 from fitting.observations import Observations
 from fitting.overlay import write_overlays
@@ -117,7 +117,8 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
         body, landmarks, measured = _measured(session.folder, config)
-        found = one_blas_thread(estimate_subject)(body, landmarks, measured.checked(landmarks), config.estimate)
+        model = FitModel.of(body, landmarks)
+        found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
         found.save(folder / "subject.json")
         return {"betas": found.betas, **found.mounts_json()}
 
@@ -187,7 +188,8 @@ def _fit_window(session_dir: Path, config: FitConfig, item: str, folder: Path) -
     session = Session.load(session_dir)
     window = _windows(session, config)[item]
     subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
-    found = estimate_poses(body, landmarks, measured.frames(window.fitted), subject, config.estimate)
+    model = FitModel.of(body, landmarks)
+    found = estimate_poses(model, measured.frames(window.fitted), subject, config.estimate)
     arrays = {"R": found.state.R, "transl": found.state.transl, "joint_covariance": found.joint_covariance}
     write_npz(folder / f"{item}.npz", arrays)
     return {"cost": found.cost, "num_steps": found.num_steps, "converged": found.converged}
@@ -209,7 +211,7 @@ def _join(
         data = read_npz(folder / f"{item}.npz")
         state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
         parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
-    found = mended(body, landmarks, measured, subject, config.estimate, list(windows.values()), parts)
+    found = mended(FitModel.of(body, landmarks), measured, subject, config.estimate, list(windows.values()), parts)
     for item in windows:
         (folder / f"{item}.npz").unlink()
     return _finish(session, body, landmarks, measured, found, config, folder)

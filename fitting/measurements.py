@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -15,11 +14,7 @@ from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import Weights
 from fitting.rays import Rays, rays_of
-from fitting.sequence import CONTACTS
-from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.solver import SolverConfig
-
-SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class EstimateConfig:
     floor: bool = True
     subject_frames: int = 100
     rough_step_s: float = 0.1
-    window_s: float = 8.0
+    window_s: float = 6.0
     overlap_s: float = 1.0
 
 
@@ -97,25 +92,3 @@ class Measurements:
         if self.points_m.shape != (T, K, 3) or len(landmarks) != K or len(self.rig) != V:
             raise InputError("fit", "keypoints, points, landmarks and rig differ in length", "triangulate again")
         return self
-
-
-@lru_cache(maxsize=32)
-def with_soles(body: BodyModel, landmarks: Landmarks) -> tuple[Landmarks, int, np.ndarray]:
-    """Landmarks with those sole points added that they lack; the number of keypoints; positions of all sole points."""
-    missing = [name for name in SOLES if name not in landmarks.names]
-    joined = landmarks
-    if missing:
-        by_vertex = np.zeros((len(missing), NUM_VERTICES))
-        by_vertex[np.arange(len(missing)), [body.kind.vertex_ids[name] for name in missing]] = 1.0
-        extra = Landmarks.from_regressors(body, tuple(missing), np.zeros((len(missing), NUM_JOINTS)), by_vertex)
-        joined = _joined(landmarks, extra)
-    return joined, len(landmarks), np.array([joined.names.index(name) for name in SOLES])
-
-
-def _joined(first: Landmarks, second: Landmarks) -> Landmarks:
-    arrays = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in ("bone_idx", "weight", "rest", "shapedirs", "posedirs")
-    }
-    landmark_idx = np.concatenate([first.landmark_idx, second.landmark_idx + len(first)])
-    return Landmarks(first.names + second.names, landmark_idx, **arrays)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.transforms import SE3
-from fitting.chains import Chain, chains_of
+from fitting.chains import Chain
+from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
-from fitting.landmarks import Landmarks
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
 from fitting.residuals import (
@@ -103,10 +103,7 @@ class Objective:
     """Everything measured, and how much it is believed.
 
     Attributes:
-        body: the model.
-        landmarks: keypoints' places on it, first; then points of the soles that may be in no skeleton.
-        num_keypoints: how many landmarks are keypoints.
-        sole_idx: landmarks kept above the floor.
+        model: the body and its landmarks.
         step_s: time between frames; None where they do not follow each other.
         weights: of the terms.
         rays: keypoints; None leaves them out.
@@ -118,10 +115,7 @@ class Objective:
         free: whether shape and mounts are solved for; else they stay as they are.
     """
 
-    body: BodyModel
-    landmarks: Landmarks
-    num_keypoints: int
-    sole_idx: np.ndarray
+    model: FitModel
     step_s: float | None
     weights: Weights
     rays: Rays | None = None
@@ -135,20 +129,21 @@ class Objective:
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
         num_betas = len(state.betas)
-        posed = state.posed(self.body)
-        carried = self.landmarks.carried(posed)
-        term = self._on_points(self.landmarks.summed(carried, axis=1))
+        body, landmarks = self.model.body, self.model.landmarks
+        posed = state.posed(body)
+        carried = landmarks.carried(posed)
+        term = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = num_betas + 6 * len(state.mounts) if self.free else 0
         system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals)
-        by_betas = self.landmarks.by_betas(posed) if self.free else np.zeros((*term.gradient.shape, 0))
-        for chain in chains_of(self.landmarks, self.body.kind):
-            _add_chain(system, chain, term, chain.by_pose(self.landmarks, posed, carried), by_betas)
+        by_betas = landmarks.by_betas(posed) if self.free else np.zeros((*term.gradient.shape, 0))
+        for chain in self.model.chains:
+            _add_chain(system, chain, term, chain.by_pose(landmarks, posed, carried), by_betas)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
             column = num_betas + 6 * i if self.free else None
-            cost += foot_term(system, self.body, posed, mount, self.feet[view], column, self.foot_scale)
+            cost += foot_term(system, body, posed, mount, self.feet[view], column, self.foot_scale)
         if self.free:
             cost += self._add_shape(system, state.betas)
         return dataclasses.replace(system, cost=cost)
@@ -168,7 +163,7 @@ class Objective:
 
     def _on_points(self, positions: np.ndarray) -> PointTerm:
         T, L, _ = positions.shape
-        w, K = self.weights, self.num_keypoints
+        w, K = self.weights, self.model.num_keypoints
         gradient, hessian, cost = np.zeros((T, L, 3)), np.zeros((T, L, 3, 3)), 0.0
         parts: list[tuple[slice | np.ndarray, PointTerm]] = []
         if self.rays is not None:
@@ -178,7 +173,8 @@ class Objective:
             term = point_term(positions[:, :K], self.points_m, w.point_sigma_m, w.point_scale_m)
             parts.append((slice(0, K), term))
         if self.floor:
-            parts.append((self.sole_idx, floor_term(positions[:, self.sole_idx], w.floor_sigma_m)))
+            soles = self.model.sole_idx
+            parts.append((soles, floor_term(positions[:, soles], w.floor_sigma_m)))
         for where, term in parts:
             cost += term.cost
             gradient[:, where] += term.gradient

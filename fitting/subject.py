@@ -20,13 +20,13 @@ from core.errors import InputError
 from core.files import read_json, write_json
 from core.skeletons import SMPL_24
 from core.transforms import SE3
+from fitting.fit_model import FitModel
 from fitting.foot_mount import FootObservation, initial_mount
 from fitting.initialise import initial_pose
 from fitting.landmarks import Landmarks
-from fitting.measurements import EstimateConfig, Measurements, with_soles
+from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
 from fitting.shape import betas_from_bones
-from fitting.smpl import BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(4.0), 0.02)  # a mount less certain than this helps no frame
@@ -92,18 +92,18 @@ class Subject:
             raise InputError(str(path), f"no file of a subject ({error!r})", "run `motifs fit` with --redo") from error
 
 
-def estimate_subject(body: BodyModel, landmarks: Landmarks, measured: Measurements, config: EstimateConfig) -> Subject:
+def estimate_subject(model: FitModel, measured: Measurements, config: EstimateConfig) -> Subject:
     """Shape and mounts of a person.
 
     Args:
-        body: the model.
-        landmarks: where the keypoints lie on it, in their order.
+        model: the body.
         measured: keypoints and what else is known, of the whole session.
         config: settings.
 
     Raises:
         InputError: if the trunk is never seen.
     """
+    body, landmarks = model.body, model.keypoints
     trusted = {view: _foot_seen(landmarks, measured.points_m, foot) for view, foot in measured.feet.items()}
     frames = _chosen_frames(measured, trusted, config.subject_frames)
     part, trusted = measured.frames(frames), {view: seen[frames] for view, seen in trusted.items()}
@@ -112,7 +112,7 @@ def estimate_subject(body: BodyModel, landmarks: Landmarks, measured: Measuremen
         betas = betas_from_bones(body, landmarks, part.points_m)
     start = FitState(*initial_pose(body.with_shape(betas), landmarks, part.points_m), betas)
     on_points = Objective(
-        body, *with_soles(body, landmarks), None, config.weights, points_m=part.points_m,
+        model, None, config.weights, points_m=part.points_m,
         floor=config.floor, fixed=measured.betas,
     )  # fmt: skip
     rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))
@@ -152,7 +152,7 @@ def _with_feet(
 ) -> Subject:
     """The subject with every foot camera whose mount can be determined; the others are left out and said why."""
     refused, mounts = {}, {}
-    posed = fine.state.posed(objective.body)
+    posed = fine.state.posed(objective.model.body)
     for view, foot in feet.items():
         mount = initial_mount(posed, foot, trusted[view])
         if mount is None:

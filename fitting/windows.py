@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +19,14 @@ import numpy as np
 from core.arrays import Float
 from core.transforms import geodesic
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses, joined
+from fitting.fit_model import FitModel
 from fitting.landmarks import Landmarks
 from fitting.smpl import BodyModel
 from fitting.subject import Subject, estimate_subject
 
 _SEARCHED = 0.1  # of a stretch's length to either side that a cut may move to a better place
-_SEAM = 1e-4  # metres and radians by which both sides of a cut may differ
+_SEAM_M, _SEAM_RAD = 1e-4, 5e-3  # by which joints and their turns may differ on both sides of a cut
 _MOST_MENDINGS = 3
-Mapper = Callable[[Callable[["Window"], Estimate], Sequence["Window"]], Iterable[Estimate]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def estimate_body(
     measured: Measurements,
     config: EstimateConfig | None = None,
     subject: Subject | None = None,
-    mapper: Mapper | None = None,
+    pool: Executor | None = None,
 ) -> Estimate:
     """Fits one person to a whole sequence.
 
@@ -94,21 +95,22 @@ def estimate_body(
         measured: keypoints and what else is known.
         config: settings.
         subject: shape and mounts, where they are known; else they are found first.
-        mapper: does the stretches, `map` where not given; the result does not depend on it.
+        pool: processes that do the stretches; this one does them where not given. The result does not depend on it.
 
     Raises:
         InputError: if the arrays do not fit each other, or the trunk is never seen.
     """
     config = config or EstimateConfig()
-    measured = measured.checked(landmarks)
-    subject = subject or estimate_subject(body, landmarks, measured, config)
+    model, measured = FitModel.of(body, landmarks), measured.checked(landmarks)
+    subject = subject or estimate_subject(model, measured, config)
     windows = cut_windows(_known(measured), measured.step_s, config)
+    jobs = [(model, measured.frames(window.fitted), subject, config) for window in windows]
+    parts = list(map(_do, jobs) if pool is None or len(jobs) == 1 else pool.map(_do, jobs))
+    return mended(model, measured, subject, config, windows, parts)
 
-    def fit(window: Window) -> Estimate:
-        return estimate_poses(body, landmarks, measured.frames(window.fitted), subject, config)
 
-    parts = list((mapper or map)(fit, windows))
-    return mended(body, landmarks, measured, subject, config, windows, parts)
+def _do(job: tuple[FitModel, Measurements, Subject, EstimateConfig]) -> Estimate:
+    return estimate_poses(*job)
 
 
 def _known(measured: Measurements) -> Float[np.ndarray, "frames"]:
@@ -117,8 +119,7 @@ def _known(measured: Measurements) -> Float[np.ndarray, "frames"]:
 
 
 def mended(
-    body: BodyModel,
-    landmarks: Landmarks,
+    model: FitModel,
     measured: Measurements,
     subject: Subject,
     config: EstimateConfig,
@@ -128,8 +129,7 @@ def mended(
     """The stretches joined, with those seams fitted again at which both sides differ.
 
     Args:
-        body: the model.
-        landmarks: where the keypoints lie on it.
+        model: the body.
         measured: of the whole sequence.
         subject: shape and mounts.
         config: settings.
@@ -137,40 +137,34 @@ def mended(
         parts: what was fitted in each, kept frames and all.
     """
     found = joined([part.frames(window.kept) for window, part in zip(windows, parts, strict=True)])
-    open_seams = [
-        windows[k].end
-        for k in range(len(windows) - 1)
-        if seam_gap(windows[k], parts[k], windows[k + 1], parts[k + 1]) > _SEAM
-    ]
-    half = max((window.end - window.begin for window in windows), default=0)
-    for cut in open_seams:
+    pairs = itertools.pairwise(zip(windows, parts, strict=True))
+    cuts = [left.end for (left, a), (right, b) in pairs if _seam_gap(model, left, a, right, b) > 1.0]
+    half = max(window.end - window.begin for window in windows)
+    for cut in cuts:
         for more in range(1, _MOST_MENDINGS + 1):
-            window = Window(
-                max(0, cut - 2 * more * half),
-                max(0, cut - more * half),
-                min(len(found), cut + more * half),
-                min(len(found), cut + 2 * more * half),
-            )
-            again = estimate_poses(
-                body, landmarks, measured.frames(window.fitted), subject, config, found.frames(window.fitted).state
-            )
-            ends = _differences(again.frames(window.kept), found.frames(slice(window.begin, window.end)))[[0, -1]]
+            ends = [int(np.clip(cut + sign * more * half, 0, len(found))) for sign in (-2, -1, 1, 2)]
+            window = Window(*ends)
+            before = found.frames(slice(window.begin, window.end))
+            start = found.frames(window.fitted).state
+            again = estimate_poses(model, measured.frames(window.fitted), subject, config, start)
             found = _replaced(found, again, window)
-            if ends.max() < _SEAM:
+            if _difference(model, again.frames(window.kept), before)[[0, -1]].max() < 1.0:
                 break
     return found
 
 
-def seam_gap(left: Window, of_left: Estimate, right: Window, of_right: Estimate) -> float:
-    """How far two neighbours differ in the frames at the cut between them, metres or radians."""
+def _seam_gap(model: FitModel, left: Window, of_left: Estimate, right: Window, of_right: Estimate) -> float:
+    """How far two neighbours differ in the frames at the cut between them; 1 is what may be."""
     frames = np.arange(max(left.end - 1, right.first), min(left.end + 1, left.last))
-    return float(_differences(of_left.frames(frames - left.first), of_right.frames(frames - right.first)).max())
+    a, b = of_left.frames(frames - left.first), of_right.frames(frames - right.first)
+    return float(_difference(model, a, b).max())
 
 
-def _differences(a: Estimate, b: Estimate) -> Float[np.ndarray, "frames"]:
-    """The larger of the shift (metres) and of the largest turn of a joint (radians) in every frame."""
-    shift = np.linalg.norm(a.state.transl - b.state.transl, axis=-1)
-    return np.maximum(shift, geodesic(a.state.R, b.state.R).max(axis=1))
+def _difference(model: FitModel, a: Estimate, b: Estimate) -> Float[np.ndarray, "frames"]:
+    """The largest shift or turn of a joint in every frame, over what may be."""
+    joints = [part.state.posed(model.body).joints for part in (a, b)]
+    shift = np.linalg.norm(joints[0] - joints[1], axis=-1).max(axis=1)
+    return np.maximum(shift / _SEAM_M, geodesic(a.state.R, b.state.R).max(axis=1) / _SEAM_RAD)
 
 
 def _replaced(found: Estimate, again: Estimate, window: Window) -> Estimate:
