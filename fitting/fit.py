@@ -19,10 +19,11 @@ from core.stage import Manifest, Summary, run_stage
 from core.transforms import interpolate, so3_log
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
+from fitting.film import write_stills
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import VERTEX_IDS, Landmarks
 from fitting.observations import Observations
-from fitting.overlay import write_overlays
+from fitting.playback import Playback
 from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
@@ -134,7 +135,8 @@ def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: P
     sequence.save(folder / "smpl.npz")
     write_json(folder / "feet.json", _mounts(found))
     if config.num_overlays:
-        write_overlays(session, rig, sequence, posed, seen, error_px, folder / "overlays", config.num_overlays)
+        playback = Playback.of(sequence, body)
+        write_stills(session, rig, playback, seen, error_px, folder / "overlays", config.num_overlays)
     facts = figures(
         body, found.state.betas, error_px, seen.view_ids, sequence.joints_m[:, 0], soles, sequence.contacts,
         sequence.frame_valid, step_s,
