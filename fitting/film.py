@@ -30,7 +30,7 @@ from fitting.observations import MAX_GAP_FRAMES, Observations
 from fitting.overlay import Image, draw_moment
 from fitting.playback import Playback
 
-_TICKS_HZ = 90000  # of video times: every frame is shown at its own time to a hundredth of a millisecond
+_TICKS_HZ = 90000  # of video times; the first is kept to a millisecond by the file, the steps to this
 _CRF = 23
 
 

@@ -17,6 +17,7 @@ from core.errors import InputError
 from core.files import write_json
 from core.stage import Manifest, Summary, run_stage
 from core.transforms import interpolate, so3_log
+from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
 from fitting.film import write_stills
@@ -27,6 +28,7 @@ from fitting.playback import Playback
 from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
+from fitting.silhouettes import MaskConfig, compare_with_masks
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.stand_in import stand_in_body
 from fitting.triangulate import OUT as POINTS_OUT
@@ -34,8 +36,9 @@ from fitting.triangulate import stage_inputs, subject_points
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 OUT = "07_smpl"
+PICTURE = "fit.png"
 STAND_IN = "stand-in"
 
 
@@ -50,6 +53,7 @@ class FitConfig:
         estimate: weights and iterations.
         contacts: when a sole rests on the floor.
         quality: thresholds of validity and refusal.
+        masks: how the body is compared with silhouettes, where the session has them.
         num_overlays: pictures drawn for each view that has a video; 0 draws none.
     """
 
@@ -59,6 +63,7 @@ class FitConfig:
     estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
     contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
+    masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     num_overlays: int = 3
 
 
@@ -106,6 +111,8 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
+    room = session.of_role("room")
+    inputs |= {f"masks of {view.id}": session.path(view.masks) for view in room if view.masks is not None}
     if config.feet and any(view.is_foot for view in session.views):
         inputs["egomotion"] = session.stage("05_egomotion")
         if not inputs["egomotion"].is_dir():
@@ -134,8 +141,9 @@ def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: P
     sequence = _sequence(body, found, points.t_s, seen.timeline.rate, error_px, soles, bridged, config)
     sequence.save(folder / "smpl.npz")
     write_json(folder / "feet.json", _mounts(found))
+    draw_fit(folder / PICTURE, sequence, error_px, seen.view_ids, config.quality.max_joint_sigma_m)
+    playback = Playback.of(sequence, body)
     if config.num_overlays:
-        playback = Playback.of(sequence, body)
         write_stills(session, rig, playback, seen, error_px, folder / "overlays", config.num_overlays)
     facts = figures(
         body, found.state.betas, error_px, seen.view_ids, sequence.joints_m[:, 0], soles, sequence.contacts,
@@ -143,7 +151,8 @@ def _fit_session(session: Session, body: BodyModel, config: FitConfig, folder: P
     )  # fmt: skip
     reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
     ended = {"num_steps": found.num_steps, "converged": found.converged}
-    return {**facts, "reasons": reasons, "feet": _mounts(found), **ended}
+    masks = compare_with_masks(session, rig, playback, config.masks)
+    return {**facts, "mask_iou": masks, "reasons": reasons, "feet": _mounts(found), **ended}
 
 
 def _soles(body: BodyModel) -> Landmarks:
