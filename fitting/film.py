@@ -27,7 +27,7 @@ from core.errors import InputError
 from core.files import atomic_path
 from core.progress import progress
 from fitting.observations import MAX_GAP_FRAMES, Observations
-from fitting.overlay import Image, draw_moment
+from fitting.overlay import Image, paint_moment
 from fitting.playback import Playback
 
 _TICKS_HZ = 90000  # of video times; the first is kept to a millisecond by the file, the steps to this
@@ -87,10 +87,8 @@ class Shot:
             filled = ("the camera's place is filled in",) if self.filled[frame] else ()
             title = "   ".join([self.view.id, f"frame {frame}", f"{moment.t_s:.3f} s", *filled, self.note])
             found = None if self.seen is None or keypoints is None else (keypoints[i], self.seen.skeleton.bones_idx)
-            yield (
-                frame,
-                draw_moment(picture, self.camera_at(frame), body, moment, reduced, title=title, keypoints=found),
-            )
+            paint_moment(picture, self.camera_at(frame), body, moment, reduced, title=title, keypoints=found)
+            yield frame, picture
 
     def _keypoints(self, frames: np.ndarray) -> np.ndarray | None:
         """Keypoints at the times of frames, None if the view has none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from core.arrays import Bool, Float, Int, UInt8
+from core.arrays import Float, Int, UInt8
 from core.cameras import Camera
 from fitting.playback import Moment
 from fitting.raster import SAME_PX, PictureFromPx, see
@@ -55,17 +55,32 @@ def draw_body(
         hatched: whether only every other stripe is drawn.
     """
     canvas = image_bgr.copy()
+    _paint_body(canvas, camera, vertices_m, faces, picture_from_px, colours_bgr, opacity, hatched)
+    return canvas
+
+
+def _paint_body(
+    canvas: Image,
+    camera: Camera,
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    picture_from_px: PictureFromPx,
+    colours_bgr: np.ndarray | None = None,
+    opacity: float = 0.6,
+    hatched: bool = False,
+) -> None:
     raster, facing = see(camera, vertices_m, faces, canvas.shape[1::-1], picture_from_px)
+    if not raster.face_idx.size:
+        return
     shown = raster.covered
     if hatched:
         rows, columns = np.ogrid[: shown.shape[0], : shown.shape[1]]
-        shown = shown & ((rows + columns) // _HATCH_PX % 2 == 0)
-    face = raster.face_idx[shown]
-    colours = _SURE_BGR[None] if colours_bgr is None else colours_bgr[face]
-    shaded = colours * (0.35 + 0.65 * facing[face, None])
+        shown &= (rows + columns) // _HATCH_PX % 2 == 0
+    colours = _SURE_BGR if colours_bgr is None else colours_bgr
+    shaded = np.rint(colours * (0.35 + 0.65 * np.maximum(facing, 0)[:, None])).astype(np.uint8)
     part = canvas[raster.window]
-    part[shown] = np.rint(opacity * shaded + (1 - opacity) * part[shown])
-    return canvas
+    blended = cv2.addWeighted(np.take(shaded, raster.face_idx, axis=0), opacity, part, 1 - opacity, 0.0)
+    cv2.copyTo(blended, shown.astype(np.uint8), part)  # into the canvas, of which this is a view
 
 
 def uncertainty_colours(body: BodyModel, joint_sigma_m: Float[np.ndarray, "24"]) -> Float[np.ndarray, "faces 3"]:
@@ -75,46 +90,31 @@ def uncertainty_colours(body: BodyModel, joint_sigma_m: Float[np.ndarray, "24"])
     return _SURE_BGR + by_face[:, None] * (_UNSURE_BGR - _SURE_BGR)
 
 
-def draw_keypoints(
-    image_bgr: Image,
-    xy_px: Float[np.ndarray, "joints 2"],
-    bones_idx: Int[np.ndarray, "bones 2"],
-    picture_from_px: PictureFromPx = SAME_PX,
-) -> Image:
-    """Draws a detector's keypoints and the bones between them; missing ones are left out."""
-    canvas = image_bgr.copy()
+def _paint_keypoints(canvas: Image, xy_px: np.ndarray, bones_idx: np.ndarray, picture_from_px: PictureFromPx) -> None:
+    """A detector's keypoints and the bones between them; missing ones are left out."""
     known, at = _drawable(xy_px, picture_from_px)
     for a, b in bones_idx:
         if known[a] and known[b]:
             cv2.line(canvas, at[a].tolist(), at[b].tolist(), _FOUND_BGR, 1, cv2.LINE_AA, shift=4)
     for point in at[known]:
         cv2.circle(canvas, point.tolist(), _USED_RADIUS_PX * 16, _FOUND_BGR, -1, cv2.LINE_AA, shift=4)
-    return canvas
 
 
-def draw_unsure_joints(
-    image_bgr: Image,
-    camera: Camera,
-    joints_m: Float[np.ndarray, "n 3"],
-    sigma_m: Float[np.ndarray, "n"],
-    valid: Bool[np.ndarray, "n"],
-    picture_from_px: PictureFromPx = SAME_PX,
-) -> Image:
-    """Draws a ring of one standard deviation around every joint that is not valid."""
-    canvas = image_bgr.copy()
-    in_cam = camera.cam_from_world.apply(joints_m)
+def _paint_unsure_joints(canvas: Image, camera: Camera, moment: Moment, picture_from_px: PictureFromPx) -> None:
+    """A ring of one standard deviation around every joint that is not valid."""
+    unsure = ~moment.joint_valid
+    in_cam = camera.cam_from_world.apply(moment.joints_m[unsure])
     px = camera.lens.project(in_cam)
-    beside_px = camera.lens.project(in_cam + sigma_m[:, None] * np.array([1.0, 0.0, 0.0]))
-    radius_px = np.linalg.norm(beside_px - px, axis=-1) * picture_from_px[0]
+    aside_m = moment.joint_sigma_m[unsure, None] * np.array([1.0, 0.0, 0.0])
+    radius_px = np.linalg.norm(camera.lens.project(in_cam + aside_m) - px, axis=-1) * picture_from_px[0]
     known, at = _drawable(px, picture_from_px)
-    for joint in np.flatnonzero(known & np.isfinite(radius_px) & ~valid):
+    for joint in np.flatnonzero(known & np.isfinite(radius_px)):
         radius = round(16 * float(np.clip(radius_px[joint], 4, max(canvas.shape))))
         cv2.circle(canvas, at[joint].tolist(), radius, _RING_BGR, 2, cv2.LINE_AA, shift=4)
-    return canvas
 
 
-def draw_moment(
-    image_bgr: Image,
+def paint_moment(
+    picture_bgr: Image,
     camera: Camera | None,
     body: BodyModel,
     moment: Moment,
@@ -122,11 +122,11 @@ def draw_moment(
     *,
     title: str = "",
     keypoints: tuple[Float[np.ndarray, "joints 2"], Int[np.ndarray, "bones 2"]] | None = None,
-) -> Image:
-    """Draws all that is known of one moment over its picture.
+) -> None:
+    """Draws all that is known of one moment over its picture, in place.
 
     Args:
-        image_bgr: the picture.
+        picture_bgr: the picture.
         camera: where it was taken from; None if that is not known, and no body is drawn.
         body: the body model.
         moment: the body at the picture's time.
@@ -134,36 +134,30 @@ def draw_moment(
         title: what is written above.
         keypoints: detected joints in the camera's pixels, and the bones between them.
     """
-    canvas, wrong = image_bgr, bool(moment.reasons)
+    wrong = bool(moment.reasons)
     if camera is not None:
         colours = uncertainty_colours(body, moment.joint_sigma_m)
-        canvas = draw_body(
-            canvas, camera, moment.vertices_m, body.faces, picture_from_px, colours_bgr=colours, hatched=wrong
-        )
+        _paint_body(picture_bgr, camera, moment.vertices_m, body.faces, picture_from_px, colours, hatched=wrong)
         if keypoints is not None:
-            canvas = draw_keypoints(canvas, *keypoints, picture_from_px)
-        canvas = draw_unsure_joints(
-            canvas, camera, moment.joints_m, moment.joint_sigma_m, moment.joint_valid, picture_from_px
-        )
+            _paint_keypoints(picture_bgr, *keypoints, picture_from_px)
+        _paint_unsure_joints(picture_bgr, camera, moment, picture_from_px)
     lines = [title] if camera is not None else [title, "the camera's place is not known here"]
-    return _labelled(canvas, [*lines, *([f"NOT VALID: {spoken(moment.reasons)}"] if wrong else [])], wrong)
+    _paint_labels(picture_bgr, [*lines, *([f"NOT VALID: {spoken(moment.reasons)}"] if wrong else [])], wrong)
 
 
-def _labelled(image_bgr: Image, lines: list[str], wrong: bool) -> Image:
+def _paint_labels(canvas: Image, lines: list[str], wrong: bool) -> None:
     """Lines of text on a darkened strip above, the legend below, and a red frame around what is wrong."""
-    canvas = image_bgr.copy()
     height, width = canvas.shape[:2]
     size = max(height / 1200, 0.35)
     step = round(36 * size)
-    canvas[: step * len(lines)] = canvas[: step * len(lines)] * _STRIP
-    canvas[height - step :] = canvas[height - step :] * _STRIP
+    for strip in (canvas[: step * len(lines)], canvas[height - step :]):
+        np.copyto(strip, strip * _STRIP, casting="unsafe")
     if wrong:
         canvas[step * (len(lines) - 1) : step * len(lines)] = _WRONG_BGR
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _WRONG_BGR, 2 * max(round(4 * size), 2))
     for i, line in enumerate(lines):
         _write(canvas, line, (step // 2, step * (i + 1) - step // 4), size)
     _write(canvas, LEGEND, (step // 2, height - step // 3), 0.75 * size)
-    return canvas
 
 
 def _write(canvas: Image, text: str, at: tuple[int, int], size: float) -> None:

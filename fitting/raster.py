@@ -1,8 +1,9 @@
-"""Which triangle of a mesh is seen at each pixel: a z-buffer in numpy, for any lens.
+"""Which triangle of a mesh is seen at each pixel, for any lens: a rasteriser in numpy.
 
 Vertices are projected by the lens, so a distorted picture is met exactly at every vertex; between them edges are drawn
 straight, which for the triangles of a body farther than a metre is off by less than 0.02 px. A pixel belongs to the
-triangle that covers its centre: a silhouette is neither wider nor narrower than the body.
+nearest triangle that covers its centre: a silhouette is neither wider nor narrower than the body. Of two triangles the
+one is nearer whose middle is, which for the small triangles of a body is right to their size.
 
 All triangles are cut into pixel rows at once, and all rows into pixels; no step loops over triangles.
 """
@@ -18,10 +19,7 @@ from core.cameras import Camera
 
 PictureFromPx = tuple[float, float, float]
 SAME_PX: PictureFromPx = (1.0, 0.0, 0.0)
-_FACE_BITS = 20  # of a z-buffer entry, below the depth: a million triangles
-_NEAREST = 1e3  # 1/m: nothing is nearer to a camera than a millimetre
-_DEPTH_STEPS = 2.0**33  # of an inverse distance in 1/m, so that an entry fits into 63 bits
-_FLAT_PX2 = 1e-9  # triangles of a smaller area cover no pixel's centre and have no plane
+_RIM = -0.35  # cosine of 110 degrees from the axis: no lens shows what is farther behind it, though its formula goes on
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,95 +82,69 @@ def see(
     in_cam = camera.cam_from_world.apply(vertices_m)
     scale, dx, dy = picture_from_px
     px = camera.lens.project(in_cam) * scale + np.array([dx, dy])
-    a, b, c = in_cam[faces[:, 0]], in_cam[faces[:, 1]], in_cam[faces[:, 2]]
-    normal = np.cross(b - a, c - a)
-    # any corner serves for the sign, and the cosines of a body's small triangles hardly differ
-    length = np.sqrt(np.einsum("fc,fc->f", normal, normal) * np.einsum("fc,fc->f", a, a))
-    facing = -np.einsum("fc,fc->f", normal, a) / np.maximum(length, 1e-12)
-    unseen = ~np.isfinite(px[:, 0] + px[:, 1])
-    front = np.flatnonzero((facing > 0) & ~(unseen[faces[:, 0]] | unseen[faces[:, 1]] | unseen[faces[:, 2]]))
-    near = 1 / np.maximum(np.linalg.norm(in_cam, axis=-1), 1 / _NEAREST)
-    return rasterise(px, near, faces, front, size_px), facing
+    distance_m = np.linalg.norm(in_cam, axis=-1)
+    seen = np.isfinite(px[:, 0] + px[:, 1]) & (in_cam[:, 2] > _RIM * distance_m)
+    a, b, c = (in_cam[faces[:, k]] for k in range(3))
+    normal, middle = np.cross(b - a, c - a), a + b + c
+    far = np.sqrt(np.einsum("fc,fc->f", middle, middle))
+    length = np.sqrt(np.einsum("fc,fc->f", normal, normal)) * far
+    facing = -np.einsum("fc,fc->f", normal, middle) / np.maximum(length, 1e-12)
+    front = np.flatnonzero((facing > 0) & seen[faces[:, 0]] & seen[faces[:, 1]] & seen[faces[:, 2]])
+    front = front[np.argsort(-far[front], kind="stable")]
+    return rasterise(px, faces, front, size_px), facing
 
 
 def rasterise(
-    px: Float[np.ndarray, "v 2"],
-    near: Float[np.ndarray, "v"],
-    faces: Int[np.ndarray, "f 3"],
-    drawn: Int[np.ndarray, "n"],
-    size_px: tuple[int, int],
+    px: Float[np.ndarray, "v 2"], faces: Int[np.ndarray, "f 3"], drawn: Int[np.ndarray, "n"], size_px: tuple[int, int]
 ) -> Raster:
-    """Fills triangles into a z-buffer.
+    """Fills triangles, later ones over earlier ones.
 
     Args:
         px: vertices in the picture; pixel centres at integers.
-        near: inverse distance of each vertex, 1/m, at most 1000.
         faces: triangles.
-        drawn: which of them are filled; their vertices are finite.
+        drawn: which of them are filled, in order; their vertices are finite.
         size_px: the picture's width and height.
     """
-    drawn, corners, closeness = _upright(px, near, faces, drawn)
+    corners = px[faces[drawn]]
     x, y = corners[..., 0], corners[..., 1]
     low = np.ceil([x.min(initial=np.inf), y.min(initial=np.inf)]).clip(0)
     high = np.minimum(np.floor([x.max(initial=-np.inf), y.max(initial=-np.inf)]) + 1, size_px)
     if not (low < high).all():
         return Raster(0, 0, np.full((0, 0), -1))
-    corners = corners - low
     width, height = (high - low).astype(int).tolist()
-    triangle, row, first, last = _spans(corners, width, height)
-    plane = np.take(_planes(corners, closeness), triangle, axis=1)
-    depth = plane[0] + plane[2] * row
-    span, column = _counted(last - first)
-    column += np.take(first, span)
-    depth = np.take(depth, span) + np.take(plane[1], span) * column
-    entry = (np.clip(depth, 0, _NEAREST) * _DEPTH_STEPS).astype(np.int64) << _FACE_BITS
-    entry |= np.take(drawn[triangle], span)
-    buffer = np.full(height * width, -1)
-    np.maximum.at(buffer, np.take(row * width, span) + column, entry)
-    face = np.where(buffer < 0, -1, buffer & ((1 << _FACE_BITS) - 1))
-    return Raster(int(low[0]), int(low[1]), face.reshape(height, width))
-
-
-def _upright(
-    px: np.ndarray, near: np.ndarray, faces: np.ndarray, drawn: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Triangles that have an area, their corners from top to bottom, and the corners' inverse distances."""
-    idx = faces[drawn]
-    idx = np.take_along_axis(idx, np.argsort(px[idx, 1], axis=1, kind="stable"), axis=1)
-    corners = px[idx]
-    b, c = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    wide = np.abs(b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]) > _FLAT_PX2
-    return drawn[wide], corners[wide], near[idx[wide]]
+    triangle, row, first, last = _spans(corners - low, width, height)
+    counts = last - first
+    # the place of a span's first pixel, less that of the span among all pixels; the rest is counting
+    begin = (row * width + first - (np.cumsum(counts) - counts)).astype(np.int32)
+    pixel = np.repeat(begin, counts)
+    pixel += np.arange(len(pixel), dtype=np.int32)
+    latest = np.full(height * width, -1, dtype=np.int32)
+    np.maximum.at(latest, pixel, np.repeat(triangle.astype(np.int32), counts))
+    face_idx = np.append(drawn, -1)[latest]
+    return Raster(int(low[0]), int(low[1]), face_idx.reshape(height, width))
 
 
 def _spans(corners: np.ndarray, width: int, height: int) -> tuple[np.ndarray, ...]:
-    """Triangle, row, first column and the one after the last, of every row that a triangle crosses."""
-    x, y = corners[..., 0], corners[..., 1]
+    """Triangle, row, first column and the one after the last, of every row of pixel centres that a triangle covers."""
+    order = np.argsort(corners[..., 1], axis=1, kind="stable")
+    x, y = (np.take_along_axis(corners[..., k], order, axis=1) for k in range(2))  # from top to bottom
     begin = np.clip(np.ceil(y[:, 0]), 0, height).astype(np.int64)
     end = np.clip(np.ceil(y[:, 2]), 0, height).astype(np.int64)
     triangle, row = _counted(np.maximum(end - begin, 0))
     row += np.take(begin, triangle)
+    # edges as column = at_row_0 + slope * row: the long one, and those from its ends to the corner between; always from
+    # the upper end, whichever triangle an edge bounds, so that neighbours leave no pixel between them
     with np.errstate(divide="ignore", invalid="ignore"):  # of level edges, which no row crosses
         slope = (x[:, [2, 1, 2]] - x[:, [0, 0, 1]]) / (y[:, [2, 1, 2]] - y[:, [0, 0, 1]])
-    at = np.take(np.concatenate([x, y, slope], axis=1), triangle, axis=0).T
-    long = at[0] + (row - at[3]) * at[6]
-    # edges run from their upper end whichever triangle they bound, so neighbours leave no pixel between them
-    x_from, y_from, slope = np.where(row >= at[4], at[[1, 4, 8]], at[[0, 3, 7]])
-    short = x_from + (row - y_from) * slope
+        at_row_0 = x[:, [0, 0, 1]] - slope * y[:, [0, 0, 1]]
+    edge = 3 * triangle
+    long = np.take(at_row_0, edge) + np.take(slope, edge) * row
+    edge += 1 + (row >= np.take(y[:, 1], triangle))
+    short = np.take(at_row_0, edge) + np.take(slope, edge) * row
     first = np.clip(np.ceil(np.minimum(long, short)), 0, width).astype(np.int64)
     last = np.clip(np.ceil(np.maximum(long, short)), 0, width).astype(np.int64)
     wide = np.flatnonzero(first < last)  # most triangles are narrower than a pixel in most of their rows
     return triangle[wide], row[wide], first[wide], last[wide]
-
-
-def _planes(corners: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Inverse distance as a + b column + c row: linear in a pinhole's picture, and in any other's within a triangle."""
-    b, c = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    db, dc = near[:, 1] - near[:, 0], near[:, 2] - near[:, 0]
-    area = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
-    across = (db * c[:, 1] - dc * b[:, 1]) / area
-    down = (dc * b[:, 0] - db * c[:, 0]) / area
-    return np.stack([near[:, 0] - across * corners[:, 0, 0] - down * corners[:, 0, 1], across, down])
 
 
 def _counted(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The z-buffer: triangles whose pixels are counted by hand, and a body against rays cast through every pixel."""
+"""The rasteriser: triangles whose pixels are counted by hand, and a body against rays cast through every pixel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from simulation.render import MeshScene, lens_samples
 SIZE_PX = (8, 6)
 
 
-def drawn(px: list[tuple[float, float]], faces: list[list[int]], near: list[float] | None = None) -> Raster:
-    """A raster of triangles given in the picture, all at 1 m unless told."""
-    closeness = np.ones(len(px)) if near is None else np.array(near)
-    return rasterise(np.array(px), closeness, np.array(faces), np.arange(len(faces)), SIZE_PX)
+def drawn(px: list[tuple[float, float]], faces: list[list[int]]) -> Raster:
+    """A raster of triangles given in the picture, later ones over earlier ones."""
+    return rasterise(np.array(px), np.array(faces), np.arange(len(faces)), SIZE_PX)
 
 
 def test_a_pixel_belongs_to_the_triangle_that_covers_its_centre() -> None:
@@ -43,14 +42,13 @@ def test_neighbours_share_every_pixel_between_them(rng: np.random.Generator) -> 
 
 
 def test_the_nearer_surface_hides_the_farther_one() -> None:
-    px = [(-1.0, -1.0), (20.0, -1.0), (-1.0, 20.0)]
-    for near, winner in (([1.0] * 3 + [2.0] * 3, 1), ([2.0] * 3 + [1.0] * 3, 0)):
-        assert (drawn(px * 2, [[0, 1, 2], [3, 4, 5]], near).face_idx == winner).all()
-    # two planes that cross where both are 1.5 away: columns left of the middle belong to the one, right to the other
-    wedge = [(-0.5, -9.0), (7.5, -9.0), (-0.5, 30.0), (7.5, 30.0)]
-    faces = [[0, 1, 2], [1, 3, 2], [4, 5, 6], [5, 7, 6]]
-    crossing = drawn(wedge * 2, faces, [1.0, 2.0, 1.0, 2.0, 2.0, 1.0, 2.0, 1.0]).face_idx // 2
-    assert (crossing[:, :4] == 1).all() and (crossing[:, 4:] == 0).all()
+    lens = Lens("pinhole", (80, 60), (60.0, 60.0), (40.0, 30.0))
+    square = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    vertices = np.concatenate([np.insert(square, 2, z, axis=1) for z in (4.0, 2.0, 3.0)])
+    faces = np.concatenate([np.array([[0, 1, 2], [0, 2, 3]]) + 4 * i for i in range(3)])
+    raster, _ = see(Camera("cam", lens, SE3.identity()), vertices, faces, lens.size_px)
+    # the square at 2 m is the widest in the picture
+    assert set(np.unique(raster.face_idx[raster.covered])) == {2, 3}
 
 
 @pytest.mark.parametrize("picture_from_px", [(1.0, 0.0, 0.0), (0.5, -0.25, 10.75)])
@@ -82,7 +80,17 @@ def test_nothing_is_seen_behind_a_camera_or_beside_the_picture() -> None:
     faces = np.array([[0, 1, 2]])
     camera = Camera("cam", lens, SE3.identity())
     raster, facing = see(camera, triangle, faces, lens.size_px)
-    assert raster.covered.sum() > 100 and facing[0] == pytest.approx(1.0)
+    assert raster.covered.sum() > 100 and facing[0] == pytest.approx(2 / np.sqrt(4 + 2 / 36))
     for elsewhere in (np.array([0.0, 0.0, -4.0]), np.array([9.0, 0.0, 0.0])):
         assert not see(camera, triangle + elsewhere, faces, lens.size_px)[0].covered.any()
     assert not see(camera, triangle, faces[:, ::-1], lens.size_px)[0].covered.any(), "seen from behind"
+
+
+def test_what_lies_behind_a_fisheye_is_not_spread_over_its_picture() -> None:
+    """The shoe below a foot camera: its corners surround the point behind the lens, so straight edges enclose all."""
+    lens = Lens("fisheye", (512, 512), (197.0, 197.0), (255.5, 255.5), (0.0, 0.0, 0.0, 0.0))
+    angle = np.array([0.0, 2.0, 4.0])
+    below = np.stack([0.01 * np.cos(angle), 0.01 * np.sin(angle), np.full(3, -0.04)], axis=-1)
+    camera, faces = Camera("foot", lens, SE3.identity()), np.array([[0, 1, 2], [0, 2, 1]])
+    assert np.isfinite(lens.project(below)).all()
+    assert not see(camera, below, faces, lens.size_px)[0].covered.any()
