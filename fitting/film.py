@@ -107,9 +107,8 @@ def shot_of(session: Session, view: View, rig: Rig, playback: Playback, seen: Ob
     """
     if not view.has_pictures:
         raise InputError(view.id, "it has no pictures to draw on", "leave it out of --views")
-    t_s = load_times(session.folder, view.id)
     if view.id in rig.ids:
-        camera = rig[view.id]
+        camera, t_s = rig[view.id], load_times(session.folder, view.id)
         return Shot(session, view, playback, t_s, lambda frame: camera, np.zeros(len(t_s), dtype=bool), seen)
     if not is_followed(session, view):
         raise InputError(view.id, "its place is not known", "leave it out of --views, or calibrate it first")
@@ -118,7 +117,8 @@ def shot_of(session: Session, view: View, rig: Rig, playback: Playback, seen: Ob
     def on_foot(frame: int) -> Camera | None:
         return Camera(view.id, lens, way.world_from_cam[frame].inverse()) if way.valid[frame] else None
 
-    return Shot(session, view, playback, t_s, on_foot, way.filled)
+    # its times are those of the clock as the way refined it
+    return Shot(session, view, playback, way.t_s, on_foot, way.filled)
 
 
 def is_followed(session: Session, view: View) -> bool:

@@ -23,7 +23,7 @@ _SURE_BGR, _UNSURE_BGR = np.array([235.0, 170.0, 110.0]), np.array([30.0, 130.0,
 _SURE_M, _UNSURE_M = 0.02, 0.08  # standard deviations of a joint where the colours begin and end
 _FOUND_BGR, _WRONG_BGR, _TEXT_BGR = (60, 220, 60), (30, 30, 200), (255, 255, 255)
 _RING_BGR = tuple(_UNSURE_BGR.tolist())
-_USED_RADIUS_PX = 3
+_USED_RADIUS_PX, _FONT = 3, cv2.FONT_HERSHEY_SIMPLEX
 _HATCH_PX = 5  # width of a stripe of a body that is not valid
 _STRIP = 0.55  # how much a strip behind text darkens the picture
 LEGEND = (
@@ -161,7 +161,11 @@ def _paint_labels(canvas: Image, lines: list[str], wrong: bool) -> None:
 
 
 def _write(canvas: Image, text: str, at: tuple[int, int], size: float) -> None:
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, _TEXT_BGR, max(round(2 * size), 1), cv2.LINE_AA)
+    """Writes a line, smaller where the picture is too narrow for it."""
+    thickness = max(round(2 * size), 1)
+    (wide, _), _ = cv2.getTextSize(text, _FONT, size, thickness)
+    size *= min(1.0, (canvas.shape[1] - 2 * at[0]) / wide)
+    cv2.putText(canvas, text, at, _FONT, size, _TEXT_BGR, thickness if size > 0.5 else 1, cv2.LINE_AA)
 
 
 def _drawable(xy_px: np.ndarray, picture_from_px: PictureFromPx) -> tuple[np.ndarray, np.ndarray]:

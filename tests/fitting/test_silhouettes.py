@@ -15,6 +15,8 @@ from capture.masks import Mask
 from capture.session import Session, View
 from core.errors import InputError
 from core.files import write_json, write_npz
+from fitting.fit import FitConfig
+from fitting.fit import _inputs as stage_inputs_of_fit
 from fitting.playback import Playback
 from fitting.silhouettes import MaskConfig, compare_with_masks, mask_iou, view_ious
 from fitting.smpl import PosedBody
@@ -117,3 +119,11 @@ def test_masks_of_another_size_are_refused(session: Session, truth: PosedBody) -
     cv2.imwrite(str(session.folder / "masks/cam0/000004.png"), np.zeros((60, 80), np.uint8))
     with pytest.raises(InputError, match=r"000004.png: it is 80x60 px, the view's pictures are 800x600"):
         compare_with_masks(session, room_rig(), moved(truth), MaskConfig())
+
+
+def test_masks_are_inputs_of_the_fit(session: Session) -> None:
+    """New masks make a fit that was compared with the old ones stale."""
+    (session.folder / "04_rig").mkdir()
+    inputs = stage_inputs_of_fit(session, FitConfig())
+    assert inputs["masks of cam0"] == session.folder / "masks/cam0"
+    assert "masks of cam1" not in inputs
