@@ -120,7 +120,7 @@ def rasterise(
     pixel += np.arange(len(pixel), dtype=np.int32)
     latest = np.full(height * width, -1, dtype=np.int32)
     np.maximum.at(latest, pixel, np.repeat(triangle.astype(np.int32), counts))
-    face_idx = np.append(drawn, -1)[latest]
+    face_idx = np.take(np.append(drawn, -1).astype(np.int32), latest)
     return Raster(int(low[0]), int(low[1]), face_idx.reshape(height, width))
 
 
