@@ -129,14 +129,29 @@ class Lens:
         if self.model == "fisheye":
             rays = straighten_fisheye(self.distortion, d)
         else:
-            rays = straighten_perspective(self.model, self.distortion, d)
+            x, y = straighten_perspective(self.model, self.distortion, d[..., 0], d[..., 1])[:2]
+            rays = np.stack([x, y, np.ones_like(x)], axis=-1)
         return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
     def undistort_px(self, px: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
         """Normalised image coordinates (x/z, y/z) of pixels; NaN for rays at 90 degrees or more from the axis."""
+        return self.undistort_with_scale(px)[0]
+
+    def undistort_with_scale(
+        self, px: Float[np.ndarray, "*n 2"]
+    ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*n 2"]]:
+        """`undistort_px`, and how many pixels a small change of each coordinate is there, along its own axis."""
+        focal = np.array(self.focal_px)
+        if self.model != "fisheye":
+            d = (px - np.array(self.centre_px)) / focal
+            x, y, *slope = straighten_perspective(self.model, self.distortion, d[..., 0], d[..., 1])
+            return np.stack([x, y], axis=-1), np.stack(slope, axis=-1) * focal
         rays = self.unproject(px)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(rays[..., 2:] > _MIN_COSINE, rays[..., :2] / rays[..., 2:], np.nan)
+            normal = np.where(rays[..., 2:] > _MIN_COSINE, rays[..., :2] / rays[..., 2:], np.nan)
+        at = np.concatenate([normal, np.ones_like(normal[..., :1])], axis=-1)
+        by_point = self.project_with_jacobian(at)[1]
+        return normal, np.stack([by_point[..., 0, 0], by_point[..., 1, 1]], axis=-1)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types; the inverse of `from_json`."""

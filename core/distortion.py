@@ -131,35 +131,52 @@ def _distort_fisheye(
     return distorted, by_point, direction[..., :, None] * odd[..., None, :]
 
 
-def straighten_perspective(model: str, k: Coefficients, d: np.ndarray) -> np.ndarray:
-    """Rays (*n, 3), not normalised, of distorted coordinates (*n, 2) of a perspective lens; NaN where there is none."""
-    limit = radial_limit(model, k)
-    xy = d.copy()
-    for _ in range(_UNPROJECT_STEPS if k else 0):
-        value, by_xy, _ = _perspective_polynomial(k, xy[..., 0], xy[..., 1], True)
-        determinant = by_xy[..., 0, 0] * by_xy[..., 1, 1] - by_xy[..., 0, 1] * by_xy[..., 1, 0]
-        error = value - d
-        step = (
-            np.stack(
-                [
-                    by_xy[..., 1, 1] * error[..., 0] - by_xy[..., 0, 1] * error[..., 1],
-                    by_xy[..., 0, 0] * error[..., 1] - by_xy[..., 1, 0] * error[..., 0],
-                ],
-                axis=-1,
-            )
-            / np.where(np.abs(determinant) > 1e-9, determinant, np.nan)[..., None]
-        )
-        xy = xy - step
-        # Newton may overshoot past the turning point of the polynomial: come back inside
-        radius = np.linalg.norm(xy, axis=-1, keepdims=True)
-        if np.isfinite(limit):
-            xy = np.where(radius > 0.999 * limit, xy * (0.999 * limit / np.maximum(radius, 1e-12)), xy)
-    if k:
-        value = _perspective_polynomial(k, xy[..., 0], xy[..., 1], False)[0]
-        with np.errstate(invalid="ignore"):
-            reached = np.linalg.norm(value - d, axis=-1, keepdims=True) < 1e-6
-        xy = np.where(reached, xy, np.nan)
-    return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1)
+def straighten_perspective(
+    model: str, k: Coefficients, u: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Undistorted x, y of distorted coordinates u, v (each (*n,)), NaN where there are none, and du/dx, dv/dy there."""
+    if not k:
+        return u, v, np.ones_like(u), np.ones_like(v)
+    limit = 0.999 * radial_limit(model, k)
+    x, y = u, v
+    for _ in range(_UNPROJECT_STEPS):
+        at_u, at_v, ux, uy, vy = _bent(k, x, y)
+        determinant = ux * vy - uy * uy
+        determinant = np.where(np.abs(determinant) > 1e-9, determinant, np.nan)
+        du, dv = at_u - u, at_v - v
+        dx, dy = (vy * du - uy * dv) / determinant, (ux * dv - uy * du) / determinant
+        x, y = x - dx, y - dy
+        if np.isfinite(limit):  # Newton may overshoot past the turning point of the polynomial: come back inside
+            back = np.fmin(1.0, limit / np.maximum(np.sqrt(x * x + y * y), 1e-12))
+            x, y = x * back, y * back
+        if not (np.fmax(np.abs(dx), np.abs(dy)) > 1e-9).any():  # the next step would be 1e-18: it is quadratic
+            break
+    at_u, at_v, ux, _, vy = _bent(k, x, y)
+    with np.errstate(invalid="ignore"):
+        reached = (at_u - u) ** 2 + (at_v - v) ** 2 < 1e-12
+    return np.where(reached, x, np.nan), np.where(reached, y, np.nan), ux, vy
+
+
+def _bent(k: Coefficients, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Distorted u, v and du/dx, du/dy = dv/dx, dv/dy; `_perspective_polynomial` for coordinates that lie apart."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = (*k, *[0.0] * 8)[:8]
+    xx, yy, xy = x * x, y * y, x * y
+    r2 = xx + yy
+    N = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    dN = k1 + r2 * (2 * k2 + 3 * k3 * r2)
+    if k4 or k5 or k6:
+        D = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        g = N / D
+        dg = 2 * (dN - g * (k4 + r2 * (2 * k5 + 3 * k6 * r2))) / D
+    else:
+        g, dg = N, 2 * dN
+    u = x * g + 2 * p1 * xy + p2 * (r2 + 2 * xx)
+    v = y * g + p1 * (r2 + 2 * yy) + 2 * p2 * xy
+    tilt_x, tilt_y = 2 * p2 * x, 2 * p1 * y
+    ux = g + xx * dg + tilt_y + 3 * tilt_x
+    uy = xy * dg + 2 * p1 * x + 2 * p2 * y
+    vy = g + yy * dg + 3 * tilt_y + tilt_x
+    return u, v, ux, uy, vy
 
 
 def straighten_fisheye(coefficients: Coefficients, d: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -107,17 +107,23 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(stream, **arrays)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads every array of an `.npz`, refusing pickled content.
+def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads the arrays of an `.npz`, refusing pickled content.
+
+    Args:
+        path: the file.
+        names: read these alone, as far as the file has them; what the others hold does not matter then. Every array
+            if None.
 
     Raises:
-        InputError: if the file is missing, damaged, or holds Python objects.
+        InputError: if the file is missing, damaged, or holds Python objects where it is read.
     """
     if not zipfile.is_zipfile(require_file(path)):  # numpy would suggest to load it as a pickle
         raise InputError(str(path), "not an .npz file (no zip archive, or cut off)", "write it again")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            wanted = set(archive.files if names is None else names)
+            return {name: archive[name] for name in archive.files if name in wanted}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
         raise InputError(str(path), f"not a readable .npz of plain arrays ({error})", "write it again") from error
 

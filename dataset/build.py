@@ -29,6 +29,7 @@ from dataset.schema import SCHEMA, SPLITS, Clip, ClipInfo, DatasetInfo, ShardInf
 from dataset.shards import Compression, body_scale, copy_clip, motion_from_clip, new_shard, stored_bytes, write_clip
 from dataset.sources import Source, file_name, find_sources
 from dataset.splits import SplitConfig, divide, group_of, notes_on
+from fitting.body_kinds import SMPL
 from fitting.smpl import BodyModel
 
 _VERSION = 1
@@ -100,7 +101,7 @@ def build(
 def load_body(name: str) -> BodyModel:
     """The body model of a setting: a file, or `stand-in`."""
     if name != "stand-in":
-        return BodyModel.load(Path(name))
+        return BodyModel.load(Path(name)).require(SMPL, "a dataset of SMPL's joints")
     from fitting.stand_in import stand_in_body  # takes a second to make; sessions do not need it
 
     return stand_in_body()

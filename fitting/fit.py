@@ -17,6 +17,7 @@ from core.errors import InputError
 from core.files import write_json
 from core.stage import Manifest, Summary, run_stage
 from core.transforms import interpolate, so3_log
+from fitting.body_kinds import SMPL
 from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import SOLES, Estimate, EstimateConfig, Measurements, estimate_body
@@ -47,7 +48,7 @@ class FitConfig:
     """Settings of `motifs fit`.
 
     Attributes:
-        body_model: SMPL model file (.npz or .pkl), or "stand-in" for the project's own body.
+        body_model: SMPL model file (.npz, .pkl or .safetensors), or "stand-in" for the project's own body.
         gender: of the body model, noted in the result.
         feet: whether foot cameras are used where they were tracked.
         estimate: weights and iterations.
@@ -71,9 +72,9 @@ def load_body(body_model: str) -> BodyModel:
     """The stand-in or a model file.
 
     Raises:
-        InputError: if the file is missing or no SMPL model.
+        InputError: if the file is missing or no SMPL model; the solver knows SMPL's 24 joints alone.
     """
-    return stand_in_body() if body_model == STAND_IN else BodyModel.load(Path(body_model))
+    return stand_in_body() if body_model == STAND_IN else BodyModel.load(Path(body_model)).require(SMPL, "the fit")
 
 
 def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.transforms import SE3
+from fitting.chains import Chain, chains_of
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
 from fitting.landmarks import Landmarks
 from fitting.prior import acceleration_sigma, pose_prior
@@ -131,10 +132,12 @@ class Objective:
         """Cost and normal equations at a state."""
         num_betas = len(state.betas)
         posed = state.posed(self.body)
-        linear = self.landmarks.linearise(posed)
-        term = self._on_points(linear.positions)
+        carried = self.landmarks.carried(posed)
+        term = self._on_points(self.landmarks.summed(carried, axis=1))
         system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_betas + 6 * len(state.mounts))
-        _add_points(system, term, linear.by_pose, linear.by_betas)
+        by_betas = self.landmarks.by_betas(posed)
+        for chain in chains_of(self.landmarks, self.body.kind):
+            _add_chain(system, chain, term, chain.by_pose(self.landmarks, posed, carried), by_betas)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
@@ -191,21 +194,23 @@ class Objective:
         return terms
 
 
-def _add_points(system: ArrowSystem, term: PointTerm, by_pose: np.ndarray, by_betas: np.ndarray) -> None:
-    """Pulls a term on landmarks back to poses, translation and betas."""
-    T, L = term.gradient.shape[:2]
-    num_betas = by_betas.shape[-1]
-    identity = np.broadcast_to(np.eye(3), (T, L, 3, 3))
-    J = np.concatenate([identity, by_pose, by_betas], axis=-1)
-    HJ = (term.hessian @ J).reshape(T, 3 * L, -1)
+def _add_chain(system: ArrowSystem, chain: Chain, term: PointTerm, by_pose: np.ndarray, by_betas: np.ndarray) -> None:
+    """Pulls a term on landmarks back to poses, translation and betas, for the landmarks of one chain."""
+    rows = chain.landmark_idx
+    T, L, num_betas = len(by_pose), len(rows), by_betas.shape[-1]
+    J = np.empty((T, L, 3, 3 + 3 * len(chain.joint_idx) + num_betas))
+    J[..., :3], J[..., 3:-num_betas] = np.eye(3), by_pose.reshape(T, L, 3, -1)
+    J[..., -num_betas:] = by_betas[:, rows]
+    HJ = (term.hessian[:, rows] @ J).reshape(T, 3 * L, -1)
     J = J.reshape(T, 3 * L, -1)
     H = np.swapaxes(J, 1, 2) @ HJ
-    g = np.einsum("tkp,tk->tp", J, term.gradient.reshape(T, -1))
-    D = NUM_UNKNOWNS
-    system.diagonal[:] += H[:, :D, :D]
-    system.border[:, :, :num_betas] += H[:, :D, D:]
+    g = (term.gradient[:, rows].reshape(T, 1, -1) @ J)[:, 0]
+    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
+    D = len(own)
+    system.diagonal[:, own[:, None], own] += H[:, :D, :D]
+    system.border[:, own, :num_betas] += H[:, :D, D:]
     system.corner[:num_betas, :num_betas] += H[:, D:, D:].sum(axis=0)
-    system.gradient[:] += g[:, :D]
+    system.gradient[:, own] += g[:, :D]
     system.gradient_global[:num_betas] += g[:, D:].sum(axis=0)
 
 
@@ -230,6 +235,9 @@ def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
         Jt = np.swapaxes(term.jacobian[:, a], -1, -2)
         gradient[a : a + n] += np.einsum("nsij,nsj->nsi", Jt, term.residual)
         for b in range(a + 1):
-            block = (system.diagonal, system.back1, system.back2)[a - b]
-            _slots(block)[a : a + n][:, slots, :, slots] += (Jt @ term.jacobian[:, b]).transpose(1, 0, 2, 3)
+            block = Jt @ term.jacobian[:, b]
+            if a == b:
+                _slots(system.diagonal)[a : a + n][:, slots, :, slots] += block.transpose(1, 0, 2, 3)
+            else:
+                (system.back1, system.back2)[a - b - 1][a : a + n] += block
     return term.cost

@@ -1,14 +1,16 @@
 """Triangulation: 2D keypoints of a calibrated rig -> 3D points with covariance, all frames and joints at once.
 
-Every point starts from the least-squares meeting place of its rays. Points whose views disagree are started again from
-the best of all view pairs (exhaustive RANSAC, scored by truncated reprojection error), then all are refined by
-iteratively reweighted Gauss-Newton on pixel errors with Geman-McClure's loss. Views whose left and right were exchanged
-by the detector are recognised against the points found and set right before a second pass.
+Blocks of frames are worked on side by side, and only so many at a time that memory does not grow with the recording.
+In each, views whose left and right were exchanged by the detector are recognised against the points found
+(`fitting.meeting`) and set right before a second pass. When the noise of all frames is known, points are finished with
+a loss so wide, in its units, that honest noise keeps 99 % of its information (Tukey's biweight).
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,31 +21,15 @@ from core.cameras import Rig
 from core.errors import InputError
 from core.files import read_npz, write_npz
 from core.skeletons import Skeleton, skeleton_named
-from fitting.rays import UPPER, Rays, errors, ray_equations, rays_of, residual_rows, solve3
+from fitting.meeting import TriangulationConfig, meeting_points, view_pairs
+from fitting.pixel_forms import PixelForms
+from fitting.rays import rays_of
 
-
-@dataclass(frozen=True)
-class TriangulationConfig:
-    """How points are triangulated.
-
-    Attributes:
-        min_score: keypoints below this detector score are not used.
-        outlier_px: a view that disagrees by more than this is an outlier.
-        scale_px: scale of the Geman-McClure loss; about 4 times the keypoint noise.
-        min_angle_deg: smallest angle between the two most divergent inlier rays of a valid point.
-        max_pairs: number of view pairs tried as starting points where views disagree; those with the widest angle at
-            the middle of the rig are taken.
-        iterations: Gauss-Newton steps.
-        fix_swaps: whether exchanged left and right joints are recognised and set right.
-    """
-
-    min_score: float = 0.1
-    outlier_px: float = 30.0
-    scale_px: float = 12.0
-    min_angle_deg: float = 4.0
-    max_pairs: int = 28
-    iterations: int = 8
-    fix_swaps: bool = True
+_PART = 2048  # points worked on at a time: their forms, 8 views, are 1.3 MB
+_KEPT_BYTES = 2**28  # of forms that are kept for the second pass instead of being made again
+_WIDE = 8.0  # standard deviations at which Tukey's biweight ends: efficiency 0.99 for errors in two coordinates
+_FINISHING = 2  # steps with it
+_LEAST_NOISE_PX = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +44,7 @@ class Points3d:
         valid: whether the point is determined by at least two agreeing views, (frames, joints).
         error_px: mean reprojection error over inlier views, (frames, joints); NaN where not valid.
         swapped: views in which the joint was exchanged with its mirror image, (views, frames, joints).
+        noise_px: standard deviation of a coordinate of a keypoint of score 1, from what the views leave.
         skeleton: what the joints are.
     """
 
@@ -68,12 +55,21 @@ class Points3d:
     valid: np.ndarray
     error_px: np.ndarray
     swapped: np.ndarray
+    noise_px: float
     skeleton: Skeleton
 
     def save(self, path: Path) -> None:
         """Writes `points3d.npz`."""
         arrays = {k: getattr(self, k) for k in ("t_s", "xyz_m", "covariance", "num_views", "valid", "error_px")}
-        write_npz(path, {**arrays, "swapped": self.swapped, "skeleton": np.array(self.skeleton.name)})
+        write_npz(
+            path,
+            {
+                **arrays,
+                "swapped": self.swapped,
+                "noise_px": np.array(self.noise_px),
+                "skeleton": np.array(self.skeleton.name),
+            },
+        )
 
 
 def load_points3d(path: Path) -> Points3d:
@@ -85,7 +81,8 @@ def load_points3d(path: Path) -> Points3d:
     arrays = read_npz(path)
     try:
         skeleton = skeleton_named(str(arrays.pop("skeleton")))
-        return Points3d(**arrays, skeleton=skeleton)
+        noise_px = float(arrays.pop("noise_px"))
+        return Points3d(**arrays, noise_px=noise_px, skeleton=skeleton)
     except (TypeError, KeyError) as error:
         raise InputError(
             str(path), f"not a file of triangulated points ({error})", "run `motifs triangulate`"
@@ -124,25 +121,39 @@ def triangulate_points(
         )
     if num_views < 2:
         raise InputError("triangulation", "needs at least two views", "add a view or its calibration")
-    rays = rays_of(rig, xy_px.reshape(num_views, -1, 2), score.reshape(num_views, -1), config.min_score)
-    xyz = _solve(rays, config)
-    swapped = np.zeros((num_views, num_frames * num_joints), dtype=bool)
-    if config.fix_swaps:
-        swapped, mirror = _find_swaps(rays, xyz, skeleton.swap_idx, num_frames, config)
-        changed = np.flatnonzero(swapped.any(axis=0))
-        if len(changed):
-            rays = _exchange(rays, swapped, mirror)
-            xyz[:, changed] = _solve(rays.points(changed), config)
-    fields = _judge(rays, xyz, config)
+    mirror = skeleton.swap_idx if config.fix_swaps else None
+    pairs, length = view_pairs(rig, config.max_pairs), max(1, _PART // num_joints)
+    blocks = [slice(first, min(first + length, num_frames)) for first in range(0, num_frames, length)]
+    keep = len(blocks) * num_views * _PART * 80 < _KEPT_BYTES
+
+    def read(block: slice) -> PixelForms:
+        part_px, part_score = xy_px[:, block], score[:, block]
+        rays = rays_of(rig, part_px.reshape(num_views, -1, 2), part_score.reshape(num_views, -1), config.min_score)
+        return PixelForms.of(rays)
+
+    def begin(block: slice) -> _Block:
+        return _begin(read(block), pairs, mirror, config, keep=keep)
+
+    with ThreadPoolExecutor(_num_cores()) as pool:
+        begun = list(pool.map(begin, blocks))
+        noise2 = _noise2(np.concatenate([one.noise2 for one in begun]))
+
+        def end(block: slice, one: _Block) -> tuple[np.ndarray, ...]:
+            forms = one.forms or _exchanged(read(block), one.swapped, mirror)
+            return _finish(forms, one.xyz, rig.centres, noise2, config)
+
+        parts = list(pool.map(end, blocks, begun))
     shape = (num_frames, num_joints)
+    xyz, covariance, views, valid, error = (np.concatenate(fields) for fields in zip(*parts, strict=True))
     return Points3d(
         t_s=np.arange(num_frames, dtype=float) if t_s is None else t_s,
-        xyz_m=fields[0].reshape(*shape, 3),
-        covariance=fields[1].reshape(*shape, 3, 3),
-        num_views=fields[2].reshape(shape),
-        valid=fields[3].reshape(shape),
-        error_px=fields[4].reshape(shape),
-        swapped=swapped.reshape(num_views, *shape),
+        xyz_m=xyz.reshape(*shape, 3),
+        covariance=covariance.reshape(*shape, 3, 3),
+        num_views=views.reshape(shape),
+        valid=valid.reshape(shape),
+        error_px=error.reshape(shape),
+        swapped=np.concatenate([one.swapped for one in begun], axis=1).reshape(num_views, *shape),
+        noise_px=float(np.sqrt(noise2)),
         skeleton=skeleton,
     )
 
@@ -154,100 +165,99 @@ def reprojection_px(
     return np.linalg.norm(rig.project(xyz_m) - xy_px, axis=-1)
 
 
-def _solve(rays: Rays, config: TriangulationConfig) -> np.ndarray:
-    """Points (3, N) in the world; NaN where fewer than two rays meet."""
-    normal, moment = ray_equations(rays)
-    xyz = solve3(normal.sum(axis=1), moment.sum(axis=1))
-    error2 = errors(rays, xyz)[0]
-    with np.errstate(invalid="ignore"):
-        doubtful = np.flatnonzero((rays.seen & ~(error2 < config.outlier_px**2)).any(axis=0))
-    if len(doubtful):
-        xyz[:, doubtful] = _best_pair(
-            rays.points(doubtful), normal[..., doubtful], moment[..., doubtful], xyz[:, doubtful], config
-        )
-    for _ in range(config.iterations):
-        xyz = _refine(rays, xyz, config.scale_px)
-    return xyz
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _best_pair(
-    rays: Rays, normal: np.ndarray, moment: np.ndarray, start: np.ndarray, config: TriangulationConfig
-) -> np.ndarray:
-    """The best of the points given and of those that any two views determine, by truncated reprojection error."""
-    first, second = _pairs(rays, config.max_pairs).T
-    both = rays.seen[first] & rays.seen[second]
-    candidates = solve3(normal[:, first] + normal[:, second], moment[:, first] + moment[:, second])
-    candidates = np.concatenate([start[:, None], np.where(both, candidates, np.nan)], axis=1)
-    error2 = errors(rays, candidates)[0]
-    cost = np.fmin(error2 / config.outlier_px**2, 1.0) * rays.weight
-    best = np.argmin(cost.sum(axis=1), axis=0)
-    return np.take_along_axis(candidates, best[None, None], axis=1)[:, 0]
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """What is known of a block of frames before the noise is: points (3, n), exchanged views (V, n), squared error a
+    degree of freedom of points with three views or more, and the forms, where memory allows to keep them."""
+
+    xyz: np.ndarray
+    swapped: np.ndarray
+    noise2: np.ndarray
+    forms: PixelForms | None
 
 
-def _pairs(rays: Rays, max_pairs: int) -> np.ndarray:
-    """Pairs of views (pairs, 2); of too many, those whose optical axes cross at the most useful angles."""
-    pairs = np.array(list(itertools.combinations(range(len(rays.R)), 2)))
-    axes = rays.R[:, 2]
-    crossing = np.linalg.norm(np.cross(axes[pairs[:, 0]], axes[pairs[:, 1]]), axis=-1)
-    return pairs[np.sort(np.argsort(-crossing, kind="stable")[:max_pairs])]
+def _begin(
+    forms: PixelForms, pairs: np.ndarray, mirror: np.ndarray | None, config: TriangulationConfig, *, keep: bool
+) -> _Block:
+    xyz, swapped = meeting_points(forms, pairs, config), np.zeros(forms.weight.shape, dtype=bool)
+    if mirror is not None:
+        swapped = _find_swaps(forms, xyz, mirror, config)
+        changed = np.flatnonzero(swapped.any(axis=0))
+        if len(changed):
+            forms = _exchanged(forms, swapped, mirror)
+            xyz[:, changed] = meeting_points(forms.points(changed), pairs, config)
+    error2 = forms.errors2(xyz)
+    inlier = _agree(forms, error2, config.outlier_px**2)
+    num_views = inlier.sum(axis=0)
+    many = num_views >= 3
+    freedom = 2 * num_views[many] - 3
+    # the median of chi-squared with k degrees of freedom is about k (1 - 2 / 9k)^3 (Wilson and Hilferty 1931)
+    total = (np.where(inlier, error2, 0.0) * forms.weight)[:, many].sum(axis=0)
+    noise2 = total / (freedom * (1 - 2 / (9 * freedom)) ** 3)
+    return _Block(xyz, swapped, noise2, forms if keep else None)
 
 
-def _refine(rays: Rays, xyz: np.ndarray, scale_px: float) -> np.ndarray:
-    """One reweighted Gauss-Newton step; a point that a step would lose keeps its place."""
-    error2, residual, at, depth = errors(rays, xyz)
-    weight = np.nan_to_num(rays.weight / (1 + error2 / scale_px**2) ** 2)  # Geman and McClure 1987
-    rows = np.nan_to_num(residual_rows(rays, at, depth))
-    weighted = rows * weight
-    upper = np.stack([(weighted[i] * rows[j]).sum(axis=(0, 1)) for i, j in UPPER])
-    right = (weighted * np.nan_to_num(residual)).sum(axis=(1, 2))
-    step = np.nan_to_num(solve3(upper, right))
-    return xyz - step * np.fmin(1.0, 0.5 / np.maximum(np.linalg.norm(step, axis=0), 1e-12))
+def _noise2(by_point: np.ndarray) -> float:
+    """Variance of a coordinate of a keypoint of score 1: the median over points; a pixel's where none tells."""
+    return max(float(np.median(by_point)), _LEAST_NOISE_PX**2) if len(by_point) else 1.0
 
 
-def _find_swaps(
-    rays: Rays, xyz: np.ndarray, swap_idx: np.ndarray, num_frames: int, config: TriangulationConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where a view's keypoint fits the mirror joint and not its own, (V, N); and the index of every mirror point.
+def _find_swaps(forms: PixelForms, xyz: np.ndarray, swap_idx: np.ndarray, config: TriangulationConfig) -> np.ndarray:
+    """Where a view's keypoint fits the mirror joint and not its own, (V, N).
 
     Both joints of a pair must ask for the exchange, or one where the other is missing. At least three views must see a
     joint: two cannot tell who is wrong.
     """
-    mirror = (np.arange(num_frames)[:, None] * len(swap_idx) + swap_idx).ravel()
-    own = np.sqrt(errors(rays, xyz)[0])
-    other = np.sqrt(errors(rays, xyz[:, mirror])[0])
+    mirror = _mirror_points(swap_idx, xyz.shape[1])
+    limit2, seen = config.outlier_px**2, forms.seen
     with np.errstate(invalid="ignore"):
-        wants = rays.seen & (own > config.outlier_px) & (other < config.outlier_px)
-        stays = rays.seen & ~wants
-    enough = rays.seen.sum(axis=0) >= 3
-    swapped = wants & enough & ~stays[:, mirror]
-    return (swapped | swapped[:, mirror]) & (mirror != np.arange(len(mirror))), mirror
+        wants = seen & (forms.errors2(xyz) > limit2)
+        asking = np.flatnonzero(wants.any(axis=0))
+        wants[:, asking] &= forms.points(asking).errors2(xyz[:, mirror[asking]]) < limit2
+    stays = seen & ~wants
+    swapped = wants & (seen.sum(axis=0) >= 3) & ~stays[:, mirror]
+    return (swapped | swapped[:, mirror]) & (mirror != np.arange(len(mirror)))
 
 
-def _exchange(rays: Rays, swapped: np.ndarray, mirror: np.ndarray) -> Rays:
+def _mirror_points(swap_idx: np.ndarray, num_points: int) -> np.ndarray:
+    """Index of the mirror joint of every point of a block (N,)."""
+    first = np.arange(0, num_points, len(swap_idx))
+    return np.asarray((first[:, None] + swap_idx).ravel())
+
+
+def _exchanged(forms: PixelForms, swapped: np.ndarray, swap_idx: np.ndarray | None) -> PixelForms:
     """The observations with the marked ones taken from their mirror joints."""
-    xy = np.where(swapped, rays.xy[..., mirror], rays.xy)
-    scale = np.where(swapped, rays.scale[..., mirror], rays.scale)
-    seen = np.where(swapped, rays.seen[:, mirror], rays.seen)
-    weight = np.where(swapped, rays.weight[:, mirror], rays.weight)
-    return Rays(xy, scale, seen, weight, rays.R, rays.t)
+    if swap_idx is None or not swapped.any():
+        return forms
+    mirror = _mirror_points(swap_idx, swapped.shape[1])
+    form = np.where(swapped, forms.form[..., mirror], forms.form)
+    weight = np.where(swapped, forms.weight[:, mirror], forms.weight)
+    return PixelForms(form, weight, forms.axis, forms.offset)
 
 
-def _judge(
-    rays: Rays, xyz: np.ndarray, config: TriangulationConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _finish(
+    forms: PixelForms, xyz: np.ndarray, centres: np.ndarray, noise2: float, config: TriangulationConfig
+) -> tuple[np.ndarray, ...]:
     """Points (N, 3), covariances (N, 3, 3), numbers of views, validity and mean inlier error."""
-    error2, _, at, depth = errors(rays, xyz)
-    with np.errstate(invalid="ignore"):
-        inlier = rays.seen & (error2 < config.outlier_px**2)
+    wide2 = min(_WIDE**2 * noise2, config.outlier_px**2)
+    for _ in range(_FINISHING):
+        weight = _biweight(forms, xyz, wide2)
+        moved = forms.meet(weight)
+        enough = (weight > 0).sum(axis=0) >= 2
+        xyz = np.where(enough & np.isfinite(moved), moved, xyz)
+    error2 = forms.errors2(xyz)
+    inlier = _agree(forms, error2, wide2)
     num_views = inlier.sum(axis=0)
-    valid = (num_views >= 2) & (_widest_angle(rays, xyz, inlier) >= np.deg2rad(config.min_angle_deg))
-    error = np.where(inlier, error2, 0.0)
-    rows = np.where(inlier, np.nan_to_num(residual_rows(rays, at, depth)), 0.0).reshape(3, -1, error2.shape[-1])
-    information = np.einsum("ikn,jkn->nij", rows, rows)
+    valid = (num_views >= 2) & (_widest_angle(centres, xyz, inlier) >= np.deg2rad(config.min_angle_deg))
+    information = forms.information(_biweight(forms, xyz, wide2))
     information[~valid] = np.eye(3)
-    covariance = np.linalg.inv(information) * _noise2(error, num_views)
+    covariance = np.linalg.inv(information) * noise2
     gone = ~valid[:, None]
-    mean_error = np.sqrt(error).sum(axis=0) / np.maximum(num_views, 1)
+    mean_error = np.sqrt(np.where(inlier, error2, 0.0)).sum(axis=0) / np.maximum(num_views, 1)
     return (
         np.where(gone, np.nan, xyz.T),
         np.where(gone[..., None], np.nan, covariance),
@@ -257,23 +267,25 @@ def _judge(
     )
 
 
-def _noise2(error2: np.ndarray, num_views: np.ndarray) -> float:
-    """Variance of one pixel coordinate: median over points of the squared error a degree of freedom."""
-    many = num_views >= 3
-    if not many.any():
-        return float(np.median(error2[error2 > 0])) if (error2 > 0).any() else 1.0
-    freedom = 2 * num_views[many] - 3
-    # the median of chi-squared with k degrees of freedom is about k (1 - 2 / 9k)^3 (Wilson and Hilferty 1931)
-    return float(np.median(error2[:, many].sum(axis=0) / (freedom * (1 - 2 / (9 * freedom)) ** 3)))
+def _agree(forms: PixelForms, error2: np.ndarray, limit2: float) -> np.ndarray:
+    """Which views see a point no further off than this (V, N)."""
+    with np.errstate(invalid="ignore"):
+        return forms.seen & (error2 < limit2)
 
 
-def _widest_angle(rays: Rays, xyz: np.ndarray, inlier: np.ndarray) -> np.ndarray:
+def _biweight(forms: PixelForms, xyz: np.ndarray, wide2: float) -> np.ndarray:
+    """Weights of the forms by Tukey's biweight, 1 / depth^2 included."""
+    depth = forms.depths(xyz)
+    share = np.maximum(1 - forms.errors2(xyz, depth) / wide2, 0.0)
+    return forms.weight * np.nan_to_num((share / depth) ** 2)
+
+
+def _widest_angle(centres: np.ndarray, xyz: np.ndarray, inlier: np.ndarray) -> np.ndarray:
     """Largest angle between two inlier rays at each point, radians; 0 where there are no two."""
-    centre = -np.einsum("vji,vj->iv", rays.R, rays.t)[..., None]
-    towards = centre - xyz[:, None]
+    towards = centres.T[..., None] - xyz[:, None]
     towards = np.where(inlier, towards / np.linalg.norm(towards, axis=0), 0.0)
     cosine = np.ones(xyz.shape[1])
-    for a, b in itertools.combinations(range(len(rays.R)), 2):
+    for a, b in itertools.combinations(range(len(centres)), 2):
         both = (towards[:, a] * towards[:, b]).sum(axis=0)
         cosine = np.minimum(cosine, np.where(inlier[a] & inlier[b], both, 1.0))
     return np.arccos(np.clip(cosine, -1.0, 1.0))

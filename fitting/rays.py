@@ -49,13 +49,11 @@ def rays_of(
     xy, scale = np.zeros((2, *seen.shape)), np.ones((2, *seen.shape))
     for v, camera in enumerate(rig):
         idx = np.flatnonzero(seen[v])
-        normal = camera.lens.undistort_px(xy_px[v, idx].astype(float))
-        by_point = camera.lens.project_with_jacobian(np.concatenate([normal, np.ones((len(idx), 1))], axis=-1))[1]
-        good = np.isfinite(by_point).all(axis=(-1, -2))
-        seen[v, idx[~good]] = False
-        xy[:, v, idx[good]] = normal[good].T
         # the small shear of a lens is left out of the pixel metric
-        scale[:, v, idx[good]] = by_point[good][:, [0, 1], [0, 1]].T
+        normal, by_axis = camera.lens.undistort_with_scale(xy_px[v, idx].astype(float))
+        good = np.isfinite(normal[:, 0])
+        seen[v, idx[~good]] = False
+        xy[:, v, idx[good]], scale[:, v, idx[good]] = normal[good].T, by_axis[good].T
     weight = np.where(seen, np.clip(np.nan_to_num(score.astype(float)), 0.0, 1.0), 0.0)
     R, t = (np.stack([getattr(c.cam_from_world, name) for c in rig]) for name in ("R", "t"))
     return Rays(xy, scale, seen, weight, R, t)

@@ -1,10 +1,12 @@
 """Damped Gauss-Newton for whole sequences: block-banded normal equations in time, bordered by a few global unknowns.
 
-The unknowns are one block of D numbers for each frame and G numbers shared by all frames (shape, mounts). Temporal
-terms reach at most two frames back, so the normal equations are an arrow: block-pentadiagonal with a border. Frames
-are taken in pairs, which makes the band block-tridiagonal; it is factored by block Cholesky in time linear in the
-number of frames, the border by its Schur complement. The same factor gives marginal covariances without the inverse
-(Takahashi, Fagan and Chin 1973; the backward pass of a Rauch-Tung-Striebel smoother).
+The unknowns are one block of D numbers for each frame, in slots of three, and G numbers shared by all frames (shape,
+mounts). Temporal terms reach at most two frames back, each slot to itself, so the normal equations are an arrow:
+block-pentadiagonal with a border. Frames are taken in pairs, which makes the band block-tridiagonal; it is factored by
+block Cholesky in time linear in the number of frames, the border by its Schur complement. The same factor gives
+marginal covariances without the inverse (Takahashi, Fagan and Chin 1973; the backward pass of a smoother).
+
+LAPACK works in place: a row-major block is the column-major transpose that it expects, lower triangles are upper ones.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import dtrsm
-from scipy.linalg.lapack import dpotrf
+from scipy.linalg.blas import dtrsm, strsm
+from scipy.linalg.lapack import dpotrf, spotri
 
 from core.arrays import Float
 from core.errors import InputError
@@ -46,8 +48,8 @@ class ArrowSystem:
     Attributes:
         cost: value of the cost, half the weighted sum of squares.
         diagonal: blocks of each frame with itself, (frames, D, D).
-        back1: blocks (t, t-1) in row t; row 0 is unused, (frames, D, D).
-        back2: blocks (t, t-2) in row t; rows 0 and 1 are unused, (frames, D, D).
+        back1: each slot with its own one frame back, in row t; row 0 is unused, (frames, slots, 3, 3).
+        back2: the same two frames back; rows 0 and 1 are unused.
         border: frames by globals, (frames, D, G).
         corner: globals by globals, (G, G).
         gradient: by the frames' unknowns, (frames, D).
@@ -67,21 +69,29 @@ class ArrowSystem:
     def zeros(num_frames: int, num_unknowns: int, num_globals: int) -> ArrowSystem:
         """A system to which terms are added in place."""
         T, D, G = num_frames, num_unknowns, num_globals
-        blocks = (np.zeros((T, D, D)) for _ in range(3))
-        diagonal, back1, back2 = blocks
+        back1, back2 = np.zeros((2, T, D // 3, 3, 3))
         return ArrowSystem(
-            0.0, diagonal, back1, back2, np.zeros((T, D, G)), np.zeros((G, G)), np.zeros((T, D)), np.zeros(G)
+            0.0, np.zeros((T, D, D)), back1, back2, np.zeros((T, D, G)), np.zeros((G, G)), np.zeros((T, D)), np.zeros(G)
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ArrowFactor:
-    """Cholesky factor of a damped system: `diagonal` (n, 2D, 2D) lower triangles and `below` (n, 2D, 2D) couplings of
-    frame pairs, and `schur` (G, G), the globals' information once the frames are eliminated."""
+    """Cholesky factor of a damped system.
+
+    Attributes:
+        diagonal: lower triangles of frame pairs, (n, 2D, 2D); what stands above them is not theirs.
+        below: couplings of each pair with the one before, (n, 2D, 2D).
+        half_border: the border after the forward pass, (n, 2D, G).
+        half_gradient: the gradient after it, (n, 2D).
+        schur: information on the globals once the frames are eliminated, (G, G).
+        num_frames: without the one that may fill up the last pair.
+    """
 
     diagonal: np.ndarray
     below: np.ndarray
     half_border: np.ndarray
+    half_gradient: np.ndarray
     schur: np.ndarray
     num_frames: int
 
@@ -95,59 +105,63 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
     blocks, coupling = _paired(system, damping)
     size = blocks.shape[-1]
     for i in range(len(blocks)):
-        if i:
-            # below = E L^-T, solved as X L^T = E
-            coupling[i] = dtrsm(1.0, blocks[i - 1], coupling[i], side=1, lower=1, trans_a=1)
+        if i:  # coupling = E L^-T, that is L X^T = E^T
+            dtrsm(1.0, blocks[i - 1].T, coupling[i].T, lower=0, trans_a=1, overwrite_b=1)
             blocks[i] -= coupling[i] @ coupling[i].T
-        lower, info = dpotrf(blocks[i], lower=1)
+        info = dpotrf(blocks[i].T, lower=0, clean=0, overwrite_a=1)[1]
         if info:
             frame, unknown = divmod(info - 1, size // 2)
             raise InputError(
                 "fit", f"unknown {unknown} of frame {2 * i + frame} is not determined", "give every unknown a prior"
             )
-        blocks[i] = lower
-    half = _pair_rows(system.border, size)
+    # the border and the gradient go through the band together
+    half = _forward(blocks, coupling, _pair_rows(np.concatenate([system.border, system.gradient[..., None]], -1), size))
+    border, gradient = half[..., :-1], half[..., -1]
     schur = system.corner + np.diag(damping * np.diagonal(system.corner))
-    if len(schur):
-        half = _forward(blocks, coupling, half)
-        schur = schur - np.tensordot(half, half, axes=([0, 1], [0, 1]))
-    return ArrowFactor(blocks, coupling, half, schur, len(system.diagonal))
+    schur = schur - np.tensordot(border, border, axes=([0, 1], [0, 1]))
+    return ArrowFactor(blocks, coupling, border, gradient, schur, len(system.diagonal))
 
 
 def solve(system: ArrowSystem, factor: ArrowFactor) -> tuple[Float[np.ndarray, "frames D"], Float[np.ndarray, "G"]]:
     """The step that the factored system asks for."""
     size = factor.diagonal.shape[-1]
-    half = _forward(factor.diagonal, factor.below, _pair_rows(-system.gradient[..., None], size))
-    step_global = np.zeros(len(factor.schur))
+    half, step_global = -factor.half_gradient, np.zeros(len(factor.schur))
     if len(step_global):
-        right = -system.gradient_global - np.tensordot(factor.half_border, half[..., 0], axes=([0, 1], [0, 1]))
+        right = -system.gradient_global - np.tensordot(factor.half_border, half, axes=([0, 1], [0, 1]))
         step_global = cho_solve(cho_factor(factor.schur, lower=True), right)
-    step = _backward(factor.diagonal, factor.below, half - (factor.half_border @ step_global)[..., None])
+    step = _backward(factor.diagonal, factor.below, (half - factor.half_border @ step_global)[..., None])
     return step.reshape(-1, size // 2)[: factor.num_frames], step_global
 
 
 def marginals(
     factor: ArrowFactor,
 ) -> tuple[Float[np.ndarray, "frames D D"], Float[np.ndarray, "frames D G"], Float[np.ndarray, "G G"]]:
-    """Covariances of each frame's unknowns, of them with the globals, and of the globals; all else marginalised out."""
+    """Covariances of each frame's unknowns, of them with the globals, and of the globals; all else marginalised out.
+
+    Sums of squares throughout, so single precision keeps six digits of them, in half the time.
+    """
     n, size, _ = factor.diagonal.shape
     G = len(factor.schur)
-    blocks = np.empty((n, size, size))
-    identity = np.eye(size)
+    lower, below = factor.diagonal.astype(np.float32), factor.below.astype(np.float32)
+    blocks = np.empty((n, size, size), np.float32)
+    upper = np.triu_indices(size, 1)
     for i in reversed(range(n)):
-        inverse = dtrsm(1.0, factor.diagonal[i], identity, lower=1)
-        blocks[i] = inverse.T @ inverse
+        inverse = spotri(lower[i].T, lower=0)[0].T  # its lower triangle
+        inverse[upper] = inverse.T[upper]
+        blocks[i] = inverse
         if i + 1 < n:
-            gain = inverse.T @ factor.below[i + 1].T
-            blocks[i] += gain @ blocks[i + 1] @ gain.T
+            # gain = L^-T below^T, that is gain^T L = below
+            gain = strsm(1.0, lower[i].T, below[i + 1].T, lower=0, overwrite_b=1)
+            blocks[i] += gain @ (blocks[i + 1] @ gain.T)
+    covariance = blocks.astype(float)
     cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))
     cross = np.zeros((n, size, G))
     if G:
         reach = _backward(factor.diagonal, factor.below, factor.half_border)
         cross = -reach @ cov_global
-        blocks -= cross @ np.swapaxes(reach, -1, -2)
+        covariance -= cross @ np.swapaxes(reach, -1, -2)
     D, T = size // 2, factor.num_frames
-    frames = np.stack([blocks[:, :D, :D], blocks[:, D:, D:]], axis=1).reshape(2 * n, D, D)
+    frames = np.stack([covariance[:, :D, :D], covariance[:, D:, D:]], axis=1).reshape(2 * n, D, D)
     return frames[:T], cross.reshape(2 * n, D, G)[:T], cov_global
 
 
@@ -210,16 +224,19 @@ def _paired(system: ArrowSystem, damping: float) -> tuple[np.ndarray, np.ndarray
     axis = np.arange(D)
     diagonal[:, axis, axis] *= 1 + damping
     blocks, coupling = np.zeros((n, 2 * D, 2 * D)), np.zeros((n, 2 * D, 2 * D))
-    even, odd = slice(0, T, 2), slice(1, T, 2)
-    m = T // 2
+    even, odd, m = slice(0, T, 2), slice(1, T, 2), T // 2
     blocks[:, :D, :D] = diagonal[even]
     blocks[:m, D:, D:] = diagonal[odd]
     blocks[m:, D:, D:] = np.eye(D)
-    blocks[:m, D:, :D] = system.back1[odd]
-    blocks[:m, :D, D:] = np.swapaxes(system.back1[odd], -1, -2)
-    coupling[1:, :D, :D] = system.back2[even][1:]
-    coupling[1:, :D, D:] = system.back1[even][1:]
-    coupling[1:m, D:, D:] = system.back2[odd][1:]
+    # slot by slot: (n, 2, slots, 3, 2, slots, 3)
+    S = D // 3
+    inside, before = (array.reshape(n, 2, S, 3, 2, S, 3) for array in (blocks, coupling))
+    slot = np.arange(S)
+    inside[:m, 1, slot, :, 0, slot] = np.moveaxis(system.back1[odd], 1, 0)
+    inside[:m, 0, slot, :, 1, slot] = np.moveaxis(np.swapaxes(system.back1[odd], -1, -2), 1, 0)
+    before[1:, 0, slot, :, 0, slot] = np.moveaxis(system.back2[even][1:], 1, 0)
+    before[1:, 0, slot, :, 1, slot] = np.moveaxis(system.back1[even][1:], 1, 0)
+    before[1:m, 1, slot, :, 1, slot] = np.moveaxis(system.back2[odd][1:], 1, 0)
     return blocks, coupling
 
 
@@ -236,7 +253,7 @@ def _forward(diagonal: np.ndarray, below: np.ndarray, right: np.ndarray) -> np.n
     for i in range(len(result)):
         if i:
             result[i] -= below[i] @ result[i - 1]
-        result[i] = dtrsm(1.0, diagonal[i], result[i], lower=1)
+        dtrsm(1.0, diagonal[i].T, result[i].T, side=1, lower=0, overwrite_b=1)  # L X = B, that is X^T L^T = B^T
     return result
 
 
@@ -245,5 +262,5 @@ def _backward(diagonal: np.ndarray, below: np.ndarray, right: np.ndarray) -> np.
     for i in reversed(range(len(result))):
         if i + 1 < len(result):
             result[i] -= below[i + 1].T @ result[i + 1]
-        result[i] = dtrsm(1.0, diagonal[i], result[i], lower=1, trans_a=1)
+        dtrsm(1.0, diagonal[i].T, result[i].T, side=1, lower=0, trans_a=1, overwrite_b=1)
     return result

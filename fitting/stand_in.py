@@ -84,7 +84,6 @@ def stand_in_body() -> BodyModel:
         weights=weights,
         J_regressor=_joint_regressor(vertices, mirror, joints),
         faces=faces,
-        parents=PARENTS.copy(),
         name=NAME,
     )
 

@@ -1,4 +1,7 @@
-"""`motifs triangulate`: keypoints of the room views -> `06_points3d`, 3D points with covariance and validity."""
+"""`motifs triangulate`: keypoints of the room views -> `06_points3d`, 3D points and paths with covariance and validity.
+
+`points3d.npz` holds every frame by itself, `paths.npz` the most probable path of every joint over all frames.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from core.stage import Health, Manifest, Summary, run_stage
 from fitting.observations import Observations, load_observations
 from fitting.points import Points3d, TriangulationConfig, load_points3d, reprojection_px, triangulate_points
 from fitting.shape import bone_lengths
+from fitting.trajectories import TrajectoryConfig, smooth_paths
 
 __all__ = ["Points3d", "TriangulateConfig", "TriangulationConfig", "load_points3d", "run", "triangulate_points"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 OUT = "06_points3d"
 # lengths in metres between detector joints of adults and children from about 1.2 m (ANSUR II, 1st to 99th percentile,
 # widened by a fifth for detectors' joint definitions)
@@ -37,6 +41,7 @@ class TriangulateConfig:
 
     Attributes:
         points: how a single point is triangulated.
+        paths: how points are joined in time.
         max_reprojection_px: largest median reprojection error of a view.
         min_valid: smallest share of joints that must be found.
         min_inliers: smallest share of a view's keypoints that must agree with the other views.
@@ -44,6 +49,7 @@ class TriangulateConfig:
     """
 
     points: TriangulationConfig = dataclasses.field(default_factory=TriangulationConfig)
+    paths: TrajectoryConfig = dataclasses.field(default_factory=TrajectoryConfig)
     max_reprojection_px: float = 15.0
     min_valid: float = 0.3
     min_inliers: float = 0.3
@@ -70,10 +76,13 @@ def run(
         points.save(folder / "points3d.npz")
         used = seen.swapped(points.swapped)
         used.save(folder / "observations.npz")
+        paths = smooth_paths(rig, used.xy_px, used.score, points, config.points.min_score, config.paths)
+        paths.save(folder / "paths.npz")
         error_px = np.where(
             used.score >= config.points.min_score, reprojection_px(rig, points.xyz_m, used.xy_px), np.nan
         )
-        return _facts(points, used, error_px, config.points.outlier_px)
+        facts = _facts(points, used, error_px, config.points.outlier_px)
+        return {**facts, "paths": {"valid": float(paths.valid.mean()), "staying_noise": paths.staying}}
 
     return run_stage(
         "triangulate", STAGE_VERSION, inputs=stage_inputs(session), config=config, out=session.stage(OUT),
@@ -115,6 +124,7 @@ def _facts(points: Points3d, used: Observations, error_px: np.ndarray, outlier_p
     return {
         "num_frames": len(points.t_s),
         "valid": float(points.valid.mean()),
+        "noise_px": points.noise_px,
         "views": views,
         "bones_m": {f"{a}-{b}": length for (a, b), length in lengths.items()},
     }

@@ -18,7 +18,6 @@ PINS = {
     "aniposelib": ("aniposelib==0.8.0", "numpy==2.4.6", "opencv-contrib-python==5.0.0.93"),
     "opencv": ("opencv-python-headless==5.0.0.93", "numpy==2.4.6"),
 }
-_TOOL = Path(__file__).with_name("boards_tool.py")
 
 
 class PeerError(Exception):
@@ -62,6 +61,18 @@ def run_on_boards(peer: str, mode: str, arrays: dict[str, np.ndarray], *, limit_
     Raises:
         PeerError: if it fails or takes too long.
     """
+    found = run_tool("boards_tool.py", peer, mode, arrays, limit_s=limit_s)
+    return PeerRig(found["R"], found["t"], found["fx"], float(found["seconds"]))
+
+
+def run_tool(
+    tool: str, peer: str, mode: str, arrays: dict[str, np.ndarray], *, limit_s: float = 900.0
+) -> dict[str, np.ndarray]:
+    """What one of the tools beside this file makes of arrays with a peer, in that peer's environment.
+
+    Raises:
+        PeerError: if it fails or takes too long.
+    """
     python = interpreter(peer)
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "in.npz", Path(folder) / "out.npz"
@@ -69,7 +80,7 @@ def run_on_boards(peer: str, mode: str, arrays: dict[str, np.ndarray], *, limit_
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         try:
             ran = subprocess.run(
-                [python, _TOOL, peer, mode, source, out],
+                [python, Path(__file__).with_name(tool), peer, mode, source, out],
                 capture_output=True, text=True, timeout=limit_s, check=False, env=environment,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
@@ -77,5 +88,5 @@ def run_on_boards(peer: str, mode: str, arrays: dict[str, np.ndarray], *, limit_
         if ran.returncode:
             last = ran.stderr.strip().splitlines()[-1:] or [f"exit status {ran.returncode}"]
             raise PeerError(f"{peer} failed: {last[0]}")
-        found = np.load(out)
-        return PeerRig(found["R"], found["t"], found["fx"], float(found["seconds"]))
+        with np.load(out) as found:
+            return {name: found[name] for name in found.files}

@@ -16,29 +16,15 @@ from core.files import write_npz
 from dataset.schema import Clip
 from dataset.shards import AmdDataset
 from dataset.sources import file_name
-
-_WIDTH, _BODY_WIDTH, _NUM_BETAS = 156, 66, 16
+from fitting.amass import AmassMotion
+from fitting.body_kinds import SMPL, SMPL_H
 
 
 def amass_arrays(clip: Clip) -> dict[str, np.ndarray]:
     """The arrays of an AMASS file for a clip; `valid`, `reasons`, `contacts` and the exact `rate` are additions."""
-    poses = np.zeros((len(clip), _WIDTH))
-    poses[:, :_BODY_WIDTH] = clip.poses.reshape(len(clip), -1)[:, :_BODY_WIDTH]
-    betas = np.zeros(_NUM_BETAS)
-    num_betas = min(len(clip.betas), _NUM_BETAS)
-    betas[:num_betas] = clip.betas[:num_betas]
-    return {
-        "poses": poses,
-        "trans": clip.trans.astype(np.float64),
-        "betas": betas,
-        "gender": np.array(clip.labels.gender),
-        "mocap_framerate": np.array(float(clip.rate)),
-        "mocap_frame_rate": np.array(float(clip.rate)),
-        "rate": np.array(clip.labels.rate),
-        "valid": clip.valid,
-        "reasons": clip.reasons,
-        "contacts": clip.contacts,
-    }
+    motion = AmassMotion(SMPL, clip.poses, clip.trans, clip.betas, clip.labels.gender, clip.rate)
+    additions = {"valid": clip.valid, "reasons": clip.reasons, "contacts": clip.contacts}
+    return motion.to_kind(SMPL_H).arrays() | additions
 
 
 def export_amass(dataset: AmdDataset, out: Path, clip_ids: Sequence[str] | None = None) -> tuple[Path, ...]:

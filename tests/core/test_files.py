@@ -71,6 +71,12 @@ def test_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
         read_npz(tmp_path / "bad.npz")
 
 
+def test_npz_entries_that_nobody_asked_for_are_never_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mixed.npz", a=np.array([{"a": 1}], dtype=object), b=np.arange(3))
+    found = read_npz(tmp_path / "mixed.npz", ("b", "c"))
+    assert list(found) == ["b"] and found["b"].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04half", b"\x93NUMPY"])
 def test_damaged_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
