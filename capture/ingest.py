@@ -18,6 +18,7 @@ from typing import Literal, cast
 from capture.detectors import guess_format, read_keypoints
 from capture.frame_times import read_frame_times
 from capture.layouts import PHOTOS, FoundView, LayoutName, find_views
+from capture.masks import list_masks
 from capture.session import FOOT_ROLES, KeypointsFormat, Role, Session, View
 from capture.stills import list_stills, stills_size_px
 from capture.targets import load_targets
@@ -164,6 +165,8 @@ def _describe(found: Sequence[FoundView], config: IngestConfig) -> list[View]:
         num_frames = info.num_frames if info else len(list_stills(files.images)) if files.images else 0
         if files.frame_times is not None:
             read_frame_times(files.frame_times, files.id, num_frames)
+        if files.masks is not None:
+            list_masks(files.masks, num_frames)
         layout, num_joint_frames = _check_keypoints(files, config, num_frames)
         scale, dx, dy = pictures.get(files.id, (1.0, 0.0, 0.0))
         if scale <= 0:
@@ -265,6 +268,7 @@ def _bring_view(view: View, files: FoundView, folder: Path, copy: bool) -> View:
         ("frame_times", files.frame_times, f"timestamps/{view.id}"),
         ("lens_images", files.lens_images, f"lens_images/{view.id}"),
         ("keypoints", files.keypoints, f"keypoints/{view.id}"),
+        ("masks", files.masks, f"masks/{view.id}"),
     ):
         if path is None:
             continue

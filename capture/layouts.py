@@ -8,7 +8,7 @@
 Frame times that a computer wrote down lie in `timestamps/V.txt` (or `.csv`), or in one `timestamps.csv` of all cameras.
 V is the view's id; `left_foot` and `right_foot` are the foot cameras. A camera that writes pictures instead of a video
 has them in `images/V/`, in the order of their names; hand-held photographs lie in `photos/`. The video (or pictures) of
-a walk through the empty room is called `walkthrough`.
+a walk through the empty room is called `walkthrough`. Silhouettes of the subject lie in `masks/V/` (`capture.masks`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class FoundView:
         frame_times: file of frame times that a computer wrote down.
         lens_images: folder of pictures, or a video, of the lens board.
         keypoints: file or folder of another tool's 2D joints.
+        masks: folder of another tool's silhouettes of the subject.
     """
 
     id: str
@@ -46,6 +47,7 @@ class FoundView:
     frame_times: Path | None = None
     lens_images: Path | None = None
     keypoints: Path | None = None
+    masks: Path | None = None
 
 
 def find_views(source: Path, layout: LayoutName, pose_folder: str = "") -> list[FoundView]:
@@ -75,6 +77,7 @@ def find_views(source: Path, layout: LayoutName, pose_folder: str = "") -> list[
             _frame_times(source, view),
             _lens_images(source, name, view),
             poses.get(view),
+            source / "masks" / view if (source / "masks" / view).is_dir() else None,
         )
         for view in sorted(videos.keys() | sequences.keys() | poses.keys())
     ]

@@ -22,7 +22,7 @@ from core.skeletons import skeleton_named
 SCHEMA = "action-motifs/session/1"
 KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 Role = Literal["room", "left_foot", "right_foot", "handheld", "walkthrough"]
-_PATHS = ("video", "images", "frame_times", "lens_images", "keypoints")
+_PATHS = ("video", "images", "frame_times", "lens_images", "keypoints", "masks")
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
 
@@ -50,6 +50,7 @@ class View:
         keypoints: folder or file of another tool's 2D detections.
         keypoints_format: its layout.
         keypoints_skeleton: name of its skeleton.
+        masks: folder of another tool's silhouettes of the subject (`capture.masks`).
         picture_from_px: (scale, dx, dy) from the pixel frame above to the video's own pixels, for videos that were
             rescaled or padded after calibration: `picture = scale * px + (dx, dy)`.
     """
@@ -68,6 +69,7 @@ class View:
     keypoints: str | None = None
     keypoints_format: KeypointsFormat | None = None
     keypoints_skeleton: str | None = None
+    masks: str | None = None
     picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
     @property

@@ -124,7 +124,8 @@ def _hands_mean(data: Mapping[str, Any], path: Path, kind: BodyKind) -> np.ndarr
 def _entry(data: Mapping[str, Any], path: Path, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """One entry as float64, its shape checked; None stands for any length."""
     if key not in data:
-        raise _refused(path, f"it has no entry {key!r}, only {', '.join(sorted(data))}")
+        others = f"only {', '.join(sorted(data))} of a body's" if data else "and none of the others that a body has"
+        raise _refused(path, f"it has no entry {key!r}, {others}")
     value = data[key]
     wanted = " x ".join("n" if n is None else str(n) for n in shape)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":

@@ -24,17 +24,20 @@ from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
 from core.transforms import interpolate, so3_log
 from fitting.body_kinds import SMPL
+from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
+from fitting.film import write_stills
 from fitting.fit_model import SOLES, FitModel
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState
 from fitting.observations import Observations
-from fitting.overlay import write_overlays
+from fitting.playback import Playback
 from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
+from fitting.silhouettes import MaskConfig, compare_with_masks
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.stand_in import stand_in_body
 from fitting.subject import Subject, estimate_subject
@@ -44,9 +47,10 @@ from fitting.windows import Window, cut_windows, mended
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 OUT = "07_smpl"
 SUBJECT_OUT = "07_subject"
+PICTURE = "fit.png"
 _CHUNK = 2000  # frames reprojected at a time
 STAND_IN = "stand-in"
 
@@ -62,6 +66,7 @@ class FitConfig:
         estimate: weights and iterations.
         contacts: when a sole rests on the floor.
         quality: thresholds of validity and refusal.
+        masks: how the body is compared with silhouettes, where the session has them.
         num_overlays: pictures drawn for each view that has a video; 0 draws none.
     """
 
@@ -71,6 +76,7 @@ class FitConfig:
     estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
     contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
+    masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     num_overlays: int = 3
 
 
@@ -152,6 +158,8 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
+    room = session.of_role("room")
+    inputs |= {f"masks of {view.id}": session.path(view.masks) for view in room if view.masks is not None}
     if config.feet and any(view.is_foot for view in session.views):
         inputs["egomotion"] = session.stage("05_egomotion")
         if not inputs["egomotion"].is_dir():
@@ -242,16 +250,18 @@ def _finish(
     sequence = _sequence(body, found, points.t_s, seen.timeline.rate, error_px, soles, bridged, config)
     sequence.save(folder / "smpl.npz")
     write_json(folder / "feet.json", found.subject.mounts_json())
+    draw_fit(folder / PICTURE, sequence, error_px, seen.view_ids, config.quality.max_joint_sigma_m)
+    playback = Playback.of(sequence, body)
     if config.num_overlays:
-        overlays = folder / "overlays"
-        write_overlays(session, measured.rig, sequence, posed, seen, error_px, overlays, config.num_overlays)
+        write_stills(session, measured.rig, playback, seen, error_px, folder / "overlays", config.num_overlays)
     figured = figures(
         body, found.state.betas, error_px, seen.view_ids, sequence.joints_m[:, 0], soles, sequence.contacts,
         sequence.frame_valid, measured.step_s,
     )  # fmt: skip
     reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
     ended = {"num_steps": found.num_steps, "converged": found.converged}
-    facts = {**figured, "reasons": reasons, "feet": found.subject.mounts_json(), **ended}
+    masks = compare_with_masks(session, measured.rig, playback, config.masks)
+    facts = {**figured, "mask_iou": masks, "reasons": reasons, "feet": found.subject.mounts_json(), **ended}
     return Summary(facts, health_of(facts, config.quality, config.estimate.floor))
 
 

@@ -1,36 +1,48 @@
-"""The fitted body drawn over the pictures it was fitted to."""
+"""The fitted body drawn over a picture: where it is, how sure it is, and what is wrong with it.
+
+The body is blue where its joints are known well and turns orange where they are not; a joint that is not determined
+well enough has a ring as large as its standard deviation. A frame that is not valid has a red frame, the reason
+written above, and a hatched body. Detected keypoints are green.
+"""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from calibration.clocks import load_times
-from capture.pictures import read_pictures
-from capture.session import Session, View
 from core.arrays import Float, Int, UInt8
-from core.cameras import Camera, Rig
-from core.files import atomic_path
-from fitting.observations import Observations
-from fitting.sequence import SmplSequence
-from fitting.smpl import PosedBody
+from core.cameras import Camera
+from fitting.playback import Moment
+from fitting.raster import SAME_PX, PictureFromPx, see
+from fitting.sequence import spoken
+from fitting.smpl import BodyModel
 
-_SKIN_BGR = np.array([235.0, 170.0, 110.0])
-_FOUND_BGR, _USED_RADIUS_PX = (60, 220, 60), 3
+Image = UInt8[np.ndarray, "h w 3"]
+
+_SURE_BGR, _UNSURE_BGR = np.array([235.0, 170.0, 110.0]), np.array([30.0, 130.0, 250.0])
+_SURE_M, _UNSURE_M = 0.02, 0.08  # standard deviations of a joint where the colours begin and end
+_FOUND_BGR, _WRONG_BGR, _TEXT_BGR = (60, 220, 60), (30, 30, 200), (255, 255, 255)
+_RING_BGR = tuple(_UNSURE_BGR.tolist())
+_USED_RADIUS_PX, _FONT = 3, cv2.FONT_HERSHEY_SIMPLEX
+_HATCH_PX = 5  # width of a stripe of a body that is not valid
+_STRIP = 0.55  # how much a strip behind text darkens the picture
+LEGEND = (
+    "body: blue where joints are known to 2 cm, orange from 8 cm; rings: joints that are not valid; green: keypoints"
+)
 
 
-def draw_overlay(
-    image_bgr: UInt8[np.ndarray, "h w 3"],
+def draw_body(
+    image_bgr: Image,
     camera: Camera,
     vertices_m: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
-    picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0),
+    picture_from_px: PictureFromPx = SAME_PX,
     *,
+    colours_bgr: Float[np.ndarray, "f 3"] | None = None,
     opacity: float = 0.6,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Draws a shaded mesh over a picture, nearest triangles last (painter's algorithm).
+    hatched: bool = False,
+) -> Image:
+    """Draws a mesh over a picture, lit from the camera.
 
     Args:
         image_bgr: the picture.
@@ -38,107 +50,127 @@ def draw_overlay(
         vertices_m: mesh in the world.
         faces: triangles, counter-clockwise seen from outside.
         picture_from_px: scale, dx, dy from the camera's pixels to the picture's.
+        colours_bgr: of the triangles; all alike if None.
         opacity: of the mesh, 0 to 1.
+        hatched: whether only every other stripe is drawn.
     """
-    in_cam = camera.cam_from_world.apply(vertices_m)
-    px = _picture(camera.lens.project(in_cam), picture_from_px)
-    corners = in_cam[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    centre = corners.mean(axis=1)
-    length = np.linalg.norm(normal, axis=-1) * np.linalg.norm(centre, axis=-1)
-    facing = -(normal * centre).sum(axis=-1) / np.maximum(length, 1e-12)
-    shown = np.flatnonzero((facing > 0) & np.isfinite(px[faces]).all(axis=(1, 2)))
-    shown = shown[np.argsort(-centre[shown, 2], kind="stable")]
-    layer = image_bgr.copy()
-    shades = (_SKIN_BGR * (0.35 + 0.65 * facing[shown, None])).round()
-    # sub-pixel corners: 4 fractional bits
-    triangles = np.clip(px[faces[shown]] * 16, -1e6, 1e6).round().astype(np.int32)
-    for triangle, shade in zip(triangles, shades.tolist(), strict=True):
-        cv2.fillConvexPoly(layer, triangle, shade, lineType=cv2.LINE_8, shift=4)
-    return np.asarray(cv2.addWeighted(layer, opacity, image_bgr, 1 - opacity, 0.0))
-
-
-def draw_keypoints(
-    image_bgr: UInt8[np.ndarray, "h w 3"],
-    xy_px: Float[np.ndarray, "joints 2"],
-    bones_idx: Int[np.ndarray, "bones 2"],
-    picture_from_px: tuple[float, float, float] = (1.0, 0.0, 0.0),
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Draws a detector's keypoints and the bones between them; missing ones are left out."""
     canvas = image_bgr.copy()
-    picture = _picture(xy_px, picture_from_px)
-    known = np.isfinite(picture).all(axis=-1)
-    at = np.clip(np.nan_to_num(picture) * 16, -1e6, 1e6).round().astype(int)
+    _paint_body(canvas, camera, vertices_m, faces, picture_from_px, colours_bgr, opacity, hatched)
+    return canvas
+
+
+def _paint_body(
+    canvas: Image,
+    camera: Camera,
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    picture_from_px: PictureFromPx,
+    colours_bgr: np.ndarray | None = None,
+    opacity: float = 0.6,
+    hatched: bool = False,
+) -> None:
+    raster, facing = see(camera, vertices_m, faces, canvas.shape[1::-1], picture_from_px)
+    if not raster.face_idx.size:
+        return
+    shown = raster.covered
+    if hatched:
+        rows, columns = np.ogrid[: shown.shape[0], : shown.shape[1]]
+        shown &= (rows + columns) // _HATCH_PX % 2 == 0
+    colours = _SURE_BGR if colours_bgr is None else colours_bgr
+    shaded = np.rint(colours * (0.35 + 0.65 * np.maximum(facing, 0)[:, None])).astype(np.uint8)
+    part = canvas[raster.window]
+    blended = cv2.addWeighted(np.take(shaded, raster.face_idx, axis=0), opacity, part, 1 - opacity, 0.0)
+    cv2.copyTo(blended, shown.astype(np.uint8), part)  # into the canvas, of which this is a view
+
+
+def uncertainty_colours(body: BodyModel, joint_sigma_m: Float[np.ndarray, "24"]) -> Float[np.ndarray, "faces 3"]:
+    """Colours of the body's triangles by the standard deviation of the joints that carry them."""
+    unsure = np.clip((joint_sigma_m - _SURE_M) / (_UNSURE_M - _SURE_M), 0.0, 1.0)
+    by_face = (body.weights @ unsure)[body.faces[:, 0]]
+    return _SURE_BGR + by_face[:, None] * (_UNSURE_BGR - _SURE_BGR)
+
+
+def _paint_keypoints(canvas: Image, xy_px: np.ndarray, bones_idx: np.ndarray, picture_from_px: PictureFromPx) -> None:
+    """A detector's keypoints and the bones between them; missing ones are left out."""
+    known, at = _drawable(xy_px, picture_from_px)
     for a, b in bones_idx:
         if known[a] and known[b]:
             cv2.line(canvas, at[a].tolist(), at[b].tolist(), _FOUND_BGR, 1, cv2.LINE_AA, shift=4)
     for point in at[known]:
         cv2.circle(canvas, point.tolist(), _USED_RADIUS_PX * 16, _FOUND_BGR, -1, cv2.LINE_AA, shift=4)
-    return canvas
 
 
-def write_overlays(
-    session: Session,
-    rig: Rig,
-    sequence: SmplSequence,
-    posed: PosedBody,
-    seen: Observations,
-    error_px: Float[np.ndarray, "views frames joints"],
-    folder: Path,
-    num_frames: int,
-) -> list[Path]:
-    """Writes `<view>_<frame>.jpg` of the best, the worst and evenly spread instants of every view that has pictures.
+def _paint_unsure_joints(canvas: Image, camera: Camera, moment: Moment, picture_from_px: PictureFromPx) -> None:
+    """A ring of one standard deviation around every joint that is not valid."""
+    unsure = ~moment.joint_valid
+    in_cam = camera.cam_from_world.apply(moment.joints_m[unsure])
+    px = camera.lens.project(in_cam)
+    aside_m = moment.joint_sigma_m[unsure, None] * np.array([1.0, 0.0, 0.0])
+    radius_px = np.linalg.norm(camera.lens.project(in_cam + aside_m) - px, axis=-1) * picture_from_px[0]
+    known, at = _drawable(px, picture_from_px)
+    for joint in np.flatnonzero(known & np.isfinite(radius_px)):
+        radius = round(16 * float(np.clip(radius_px[joint], 4, max(canvas.shape))))
+        cv2.circle(canvas, at[joint].tolist(), radius, _RING_BGR, 2, cv2.LINE_AA, shift=4)
+
+
+def paint_moment(
+    picture_bgr: Image,
+    camera: Camera | None,
+    body: BodyModel,
+    moment: Moment,
+    picture_from_px: PictureFromPx = SAME_PX,
+    *,
+    title: str = "",
+    keypoints: tuple[Float[np.ndarray, "joints 2"], Int[np.ndarray, "bones 2"]] | None = None,
+) -> None:
+    """Draws all that is known of one moment over its picture, in place.
 
     Args:
-        session: tells where the pictures are.
-        rig: cameras in the order of `seen`.
-        sequence: the fit.
-        posed: its bodies.
-        seen: keypoints to draw beside the body.
-        error_px: tells which instants fit best and worst.
-        folder: where to.
-        num_frames: pictures for each view.
+        picture_bgr: the picture.
+        camera: where it was taken from; None if that is not known, and no body is drawn.
+        body: the body model.
+        moment: the body at the picture's time.
+        picture_from_px: scale, dx, dy from the camera's pixels to the picture's.
+        title: what is written above.
+        keypoints: detected joints in the camera's pixels, and the bones between them.
     """
-    instants = _instants(error_px, num_frames)
-    vertices = posed_at(posed, instants).mesh()
-    written = []
-    for v, view_id in enumerate(seen.view_ids):
-        view = session[view_id]
-        if not view.has_pictures:
-            continue
-        frames = _frames_of(session, view, sequence.t_s[instants])
-        pictures = dict(read_pictures(session, view, frames.tolist(), color="bgr"))
-        for i, (instant, frame) in enumerate(zip(instants.tolist(), frames.tolist(), strict=True)):
-            body = posed.shaped.body
-            image = draw_overlay(pictures[frame], rig[view_id], vertices[i], body.faces, view.picture_from_px)
-            image = draw_keypoints(image, seen.xy_px[v, instant], seen.skeleton.bones_idx, view.picture_from_px)
-            path = folder / f"{view_id}_{instant:06d}.jpg"
-            with atomic_path(path) as temporary:
-                cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
-            written.append(path)
-    return written
+    wrong = bool(moment.reasons)
+    if camera is not None:
+        colours = uncertainty_colours(body, moment.joint_sigma_m)
+        _paint_body(picture_bgr, camera, moment.vertices_m, body.faces, picture_from_px, colours, hatched=wrong)
+        if keypoints is not None:
+            _paint_keypoints(picture_bgr, *keypoints, picture_from_px)
+        _paint_unsure_joints(picture_bgr, camera, moment, picture_from_px)
+    lines = [title] if camera is not None else [title, "the camera's place is not known here"]
+    _paint_labels(picture_bgr, [*lines, *([f"NOT VALID: {spoken(moment.reasons)}"] if wrong else [])], wrong)
 
 
-def posed_at(posed: PosedBody, frames: Int[np.ndarray, "n"]) -> PosedBody:
-    """Some frames of a posed sequence."""
-    return PosedBody(posed.shaped, posed.rotations[frames], posed.world_rotations[frames], posed.joints[frames])
+def _paint_labels(canvas: Image, lines: list[str], wrong: bool) -> None:
+    """Lines of text on a darkened strip above, the legend below, and a red frame around what is wrong."""
+    height, width = canvas.shape[:2]
+    size = max(height / 1200, 0.35)
+    step = round(36 * size)
+    for strip in (canvas[: step * len(lines)], canvas[height - step :]):
+        np.copyto(strip, strip * _STRIP, casting="unsafe")
+    if wrong:
+        canvas[step * (len(lines) - 1) : step * len(lines)] = _WRONG_BGR
+        cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _WRONG_BGR, 2 * max(round(4 * size), 2))
+    for i, line in enumerate(lines):
+        _write(canvas, line, (step // 2, step * (i + 1) - step // 4), size)
+    _write(canvas, LEGEND, (step // 2, height - step // 3), 0.75 * size)
 
 
-def _instants(error_px: np.ndarray, num_frames: int) -> np.ndarray:
-    """The best, the worst, and evenly spread frames, in order."""
-    by_frame = error_px.transpose(1, 0, 2).reshape(error_px.shape[1], -1)
-    typical = np.ma.median(np.ma.masked_invalid(by_frame), axis=1)
-    extremes = [int(typical.argmin()), int(typical.argmax())]
-    spread = np.linspace(0, len(by_frame) - 1, max(num_frames - 2, 1) + 2).round().astype(int)[1:-1]
-    return np.unique([*extremes, *spread])[: max(num_frames, 1)]
+def _write(canvas: Image, text: str, at: tuple[int, int], size: float) -> None:
+    """Writes a line, smaller where the picture is too narrow for it."""
+    thickness = max(round(2 * size), 1)
+    (wide, _), _ = cv2.getTextSize(text, _FONT, size, thickness)
+    size *= min(1.0, (canvas.shape[1] - 2 * at[0]) / wide)
+    cv2.putText(canvas, text, at, _FONT, size, _TEXT_BGR, thickness if size > 0.5 else 1, cv2.LINE_AA)
 
 
-def _frames_of(session: Session, view: View, t_s: np.ndarray) -> np.ndarray:
-    """Video frames nearest to instants."""
-    times = load_times(session.folder, view.id)
-    return np.array([int(np.argmin(np.abs(times - t))) for t in t_s])
-
-
-def _picture(px: np.ndarray, picture_from_px: tuple[float, float, float]) -> np.ndarray:
+def _drawable(xy_px: np.ndarray, picture_from_px: PictureFromPx) -> tuple[np.ndarray, np.ndarray]:
+    """Which points there are, and where in the picture, in sixteenths of a pixel."""
     scale, dx, dy = picture_from_px
-    return px * scale + np.array([dx, dy])
+    picture = xy_px * scale + np.array([dx, dy])
+    known = np.isfinite(picture).all(axis=-1)
+    return known, np.clip(np.nan_to_num(picture) * 16, -1e6, 1e6).round().astype(int)

@@ -71,6 +71,30 @@ def frame_reasons(
     return reasons.astype(np.int64)
 
 
+def penetrations_m(points_m: Float[np.ndarray, "frames points 3"]) -> Float[np.ndarray, "frames"]:
+    """How far the lowest of some points lies under the floor z = 0 in every frame, metres; 0 where all are above.
+
+    Args:
+        points_m: points of the body in the world, such as those of the soles.
+    """
+    return np.maximum(-points_m[..., 2].min(axis=1), 0.0)
+
+
+def skates_m_s(
+    resting_m: Float[np.ndarray, "frames points 3"], contacts: Float[np.ndarray, "frames points"], step_s: float
+) -> Float[np.ndarray, "frames points"]:
+    """How fast points slide over the floor that are said to rest on it, metres a second.
+
+    The horizontal speed (central differences) times the probability of contact: a foot in the air does not skate.
+
+    Args:
+        resting_m: points of the soles in the world.
+        contacts: probability that each rests on the floor.
+        step_s: time between frames.
+    """
+    return contacts * sole_speeds(np.where([True, True, False], resting_m, 0.0), step_s)
+
+
 def figures(
     body: BodyModel,
     betas: Float[np.ndarray, "betas"],
@@ -84,9 +108,7 @@ def figures(
 ) -> dict[str, Any]:
     """Plain figures for the manifest; the first points of the soles are those of the contacts."""
     rest = body.with_shape(betas).rest_vertices
-    depth = np.maximum(-soles_m[..., 2].min(axis=1), 0.0)
-    resting = soles_m[:, : contacts.shape[1]]
-    speed = sole_speeds(np.where([True, True, False], resting, 0.0), step_s)
+    skates = skates_m_s(soles_m[:, : contacts.shape[1]], contacts, step_s)
     known = [e[np.isfinite(e)] for e in error_px]
     return {
         "num_frames": len(root_m),
@@ -94,8 +116,8 @@ def figures(
         "reprojection_px": {v: float(np.median(e)) if len(e) else None for v, e in zip(view_ids, known, strict=True)},
         "height_m": float(np.ptp(rest[:, 1])),
         "root_height_m": float(np.median(root_m[:, 2])),
-        "penetration_p95_m": float(np.percentile(depth, 95)),
-        "skate_m_s": float((contacts * speed).sum() / max(contacts.sum(), 1e-9)),
+        "penetration_p95_m": float(np.percentile(penetrations_m(soles_m), 95)),
+        "skate_m_s": float(skates.sum() / max(contacts.sum(), 1e-9)),
         "betas": [float(b) for b in betas],
     }
 

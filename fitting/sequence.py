@@ -30,6 +30,11 @@ class Reason(IntFlag):
     """A sole lies well below the floor."""
 
 
+def spoken(reasons: Reason) -> str:
+    """Reasons in words, such as "no keypoints, uncertain"."""
+    return ", ".join(reason.name.lower().replace("_", " ") for reason in Reason if reason.name and reason in reasons)
+
+
 @dataclass(frozen=True, eq=False)
 class SmplSequence:
     """SMPL parameters of every frame, world z up, floor at z = 0.

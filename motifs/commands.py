@@ -25,6 +25,7 @@ from core.stage import Manifest
 from dataset.build import BuildConfig
 from fitting.fit import FitConfig
 from fitting.triangulate import TriangulateConfig
+from fitting.view import ViewConfig
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.pipeline import STEPS, RunConfig, Step
@@ -254,6 +255,18 @@ def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "aut
     print(f"{out}: {len(found.atoms)} atoms, {len(found.motifs)} motifs of {len(found.uses)} types")
     for use in found.uses[:5]:
         print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")
+
+
+def view(
+    session: SessionPath, config: Annotated[ViewConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+) -> None:
+    """Draw a finished fit over every frame of every view, as videos, and write the body as GLB for Blender."""
+    from fitting.view import run as draw
+
+    manifest = draw(session, config, workers=workers, redo=redo)
+    for item, why in manifest.failed.items():
+        print(f"{item} is not drawn: {why['problem']}")
+    print(f"{manifest.path.parent}: {', '.join(manifest.data['outputs'])}")
 
 
 def report(session: SessionPath, config: Annotated[ReportConfig, SETTINGS]) -> None:

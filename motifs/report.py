@@ -6,19 +6,32 @@ in their own folders; the report shows them, says what to look for, and draws on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capture.session import Session
 from core.errors import InputError
-from core.files import read_npz, write_text
+from core.files import read_json, write_text
 from core.skeletons import SMPL_24
 from motifs.calibration_report import calibration_sections
-from motifs.charts import annotation_chart, png_bytes
+from motifs.charts import png_bytes
 from motifs.page import Picture, Section, Table, pictures_in, render
 from motifs.status import describe, next_action, session_status
 from motifs.truth import TruthErrors, compare_with_truth, has_truth
+
+_FIT = (
+    "a row of errors that is brighter than the others is a camera to check; do not trust frames in which the line of "
+    "the feet rises above the dashed one, or a band above the contacts is coloured."
+)
+_OVERLAYS = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
+_FIT_FIGURES = (
+    ("valid", "valid frames, %", 100.0, 1),
+    ("height_m", "stature, m", 1.0, 3),
+    ("penetration_p95_m", "depth of the soles under the floor, 95th percentile, mm", 1e3, 1),
+    ("skate_m_s", "speed of resting soles over the floor, mm/s", 1e3, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +80,39 @@ def _health(folder: Path) -> Section:
 
 
 def _annotation(session: Session, config: ReportConfig) -> list[Section]:
-    sections = []
-    path = session.stage("07_smpl") / "smpl.npz"
-    if path.is_file():
-        chart = png_bytes(annotation_chart(read_npz(path)))
-        caption = "Uncertainty of the fitted joints, ground contacts and rejected frames along time."
-        sections.append(Section("Annotation", pictures=(Picture.of(chart, caption),), wide=True))
-        overlays = pictures_in(session.stage("07_smpl") / "overlays", config.max_overlays)
-        sections.append(Section("Overlays", "The fitted body drawn over the recorded pictures.", pictures=overlays))
-    return sections
+    folder = session.stage("07_smpl")
+    if not (folder / "smpl.npz").is_file():
+        return []
+    manifest = folder / "manifest.json"
+    metrics = (read_json(manifest).get("metrics") or {}) if manifest.is_file() else {}
+    shown = pictures_in(folder, advice={"fit": _FIT})
+    overlays = pictures_in(folder / "overlays", config.max_overlays)
+    return [
+        Section("Annotation", tables=_fit_tables(metrics), pictures=shown, wide=True),
+        Section("Overlays", f"{_OVERLAYS} `motifs view {session.id}` films it.", pictures=overlays),
+    ]
+
+
+def _fit_tables(metrics: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Figures of the whole fit and of each view, as far as they were measured."""
+    whole = [
+        (label, f"{scale * metrics[name]:.{digits}f}")
+        for name, label, scale, digits in _FIT_FIGURES
+        if metrics.get(name) is not None
+    ]
+    masks = metrics.get("mask_iou") or {}
+    names = ("median", "p5") if masks else ()
+    views = [
+        (view, _figure(error, 2), *(_figure(masks.get(view, {}).get(name), 3) for name in names))
+        for view, error in (metrics.get("reprojection_px") or {}).items()
+    ]
+    heads = ("view", "median reprojection error, px", "median IoU with its masks", "5th percentile")[: 2 + len(names)]
+    tables = (Table(("figure", "value"), tuple(whole), (1,)), Table(heads, tuple(views), (1, 2, 3)[: len(heads) - 1]))
+    return tuple(table for table in tables if table.rows)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _truth(session: Session) -> list[Section]:

@@ -91,6 +91,20 @@ def test_a_session_stands_on_its_own(recording: Path, tmp_path: Path) -> None:
     assert len(list(session.path("images/photos").iterdir())) == 3
 
 
+def test_masks_come_along_and_are_of_frames(recording: Path, tmp_path: Path) -> None:
+    (recording / "masks/cam1").mkdir(parents=True)
+    still = next(iter((recording / "photos").iterdir()))
+    for frame in (0, 4):
+        (recording / f"masks/cam1/{frame:06d}{still.suffix}").write_bytes(still.read_bytes())
+    session = ingest(recording, tmp_path / "session", COCO)
+    assert [v.masks for v in session.views] == ["masks/cam1", None, None, None]
+    assert len(list(session.path("masks/cam1").iterdir())) == 2
+    (recording / f"masks/cam1/000005{still.suffix}").write_bytes(still.read_bytes())
+    with pytest.raises(InputError, match="of frame 5, the view has 5"):
+        ingest(recording, tmp_path / "other", COCO)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_files_are_linked_or_copied(recording: Path, tmp_path: Path, copy: bool) -> None:
     ingest(recording, tmp_path / "session", replace(COCO, copy=copy))

@@ -214,8 +214,8 @@ def test_the_marker_of_the_evil_pickle_works(tmp_path: Path) -> None:
 
 BODIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "none.npz": (lambda path: None, "there is no such file"),
-    "other.npz": (lambda path: np.savez(path, a=np.zeros(3)), "no entry 'v_template', only a"),
-    "shape.npz": (lambda path: np.savez(path, v_template=np.zeros((5, 3))), "not an SMPL body model"),
+    "other.npz": (lambda path: np.savez(path, a=np.zeros(3)), "no entry 'kintree_table', and none of the others"),
+    "shape.npz": (lambda path: np.savez(path, v_template=np.zeros((5, 3))), "not a body model"),
     "text.npz": (lambda path: path.write_text("hello"), "not an .npz file"),
     "evil.npz": (
         lambda path: np.savez(path, v_template=np.array([Evil(path.parent / "ran")], dtype=object)),
@@ -228,7 +228,7 @@ BODIES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(pickle.dumps({"v": Evil(path.parent / "ran")})),
         "nothing in it was run",
     ),
-    "model.obj": (lambda path: path.write_text("v 0 0 0"), "a body model is .npz or .pkl"),
+    "model.obj": (lambda path: path.write_text("v 0 0 0"), "a body model is .npz, .pkl or .safetensors"),
 }
 
 

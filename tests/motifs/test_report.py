@@ -69,6 +69,7 @@ def finished(session: Path) -> Path:
             "contacts": np.zeros((NUM_FRAMES, 4)),
         },
     )
+    write_picture(session / "07_smpl/fit.png", 60)
     for stage in ("01_sync", "03_lenses", "04_rig", "07_smpl"):
         finish_stage(session / stage)
     return session
@@ -86,7 +87,7 @@ def test_a_page_needs_nothing_beside_it(finished: Path) -> None:
     assert "script" not in page.tags and "link" not in page.tags and "iframe" not in page.tags
     for picture in (plan, overlay):
         assert base64.b64encode(picture).decode() in text
-    assert page.tags.count("img") == 3  # the plan, the overlay and the chart of the annotation
+    assert page.tags.count("img") == 3  # the plan, the overlay and the picture of the fit
     assert "Cameras should stand and look where they do in the room" in text
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.html"]
 
@@ -121,6 +122,17 @@ def test_names_are_text_not_markup(session: Path) -> None:
     edit(session / "session.json", lambda data: data.update(subject="<script>alert(1)</script>", id="a&b"))
     text = write_report(session, ReportConfig()).read_text()
     assert "<script>" not in text and "&lt;script&gt;" in text and "a&amp;b" in text
+
+
+def test_the_figures_of_the_fit_are_told(finished: Path) -> None:
+    text = write_report(finished, ReportConfig()).read_text()
+    assert "A row of errors that is brighter" in text and "motifs view s" in text and "IoU" not in text
+    figures = {"valid": 0.95, "penetration_p95_m": 0.0123, "reprojection_px": {"cam1": 3.456, "cam2": None}}
+    masks = {"cam1": {"median": 0.9123, "p5": 0.8765, "num_frames": 3}}
+    edit(finished / "07_smpl/manifest.json", lambda data: data.update(metrics={**figures, "mask_iou": masks}))
+    text = write_report(finished, ReportConfig()).read_text()
+    for figure in (">95.0<", ">12.3<", ">3.46<", ">0.912<", ">0.876<"):
+        assert figure in text
 
 
 def test_overlays_are_limited(finished: Path) -> None:
