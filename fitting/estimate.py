@@ -62,7 +62,6 @@ def estimate_poses(
     measured: Measurements,
     subject: Subject,
     config: EstimateConfig,
-    start: FitState | None = None,
 ) -> Estimate:
     """Fits the poses of one stretch of a sequence to a known person.
 
@@ -71,20 +70,39 @@ def estimate_poses(
         measured: keypoints and what else is known.
         subject: shape and mounts; foot cameras without a mount are left out.
         config: settings.
-        start: poses to start from; found from the points where not given.
     """
-    feet = {view: measured.feet[view] for view in subject.mounts}
-    objective = Objective(
-        model, measured.step_s, config.weights, rays=measured.rays(config.min_score),
-        feet=feet, floor=config.floor, free=False,
-    )  # fmt: skip
-    steps = 0
-    if start is None:
-        rough = _rough_poses(objective, measured, subject, config)
-        start, steps = rough.state, rough.num_steps
-    fine = minimise(start, objective.linearise, FitState.retract, config.solver)
+    objective = _objective(model, measured, subject, config)
+    rough = _rough_poses(objective, measured, subject, config)
+    fine = minimise(rough.state, objective.linearise, FitState.retract, config.solver)
     covariance = _joint_covariance(objective, fine.state, subject)
-    return Estimate(fine.state, covariance, subject, fine.costs[-1], steps + fine.num_steps, fine.converged)
+    return Estimate(fine.state, covariance, subject, fine.costs[-1], rough.num_steps + fine.num_steps, fine.converged)
+
+
+@one_blas_thread
+def refine_between(
+    model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig, state: FitState
+) -> FitState:
+    """The poses of a stretch whose first and last two frames stay as they are.
+
+    Args:
+        model: the body.
+        measured: keypoints and what else is known.
+        subject: shape and mounts.
+        config: settings.
+        state: all poses, near the best ones.
+    """
+    ends = np.array([0, 1, len(measured) - 2, len(measured) - 1])
+    held = dataclasses.replace(state, R=state.R[ends], transl=state.transl[ends])
+    objective = dataclasses.replace(_objective(model, measured, subject, config), anchors=(ends, held))
+    return minimise(state, objective.linearise, FitState.retract, config.solver).state
+
+
+def _objective(model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig) -> Objective:
+    feet = {view: measured.feet[view] for view in subject.mounts}
+    return Objective(
+        model, measured.step_s, config.weights, rays=measured.rays(config.min_score), feet=feet, floor=config.floor,
+        free=False,
+    )  # fmt: skip
 
 
 def _rough_poses(
@@ -139,10 +157,14 @@ def _joint_covariance(objective: Objective, state: FitState, subject: Subject) -
     frames, cross, shared = marginals(factor, subject.covariance)
     posed, num_betas = state.posed(model.body), len(state.betas)
     linear = model.joints.linearise(posed)
-    J = np.concatenate([np.broadcast_to(np.eye(3), (*linear.positions.shape, 3)), linear.by_pose], axis=-1)
+    T, K = linear.positions.shape[:2]
+    J = np.concatenate([np.broadcast_to(np.eye(3), (T, K, 3, 3)), linear.by_pose], axis=-1)
     B = linear.by_betas
-    mixed = J @ cross[:, None, :, :num_betas] @ np.swapaxes(B, -1, -2)
-    covariance = J @ frames[:, None] @ np.swapaxes(J, -1, -2)
+    # all joints of a frame against its unknowns and the betas in one product, then each joint with itself
+    known = np.concatenate([frames, cross[..., :num_betas]], axis=-1)
+    by_pose = (J.reshape(T, 3 * K, -1) @ known).reshape(T, K, 3, -1)
+    covariance = by_pose[..., :-num_betas] @ np.swapaxes(J, -1, -2)
+    mixed = by_pose[..., -num_betas:] @ np.swapaxes(B, -1, -2)
     covariance += mixed + np.swapaxes(mixed, -1, -2) + B @ shared[:num_betas, :num_betas] @ np.swapaxes(B, -1, -2)
     return np.asarray(covariance)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.transforms import SE3
+from core.transforms import SE3, right_jacobian_inverse, so3_log
 from fitting.chains import Chain
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
@@ -35,6 +35,7 @@ from fitting.solver import ArrowSystem
 
 NUM_UNKNOWNS = 75
 _FIXED_SIGMA = 1e-3  # spread of betas that are known
+_ANCHOR_SIGMA = 1e-4  # of poses that frames are held at: metres, radians
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Objective:
         floor: whether the world has a floor at z = 0.
         fixed: the shape, where it is known; None solves for it.
         free: whether shape and mounts are solved for; else they stay as they are.
+        anchors: poses that some frames are held at, by frame.
     """
 
     model: FitModel
@@ -125,6 +127,7 @@ class Objective:
     floor: bool = True
     fixed: np.ndarray | None = None
     free: bool = True
+    anchors: tuple[np.ndarray, FitState] | None = None
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
@@ -144,6 +147,8 @@ class Objective:
         for i, (view, mount) in enumerate(state.mounts.items()):
             column = num_betas + 6 * i if self.free else None
             cost += foot_term(system, body, posed, mount, self.feet[view], column, self.foot_scale)
+        if self.anchors is not None:
+            cost += _add_anchors(system, state, *self.anchors)
         if self.free:
             cost += self._add_shape(system, state.betas)
         return dataclasses.replace(system, cost=cost)
@@ -245,3 +250,19 @@ def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
             else:
                 (system.back1, system.back2)[a - b - 1][a : a + n] += block
     return term.cost
+
+
+def _add_anchors(system: ArrowSystem, state: FitState, frames: np.ndarray, held: FitState) -> float:
+    """Holds some frames at given poses."""
+    shift = state.transl[frames] - held.transl
+    turn = so3_log(np.swapaxes(held.R, -1, -2) @ state.R[frames])
+    J = right_jacobian_inverse(turn)
+    Jt = np.swapaxes(J, -1, -2)
+    identity = np.broadcast_to(np.eye(3), (len(frames), 1, 3, 3))
+    hessian = np.concatenate([identity, Jt @ J], axis=1) / _ANCHOR_SIGMA**2
+    gradient = np.concatenate([shift[:, None], (Jt @ turn[..., None])[..., 0]], axis=1) / _ANCHOR_SIGMA**2
+    slots = np.arange(25)
+    for frame, H in zip(frames, hessian, strict=True):
+        _slots(system.diagonal)[frame][slots, :, slots] += H
+    system.gradient.reshape(-1, 25, 3)[frames] += gradient
+    return 0.5 * float((shift**2).sum() + (turn**2).sum()) / _ANCHOR_SIGMA**2

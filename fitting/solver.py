@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dtrsm, strsm
-from scipy.linalg.lapack import dpotrf, spotri
+from scipy.linalg.lapack import dpotrf
 
 from core.arrays import Float
 from core.errors import InputError
@@ -148,15 +148,13 @@ def marginals(
     G = len(factor.schur)
     lower, below = factor.diagonal.astype(np.float32), factor.below.astype(np.float32)
     blocks = np.empty((n, size, size), np.float32)
-    upper = np.triu_indices(size, 1)
     for i in reversed(range(n)):
-        inverse = spotri(lower[i].T, lower=0)[0].T  # its lower triangle
-        inverse[upper] = inverse.T[upper]
-        blocks[i] = inverse
+        # L^-T (1 + E^T P E) L^-1, with P of the pair that follows and E what couples it
+        blocks[i] = np.eye(size, dtype=np.float32)
         if i + 1 < n:
-            # gain = L^-T below^T, that is gain^T L = below
-            gain = strsm(1.0, lower[i].T, below[i + 1].T, lower=0, overwrite_b=1)
-            blocks[i] += gain @ (blocks[i + 1] @ gain.T)
+            blocks[i] += below[i + 1].T @ (blocks[i + 1] @ below[i + 1])
+        strsm(1.0, lower[i].T, blocks[i].T, side=1, lower=0, trans_a=1, overwrite_b=1)
+        strsm(1.0, lower[i].T, blocks[i].T, lower=0, overwrite_b=1)
     covariance = blocks.astype(float)
     if cov_global is None:
         cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))

@@ -2,8 +2,8 @@
 
 What a frame says of another fades with their distance, so a stretch that reaches far enough into its neighbours knows
 all there is to know about its middle. Cuts are put where the keypoints determine the body well, because there it fades
-within some frames; where hidden limbs carry it further, both sides differ at the cut, which is looked at: such seams
-are fitted again in a stretch that spans them, until they close.
+within some frames. What is left at the cut is smoothed out in a short stretch that spans it and is held at its ends;
+should its frames move near them even so, as where limbs are hidden for long, it reaches further.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import numpy as np
 
 from core.arrays import Float
 from core.transforms import geodesic
-from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses, joined
+from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses, joined, refine_between
 from fitting.fit_model import FitModel
 from fitting.landmarks import Landmarks
+from fitting.objective import FitState
 from fitting.smpl import BodyModel
 from fitting.subject import Subject, estimate_subject
 
-_SEARCHED = 0.1  # of a stretch's length to either side that a cut may move to a better place
-_SEAM_M, _SEAM_RAD = 1e-4, 5e-3  # by which joints and their turns may differ on both sides of a cut
+_SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to a better place
+_SEAM_M, _SEAM_RAD = 1e-4, 2e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
 
 
@@ -126,7 +127,7 @@ def mended(
     windows: Sequence[Window],
     parts: Sequence[Estimate],
 ) -> Estimate:
-    """The stretches joined, with those seams fitted again at which both sides differ.
+    """The stretches joined, and the seams between them smoothed out.
 
     Args:
         model: the body.
@@ -137,41 +138,26 @@ def mended(
         parts: what was fitted in each, kept frames and all.
     """
     found = joined([part.frames(window.kept) for window, part in zip(windows, parts, strict=True)])
-    pairs = itertools.pairwise(zip(windows, parts, strict=True))
-    cuts = [left.end for (left, a), (right, b) in pairs if _seam_gap(model, left, a, right, b) > 1.0]
-    half = max(window.end - window.begin for window in windows)
-    for cut in cuts:
-        for more in range(1, _MOST_MENDINGS + 1):
-            ends = [int(np.clip(cut + sign * more * half, 0, len(found))) for sign in (-2, -1, 1, 2)]
-            window = Window(*ends)
-            before = found.frames(slice(window.begin, window.end))
-            start = found.frames(window.fitted).state
-            again = estimate_poses(model, measured.frames(window.fitted), subject, config, start)
-            found = _replaced(found, again, window)
-            if _difference(model, again.frames(window.kept), before)[[0, -1]].max() < 1.0:
+    state, overlap = found.state, max(3, round(config.overlap_s / measured.step_s))
+    for cut in [window.end for window in windows[:-1]]:
+        for reach in overlap * 2 ** np.arange(_MOST_MENDINGS):
+            span = slice(max(0, cut - int(reach)), min(len(found), cut + int(reach)))
+            before = dataclasses.replace(state, R=state.R[span], transl=state.transl[span])
+            after = refine_between(model, measured.frames(span), subject, config, before)
+            state = _replaced(state, after, span)
+            if _movement(model, before, after)[[3, -4]].max() < 1.0:
                 break
-    return found
+    return dataclasses.replace(found, state=state)
 
 
-def _seam_gap(model: FitModel, left: Window, of_left: Estimate, right: Window, of_right: Estimate) -> float:
-    """How far two neighbours differ in the frames at the cut between them; 1 is what may be."""
-    frames = np.arange(max(left.end - 1, right.first), min(left.end + 1, left.last))
-    a, b = of_left.frames(frames - left.first), of_right.frames(frames - right.first)
-    return float(_difference(model, a, b).max())
-
-
-def _difference(model: FitModel, a: Estimate, b: Estimate) -> Float[np.ndarray, "frames"]:
+def _movement(model: FitModel, before: FitState, after: FitState) -> Float[np.ndarray, "frames"]:
     """The largest shift or turn of a joint in every frame, over what may be."""
-    joints = [part.state.posed(model.body).joints for part in (a, b)]
-    shift = np.linalg.norm(joints[0] - joints[1], axis=-1).max(axis=1)
-    return np.maximum(shift / _SEAM_M, geodesic(a.state.R, b.state.R).max(axis=1) / _SEAM_RAD)
+    shift = np.linalg.norm(before.posed(model.body).joints - after.posed(model.body).joints, axis=-1).max(axis=1)
+    return np.maximum(shift / _SEAM_M, geodesic(before.R, after.R).max(axis=1) / _SEAM_RAD)
 
 
-def _replaced(found: Estimate, again: Estimate, window: Window) -> Estimate:
-    """The whole with the frames kept of a stretch taken from it."""
-    R, transl, covariance = found.state.R.copy(), found.state.transl.copy(), found.joint_covariance.copy()
-    middle = again.frames(window.kept)
-    R[window.begin : window.end], transl[window.begin : window.end] = middle.state.R, middle.state.transl
-    covariance[window.begin : window.end] = middle.joint_covariance
-    state = dataclasses.replace(found.state, R=R, transl=transl)
-    return dataclasses.replace(found, state=state, joint_covariance=covariance)
+def _replaced(state: FitState, part: FitState, span: slice) -> FitState:
+    """The whole with a stretch taken from a part."""
+    R, transl = state.R.copy(), state.transl.copy()
+    R[span], transl[span] = part.R, part.transl
+    return dataclasses.replace(state, R=R, transl=transl)

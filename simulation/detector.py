@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import lfilter
 
 from core.arrays import Bool, Float
 from core.skeletons import Skeleton
@@ -61,7 +62,7 @@ def detect(
     frames, joints = hidden.shape
     sigma = config.noise_px * size_px[0] / 800 * np.where(hidden, config.hidden_factor, 1.0)
     # half of the error stays over several frames, as a network's does
-    noise = np.sqrt(0.5) * (rng.standard_normal((frames, joints, 2)) + _slow_noise(rng, frames, joints))
+    noise = np.sqrt(0.5) * (rng.standard_normal((frames, joints, 2)) + slow_noise(rng, frames, joints))
     px = true_px + sigma[..., None] * noise
     with np.errstate(invalid="ignore"):
         outside = ~np.all((px >= 0) & (px <= np.array(size_px) - 1), axis=-1)
@@ -77,16 +78,12 @@ def detect(
     return np.where(missing[..., None], np.nan, px), np.where(missing, 0.0, score)
 
 
-def _slow_noise(rng: np.random.Generator, frames: int, joints: int) -> np.ndarray:
-    """Unit-variance noise (frames, joints, 2) that is correlated over about a third of a second."""
+def slow_noise(rng: np.random.Generator, frames: int, joints: int) -> Float[np.ndarray, "frames joints 2"]:
+    """Unit-variance noise that is correlated over about a third of a second."""
     keep = 0.9
     steps = rng.standard_normal((frames, joints, 2))
-    slow = np.empty_like(steps)
-    state = rng.standard_normal((joints, 2))
-    for i in range(frames):
-        state = keep * state + np.sqrt(1 - keep**2) * steps[i]
-        slow[i] = state
-    return slow
+    before = rng.standard_normal((1, joints, 2))
+    return np.asarray(lfilter([np.sqrt(1 - keep**2)], [1, -keep], steps, axis=0, zi=keep * before)[0])
 
 
 def _elsewhere(rng: np.random.Generator, px: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
