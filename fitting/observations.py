@@ -110,8 +110,9 @@ def load_observations(session: Session, rig: Rig, config: TriangulationConfig) -
             [people[view.id].xy_px[frames, who], people[view.id].score[frames, who][..., None]], axis=-1
         ).astype(float)
         packed = resample(packed, times[view.id], timeline.t_s, max_gap_s=max_gap_s)
-        xy.append(packed[..., :2])
-        score.append(np.where(np.isfinite(packed).all(axis=-1), packed[..., 2], 0.0))
+        # a thousandth of a pixel is kept; hours of many views would else fill the memory
+        xy.append(packed[..., :2].astype(np.float32))
+        score.append(np.where(np.isfinite(packed).all(axis=-1), packed[..., 2], 0.0).astype(np.float32))
     return Observations(timeline, ids, np.stack(xy), np.nan_to_num(np.stack(score)), skeleton)
 
 

@@ -8,6 +8,7 @@ a loss so wide, in its units, that honest noise keeps 99 % of its information (T
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,13 @@ class Points3d:
     swapped: np.ndarray
     noise_px: float
     skeleton: Skeleton
+
+    def frames(self, part: slice) -> Points3d:
+        """The same of some of the frames."""
+        cut = {
+            name: getattr(self, name)[part] for name in ("t_s", "xyz_m", "covariance", "num_views", "valid", "error_px")
+        }
+        return dataclasses.replace(self, **cut, swapped=self.swapped[:, part])
 
     def save(self, path: Path) -> None:
         """Writes `points3d.npz`."""

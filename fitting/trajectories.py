@@ -38,6 +38,7 @@ _FAR = 5.0  # standard deviations of a frame's own point from the path, beyond w
 _LEAST_JERK_M = 1e-5  # least standard deviation of third differences
 _PRIOR_COUNT = 3.0  # components' worth of belief in the level of the joint over all frames
 _MIN_FRAMES = _REACH + 2
+_STRETCH, _OVERLAP = 3000, 150  # frames followed at a time, so that memory does not grow, and how far beyond
 _LEAST_CORRELATION = 0.05  # below it, residuals count as independent
 _FASTEST = 100.0  # by how much a level may change in one pass
 
@@ -120,19 +121,25 @@ def smooth_paths(
         config: settings.
     """
     config = config or TrajectoryConfig()
-    num_views, _, J = score.shape
-    often = np.flatnonzero(points.valid.sum(axis=0) >= _MIN_FRAMES)
-    path, covariance = points.xyz_m.copy(), points.covariance.copy()
-    own, valid, staying = points.valid.copy(), points.valid.copy(), 0.0
-    if len(often):
-        rays = rays_of(
-            rig, xy_px[:, :, often].reshape(num_views, -1, 2), score[:, :, often].reshape(num_views, -1), min_score
-        )
-        found, blocks, own[:, often] = _follow(PixelForms.of(rays), points, often, config)
-        staying = _staying_share(rays, found, points.noise_px**2)
-        path[:, often] = found
-        covariance[:, often] = _with_staying(blocks, points.covariance[:, often], own[:, often], staying)
-        valid = own | np.stack([bridged(points.t_s, own[:, j], config.max_gap_s) for j in range(J)], axis=1)
+    T, J = points.valid.shape
+    path, covariance, own = points.xyz_m.copy(), points.covariance.copy(), points.valid.copy()
+    staying = []
+    for begin in range(0, T, _STRETCH):
+        end = min(T, begin + _STRETCH)
+        around = slice(max(0, begin - _OVERLAP), min(T, end + _OVERLAP))
+        kept, inside = slice(begin, end), slice(begin - around.start, end - around.start)
+        part = points.frames(around)
+        often = np.flatnonzero(part.valid.sum(axis=0) >= _MIN_FRAMES)
+        if not len(often):
+            continue
+        xy, trust = (a[:, around][:, :, often].reshape(len(rig), -1, *a.shape[3:]) for a in (xy_px, score))
+        rays = rays_of(rig, xy, trust, min_score)
+        found, blocks, believed = _follow(PixelForms.of(rays), part, often, config)
+        staying.append(_staying_share(rays, found, points.noise_px**2))
+        widened = _with_staying(blocks, part.covariance[:, often], believed, staying[-1])
+        path[kept, often], covariance[kept, often], own[kept, often] = found[inside], widened[inside], believed[inside]
+    valid = own | np.stack([bridged(points.t_s, own[:, j], config.max_gap_s) for j in range(J)], axis=1)
+    valid &= np.isfinite(path[..., 0])
     gone = ~valid[..., None]
     return Paths(
         t_s=points.t_s,
@@ -140,7 +147,7 @@ def smooth_paths(
         covariance=np.where(gone[..., None], np.nan, covariance),
         measured=own,
         valid=valid,
-        staying=staying,
+        staying=float(np.mean(staying)) if staying else 0.0,
         skeleton=points.skeleton,
     )
 

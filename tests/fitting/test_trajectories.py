@@ -147,3 +147,17 @@ def test_paths_survive_the_disk(rng: np.random.Generator, tmp_path: Path) -> Non
     np.savez(tmp_path / "other.npz", t_s=np.zeros(3))
     with pytest.raises(InputError, match="not a file of paths"):
         load_paths(tmp_path / "other.npz")
+
+
+def test_long_recordings_in_stretches_have_the_same_paths(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xy, score = seen(rng, walk(rng))
+    whole = followed(xy, score)[1]
+    monkeypatch.setattr(trajectories, "_STRETCH", 50)
+    monkeypatch.setattr(trajectories, "_OVERLAP", 40)
+    parts = followed(xy, score)[1]
+    assert parts.valid.all()
+    # levels of motion come from what a stretch holds: a tenth of the noise left
+    sigma = np.sqrt(np.einsum("tjii->tj", whole.covariance))
+    assert (np.linalg.norm(parts.xyz_m - whole.xyz_m, axis=-1) / sigma).max() < 0.1
