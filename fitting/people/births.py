@@ -14,8 +14,9 @@ import numpy as np
 from core.arrays import Bool, Float
 from core.skeletons import Skeleton
 from fitting.people.matching import CAP_M, meet, mirrored_trust, misfit_m
-from fitting.people.sightings import MIN_JOINTS, Sight
+from fitting.people.sightings import Sight
 
+_MIN_JOINTS = 3  # that several views see of somebody nobody knew
 _MAX_PROPOSALS = 80
 _MIN_SINE = 0.05  # of the angle between two rays that say where they meet: 3 degrees
 _NEAR_M = 0.2  # nobody stands closer to a camera
@@ -74,7 +75,7 @@ def newcomers(
         if (who >= 0).sum() < 2:
             return groups
         group = _settled(proposals[best], trust[best], sight, who, centre, swap)
-        if np.isfinite(group.xyz_m[:, 0]).sum() >= MIN_JOINTS and is_human(group.xyz_m, body):
+        if np.isfinite(group.xyz_m[:, 0]).sum() >= _MIN_JOINTS and is_human(group.xyz_m, body):
             groups.append(group)
         free[np.flatnonzero(who >= 0), who[who >= 0]] = False
 
@@ -114,7 +115,7 @@ def _proposals(
     cost = (w * gap).sum(axis=-1) / np.maximum(w.sum(axis=-1), 1e-9)
     middle = (centre[view[one], None] + depth1[..., None] * r1 + centre[view[two], None] + depth2[..., None] * r2) / 2
     middle = np.where((seen & ~behind)[..., None], middle, np.nan)
-    good = (cost < max_misfit_m) & (seen.sum(axis=-1) >= MIN_JOINTS) & is_human(middle, body)
+    good = (cost < max_misfit_m) & (seen.sum(axis=-1) >= _MIN_JOINTS) & is_human(middle, body)
     order = np.flatnonzero(good)[np.argsort(cost[good], kind="stable")[:_MAX_PROPOSALS]]
     return np.asarray(middle[order])
 

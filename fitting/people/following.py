@@ -20,7 +20,7 @@ from core.skeletons import Skeleton
 from fitting.people.alive import Alive, Trail
 from fitting.people.arrivals import doubtful, regrouped
 from fitting.people.births import Newcomer
-from fitting.people.matching import assign, meet, misfit_m
+from fitting.people.matching import assign, disentangled, meet, misfit_m
 from fitting.people.sightings import Sight, Watcher, sights_at
 
 _BLOCK = 256  # instants whose rays are held at once
@@ -32,6 +32,7 @@ _BRAKE_S = 0.3  # in which the speed of a person whom nobody sees falls to 1/e
 _FORGET = 0.9  # share of the trust in a joint that is left after each step in which nobody saw it
 _ESTABLISHED_S = 1.0  # two views that agree by chance do not do so for longer
 _LEARN = 0.02  # share by which an instant changes what is the usual misfit
+_TANGLED = 1.5  # of the usual misfit: who exceeds it may have exchanged a detection with somebody
 _SETTLED = 4  # instants after which a speed is known
 
 
@@ -140,7 +141,10 @@ class Follower:
         for limit in gates:  # once as predicted, once where the rays of those then meet
             cost = misfit_m(joints[None], alive.trust[None], centre, sight, swap)
             who = assign(np.where(taken[:, None], np.inf, cost), limit)
-            joints, joint_views, misfit = meet(joints, alive.trust, centre, sight, who, swap)
+            met = meet(joints, alive.trust, centre, sight, who, swap)
+            joints = met.xyz_m
+        met, who = disentangled(met, xyz, alive.trust, centre, sight, who, swap, _TANGLED * self._usual_m)
+        joints, joint_views, misfit, _ = met
         views = (who >= 0).sum(axis=0)
         seen = views > 0
         speed = self._steered(alive, joints - xyz, joints, centre, who)

@@ -7,6 +7,7 @@ right may do so joint by joint, at a price: people who embrace are each other's 
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ _SCALE_M = 0.15  # of Cauchy's loss: limbs are predicted to within so much
 _HOLD = 0.02  # weight of a joint's predicted place among rays of weight 1; it decides only along what nobody sees
 _HOLD_WHOLE = 0.1  # the same of the whole body: a picture's size says too little of the depth to follow it at once
 _ROUNDS = 3
+_REACH_M, _FAR_BETTER = 1.5, 0.7  # people so far apart do not take each other's; share of the misfit that is left
+_STAY = 0.1  # what being a metre from where somebody was expected counts beside a metre of misfit
 
 
 def misfit_m(
@@ -84,14 +87,19 @@ def assign(
 
 
 class Met(NamedTuple):
-    """Where people's rays meet: joints (tracks, joints, 3), how many views saw each (tracks, joints), and the misfit.
+    """Where people's rays meet.
 
-    That is the mean distance (tracks,) of the rays from the joints, each capped; 0 where there are none.
+    Attributes:
+        xyz_m: (tracks, joints, 3) the joints.
+        views: (tracks, joints) how many views saw each.
+        misfit_m: (tracks,) mean distance of the rays from the joints, each capped; 0 where there are none.
+        misfits_m: (views, tracks) the same of each view.
     """
 
     xyz_m: np.ndarray
     views: np.ndarray
     misfit_m: np.ndarray
+    misfits_m: np.ndarray
 
 
 def meet(
@@ -141,8 +149,55 @@ def meet(
     away = centre[:, :, None] - here
     off = away - direction * (away * direction).sum(axis=-1, keepdims=True)
     capped = np.minimum(np.sqrt((off * off).sum(axis=-1)), CAP_M)
-    misfit = (weight * trust * capped).sum(axis=(0, 2)) / np.maximum((weight * trust).sum(axis=(0, 2)), 1e-9)
-    return Met(here, (weight > 0).sum(axis=0), misfit)
+    total, misfit = (weight * trust).sum(axis=-1), (weight * trust * capped).sum(axis=-1)
+    return Met(
+        here,
+        (weight > 0).sum(axis=0),
+        misfit.sum(axis=0) / np.maximum(total.sum(axis=0), 1e-9),
+        misfit / np.maximum(total, 1e-9),
+    )
+
+
+def disentangled(
+    met: Met,
+    xyz_m: Float[np.ndarray, "tracks joints 3"],
+    trust: Float[np.ndarray, "tracks joints"],
+    centre: Float[np.ndarray, "views tracks 3"],
+    sight: Sight,
+    who: Int[np.ndarray, "views tracks"],
+    swap: Int[np.ndarray, "joints"],
+    doubt_m: float,
+) -> tuple[Met, Int[np.ndarray, "views tracks"]]:
+    """Gives two people back what they took from each other in a view, where the rays then meet far better.
+
+    Once a person was moved by another's detection that one fits, so it stays wrong until two are judged together.
+
+    Args:
+        met: where the rays of `who` meet.
+        doubt_m: only people of a larger misfit are looked at.
+        xyz_m, trust, centre, sight, who, swap: as in `meet`.
+    """
+    met, who = Met(*(values.copy() for values in met)), who.copy()
+    for pair in itertools.combinations(np.flatnonzero(met.misfit_m > doubt_m), 2):
+        two = np.array(pair)
+        if np.linalg.norm(met.xyz_m[two[0]] - met.xyz_m[two[1]], axis=-1).min() > _REACH_M:
+            continue
+        odd = (who[:, two] >= 0).all(axis=1) & (met.misfits_m[:, two].mean(axis=1) > doubt_m)
+        tries: list[tuple[float, np.ndarray, Met]] = []
+        for view in np.flatnonzero(odd):
+            other = who[:, two].copy()
+            other[view] = other[view, ::-1]
+            tried = meet(xyz_m[two], trust[two], centre[:, two], sight, other, swap)
+            if tried.misfit_m.sum() < _FAR_BETTER * met.misfit_m[two].sum():
+                # of two views it makes no difference which is turned, but for who then is where
+                moved = float(np.linalg.norm(tried.xyz_m - xyz_m[two], axis=-1).mean())
+                tries.append((float(tried.misfit_m.sum()) + _STAY * moved, other, tried))
+        if tries:
+            _, who[:, two], best = min(tries, key=lambda each: each[0])
+            met.misfits_m[:, two] = best.misfits_m
+            for values, new in zip(met[:3], best[:3], strict=True):
+                values[two] = new
+    return met, who
 
 
 def _sides_set_right(

@@ -19,7 +19,7 @@ from core.skeletons import Skeleton
 
 _SIDED = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _PARTS = ("nose", "head", *(f"{side}_{part}" for part in _SIDED for side in ("left", "right")))
-MIN_JOINTS = 3  # fewer say nothing about whose they are
+MIN_JOINTS = 2  # fewer say nothing about whose they are
 _CELLS = 160  # of a table of rays along the picture's longer side: interpolated between, rays err by under 0.1 px
 _MARGIN = 0.1  # of the picture's size, by which detectors place joints outside of it
 

@@ -22,7 +22,7 @@ from core.skeletons import BODY_25, COCO_17, SMPL_24
 from core.transforms import SE3
 from fitting.people import FollowConfig, People, PeopleConfig, find_people
 from fitting.people.births import is_human
-from fitting.people.matching import assign, meet, misfit_m
+from fitting.people.matching import assign, disentangled, meet, misfit_m
 from fitting.people.sightings import RayTable, Sight, body_of
 from simulation.crowd import Crowd, Walker, record_crowd, ring_of_cameras, route, wandering
 from simulation.detector import DetectorConfig
@@ -344,6 +344,21 @@ def test_rays_meet_at_the_joints() -> None:
     off = np.linalg.norm(met.xyz_m - true, axis=-1)
     assert np.median(off) < 0.01
     assert off.max() < 0.1, "sides that are close in a picture may stay exchanged"
+
+
+def test_two_who_took_each_others_detection_give_it_back() -> None:
+    body, rig = body_of(BODY_25), ring_of_cameras(3)
+    true = np.concatenate([main_joints(np.array([1.0])), main_joints(np.array([1.0])) + np.array([0.1, 0.4, 0.0])])
+    trust, centre, sight = np.ones(true.shape[:2]), np.tile(rig.centres[:, None], (1, 2, 1)), sight_of(rig, true)
+    wrong = np.array([[0, 1], [1, 0], [0, 1]])
+    met = meet(true, trust, centre, sight, wrong, body.swap_idx)
+    assert met.misfit_m.min() > 0.05
+    set_right, who = disentangled(met, true, trust, centre, sight, wrong, body.swap_idx, 0.03)
+    np.testing.assert_array_equal(who, [[0, 1]] * 3)
+    assert np.abs(set_right.xyz_m - true).max() < 1e-3
+    kept, who = disentangled(set_right, true, trust, centre, sight, who, body.swap_idx, 0.03)
+    np.testing.assert_array_equal(who, [[0, 1]] * 3)
+    np.testing.assert_array_equal(kept.xyz_m, set_right.xyz_m)
 
 
 def test_one_view_moves_a_person_across_its_rays() -> None:
