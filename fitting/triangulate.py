@@ -24,7 +24,7 @@ from core.stage import Health, Manifest, Summary, run_stage
 from fitting.observations import Observations, Recording, load_recording
 from fitting.people import PeopleConfig, find_people
 from fitting.people.report import fits, people_facts, picture_heights, save_people, unseen_notes
-from fitting.people.subject import AUTO, FootWay, SubjectConfig, choose_subject, named_ids
+from fitting.people.subject import AUTO, FootWay, SubjectConfig, choose_subject, foot_notes, named_ids
 from fitting.points import Points3d, TriangulationConfig, load_points3d, reprojection_px, triangulate_points
 from fitting.shape import bone_lengths
 
@@ -46,8 +46,8 @@ class TriangulateConfig:
 
     Attributes:
         subject: who is annotated: "auto", the one who wears the foot cameras or, without these, is seen most;
-            "largest" in the pictures; "longest" seen; or the number of a track in `people.json`, several joined by +
-            ("0+2") where one person was followed in pieces.
+            "largest" in the pictures; "longest" seen; or the number of a track in `people.json`, or of several, as in
+            "0+2", where one person was followed in pieces.
         people: how people are told apart.
         choice: when the subject is certain.
         points: how a single point is triangulated.
@@ -108,6 +108,8 @@ def _triangulate(session: Session, recording: Recording, config: TriangulateConf
     facts = people_facts(people, subject, heights, config.people.follow.step_s)
     save_people(folder, people, rig, subject, facts)
     said = {"people": facts, "certain": to_jsonable(subject.health), "notes": list(recording.notes)}
+    if config.subject == AUTO and not feet and any(view.is_foot for view in session.views):
+        said["notes"].append("its foot cameras are not tracked, and so say nothing about who the subject is")
     if not subject.ids:
         return said
     seen = recording.of_person(people.who(subject.ids))
@@ -118,6 +120,7 @@ def _triangulate(session: Session, recording: Recording, config: TriangulateConf
     error_px = np.where(used.score >= config.points.min_score, reprojection_px(rig, points.xyz_m, used.xy_px), np.nan)
     matched = fits(people, rig, subject.ids, config.people)
     said["notes"] += unseen_notes(people, subject.ids)
+    said["notes"] += foot_notes(people, subject.ids, feet, config.choice.max_foot_m)
     return {**_facts(points, used, error_px, config.points.outlier_px, matched), **said}
 
 

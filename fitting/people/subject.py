@@ -21,6 +21,7 @@ AUTO, LARGEST, LONGEST = "auto", "largest", "longest"
 _STILL_M = 0.05  # who moves less all the time is a picture, as far as others move
 _FOOT_GAP_S = 0.1  # a foot camera's way is not bridged over more
 _MIN_INSTANTS = 5  # of foot cameras and ankles together, to say anything
+_WORTH_S = 1.0  # a shorter excursion is not worth a note
 _NAMED = 6  # people named in a message
 
 
@@ -113,7 +114,7 @@ def choose_subject(
     ids = named_ids(asked)
     foot_m = {track.id: foot_distance(track, feet) for track in people.tracks} if feet else {}
     if not people.tracks:
-        action = "check clocks, rig and keypoints: no two views agree about anybody"
+        action = "no two views agree about anybody of human size: check clocks, keypoints, and the rig and its scale"
         return Subject((), "nobody was found", Health("people", 0.0, 1.0, "min", action), foot_m)
     if missing := [i for i in ids if i >= len(people.tracks) or i < 0]:
         everybody = "; ".join(describe(track) for track in people.tracks[:_NAMED])
@@ -144,16 +145,31 @@ def foot_distance(track: Track, feet: Mapping[str, FootWay], *, crossed: bool = 
 
     NaN where they were not seen together. With `crossed`, left cameras are compared with right ankles.
     """
-    medians = []
-    for way in feet.values():
-        side = {"left": "right", "right": "left"}[way.side] if crossed else way.side
-        ankle = track.sure_m[:, track.body.idx(f"{side}_ankle")]
-        centre = resample(way.centre_m, way.t_s, track.t_s, max_gap_s=_FOOT_GAP_S)
-        distance = np.linalg.norm(ankle - centre, axis=-1)
-        distance = distance[np.isfinite(distance)]
-        if len(distance) >= _MIN_INSTANTS:
-            medians.append(float(np.median(distance)))
-    return max(medians, default=np.nan)
+    distances = [_distances(track, way, crossed=crossed) for way in feet.values()]
+    known = [distance[np.isfinite(distance)] for distance in distances]
+    return max((float(np.median(d)) for d in known if len(d) >= _MIN_INSTANTS), default=np.nan)
+
+
+def foot_notes(people: People, ids: Sequence[int], feet: Mapping[str, FootWay], max_foot_m: float) -> list[str]:
+    """When for a second or more the ankles of the subject (ids) were not where the foot cameras were, in words."""
+    notes = []
+    for view, way in feet.items():
+        for track in (people.tracks[i] for i in ids):
+            distance = _distances(track, way)
+            t_s, far = track.t_s[np.isfinite(distance)], distance[np.isfinite(distance)] > max_foot_m
+            begins = np.flatnonzero(np.diff(np.concatenate([[False], far, [False]]).astype(int))).reshape(-1, 2)
+            for first, last in begins:
+                if t_s[last - 1] - t_s[first] > _WORTH_S:
+                    said = f"{view} is farther than {max_foot_m:g} m from the ankle of track {track.id}"
+                    notes.append(f"{said} from {t_s[first]:.1f} to {t_s[last - 1]:.1f} s")
+    return notes
+
+
+def _distances(track: Track, way: FootWay, *, crossed: bool = False) -> Float[np.ndarray, "instants"]:
+    """Of a foot camera from the ankle of its side, or of the other, at the track's instants; NaN where not known."""
+    side = {"left": "right", "right": "left"}[way.side] if crossed else way.side
+    ankle = track.sure_m[:, track.body.idx(f"{side}_ankle")]
+    return np.linalg.norm(ankle - resample(way.centre_m, way.t_s, track.t_s, max_gap_s=_FOOT_GAP_S), axis=-1)
 
 
 def _by_feet(

@@ -17,7 +17,7 @@ from core.skeletons import BODY_25
 from core.transforms import SE3
 from fitting.people import People, Track
 from fitting.people.sightings import body_of
-from fitting.people.subject import FootWay, choose_subject, foot_distance, named_ids
+from fitting.people.subject import FootWay, choose_subject, foot_distance, foot_notes, named_ids
 from fitting.points import load_points3d
 from fitting.triangulate import OUT, TriangulateConfig, run
 from simulation.crowd import Crowd, Walker, record_crowd, ring_of_cameras, route
@@ -84,6 +84,17 @@ def test_feet_that_are_nobodys_are_refused_with_the_distances() -> None:
     assert exchanged.ids == ()
     assert "the left foot camera follows the right ankle of track 0, at 0.08 m" in exchanged.health.action
     assert foot_distance(people.tracks[0], feet_of(people.tracks[0], "right", "left"), crossed=True) < 0.1
+
+
+def test_where_the_feet_leave_their_cameras_is_noted() -> None:
+    one = track(0, -0.5)
+    feet = feet_of(one)
+    assert foot_notes(people_of(one), [0], feet, 0.35) == []
+    gone = (feet["left_cam"].t_s > 3) & (feet["left_cam"].t_s < 5)
+    aside = np.where(gone[:, None], feet["left_cam"].centre_m + 1.0, feet["left_cam"].centre_m)
+    feet["left_cam"] = dataclasses.replace(feet["left_cam"], centre_m=aside)
+    said = "left_cam is farther than 0.35 m from the ankle of track 0 from 3.1 to 4.9 s"
+    assert foot_notes(people_of(one), [0], feet, 0.35) == [said]
 
 
 def test_feet_that_could_be_twos_are_refused() -> None:
@@ -288,7 +299,7 @@ def test_nobody_is_found(rng: np.random.Generator, tmp_path: Path) -> None:
     for view, found in enumerate(crowd.found):
         crowd = with_view(crowd, view, Keypoints2d(np.nan * found.xy_px, 0 * found.score, BODY_25))
     write_session(tmp_path, crowd)
-    refused(tmp_path, GateError, "people 0 < 1", "no two views agree about anybody")
+    refused(tmp_path, GateError, "people 0 < 1", "no two views agree about anybody of human size")
 
 
 def test_one_view_with_frames_is_not_enough(rng: np.random.Generator, tmp_path: Path) -> None:
