@@ -38,7 +38,7 @@ class EstimateConfig:
     floor: bool = True
     subject_frames: int = 100
     rough_step_s: float = 0.1
-    window_s: float = 6.0
+    window_s: float = 12.0
     overlap_s: float = 1.0
 
 

@@ -1,27 +1,28 @@
-"""What the room cameras saw of the subject, brought to the session's instants: keypoints of one person in every view.
+"""What the room cameras saw: of everybody at each view's own frame times, and of one person at the session's instants.
 
-Views meet here in time (`core.clock`), and where a view shows several people the one is taken that agrees with the
-other views: the person seen largest to begin with, then, twice, the one closest to the points triangulated so far.
+Views meet here in time (`core.clock`). Who is who in them is for `fitting.people` to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from calibration.clocks import load_times
-from capture.keypoints import load_keypoints
-from capture.session import Session
+from capture.keypoints import Keypoints2d, clean, load_keypoints
+from capture.session import Session, View
+from core.arrays import Float, Int
 from core.cameras import Rig
 from core.clock import Timeline, parse_rate, resample
 from core.errors import InputError
 from core.files import read_npz, write_npz
 from core.skeletons import Skeleton, skeleton_named
-from fitting.points import TriangulationConfig, reprojection_px, triangulate_points
 
 MAX_GAP_FRAMES = 1.5  # keypoints are interpolated between neighbouring frames only
+_LATE_S = 1.0  # a view that begins or ends so much inside of the others' time is worth a note
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,91 +81,98 @@ class Observations:
             raise InputError(str(path), f"it lacks {error}", action) from error
 
 
-def load_observations(session: Session, rig: Rig, config: TriangulationConfig) -> Observations:
-    """Reads keypoints and clocks of the views that the rig holds.
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a detector saw in the room views.
+
+    Attributes:
+        timeline: the session's instants.
+        views: in the order of all that follows.
+        found: people of each view's frames.
+        t_s: frame times of each view, session clock, as many as it has frames.
+        notes: what is missing, in words.
+    """
+
+    timeline: Timeline
+    views: tuple[View, ...]
+    found: tuple[Keypoints2d, ...]
+    t_s: tuple[Float[np.ndarray, "_"], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def view_ids(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return tuple(view.id for view in self.views)
+
+    def of_person(self, who: Sequence[Int[np.ndarray, "_"]]) -> Observations:
+        """One person at the session's instants.
+
+        Args:
+            who: for each view, which of the people of each frame it is; -1 where the person is not seen. Joints are
+                interpolated only between neighbouring frames in both of which they are.
+        """
+        xy, score = [], []
+        for view, found, times, person in zip(self.views, self.found, self.t_s, who, strict=True):
+            one = found.person(person) if found.num_people else _nobody(found)
+            packed = np.concatenate([one.xy_px[:, 0], one.score[:, 0, :, None]], axis=-1).astype(float)
+            packed = resample(packed, times, self.timeline.t_s, max_gap_s=MAX_GAP_FRAMES / float(view.rate))
+            # a thousandth of a pixel is kept; hours of many views would else fill the memory
+            xy.append(packed[..., :2].astype(np.float32))
+            score.append(np.where(np.isfinite(packed).all(axis=-1), packed[..., 2], 0.0).astype(np.float32))
+        return Observations(self.timeline, self.view_ids, np.stack(xy), np.stack(score), self.found[0].skeleton)
+
+
+def _nobody(found: Keypoints2d) -> Keypoints2d:
+    shape = (found.num_frames, 1, len(found.skeleton))
+    return Keypoints2d(np.full((*shape, 2), np.nan, np.float32), np.zeros(shape, np.float32), found.skeleton)
+
+
+def load_recording(session: Session, rig: Rig) -> Recording:
+    """Reads keypoints and clocks of the views that the rig holds, made uniform by `capture.keypoints.clean`.
+
+    Views without frames are left out, and frames without times; both are noted.
 
     Raises:
         InputError: if fewer than two room views have keypoints, they differ in skeleton, or they share no time.
     """
     folder = session.stage("02_keypoints")
-    views = [v for v in session.of_role("room") if v.id in rig.ids and (folder / f"{v.id}.npz").is_file()]
+    views, found, times, notes = [], [], [], []
+    for view in session.of_role("room"):
+        if view.id not in rig.ids or not (folder / f"{view.id}.npz").is_file():
+            continue
+        keypoints, t_s = load_keypoints(folder / f"{view.id}.npz"), load_times(session.folder, view.id)
+        frames = min(keypoints.num_frames, len(t_s))
+        if frames < keypoints.num_frames:
+            notes.append(f"{view.id}: the last {keypoints.num_frames - frames} frames of its keypoints have no time")
+        if not frames:
+            notes.append(f"{view.id}: it has no frames and is left out")
+            continue
+        cleaned = clean(keypoints.xy_px[:frames], keypoints.score[:frames], keypoints.skeleton)
+        if not cleaned.valid.any():
+            notes.append(f"{view.id}: nobody was detected in it")
+        views.append(view)
+        found.append(cleaned)
+        times.append(t_s[:frames])
     if len(views) < 2:
         raise InputError(
             session.id, f"{len(views)} room views have both keypoints and a place in the rig", "at least two are needed"
         )
-    people = {view.id: load_keypoints(folder / f"{view.id}.npz") for view in views}
-    skeletons = {keypoints.skeleton.name for keypoints in people.values()}
-    if len(skeletons) > 1:
+    if len(skeletons := {keypoints.skeleton.name for keypoints in found}) > 1:
         raise InputError(session.id, f"views have different skeletons: {sorted(skeletons)}", "detect all views alike")
-    times = {view.id: load_times(session.folder, view.id)[: len(people[view.id].xy_px)] for view in views}
     timeline = _timeline(session, times)
-    ids = tuple(people)
-    skeleton = people[ids[0]].skeleton
-    chosen = _choose_people(rig.subset(ids), [people[i].xy_px for i in ids], [people[i].score for i in ids],
-                            [times[i] for i in ids], timeline.t_s, skeleton, config)  # fmt: skip
-    xy, score = [], []
-    for view, who in zip(views, chosen, strict=True):
-        frames = np.arange(len(who))
-        max_gap_s = MAX_GAP_FRAMES / float(view.rate)
-        packed = np.concatenate(
-            [people[view.id].xy_px[frames, who], people[view.id].score[frames, who][..., None]], axis=-1
-        ).astype(float)
-        packed = resample(packed, times[view.id], timeline.t_s, max_gap_s=max_gap_s)
-        # a thousandth of a pixel is kept; hours of many views would else fill the memory
-        xy.append(packed[..., :2].astype(np.float32))
-        score.append(np.where(np.isfinite(packed).all(axis=-1), packed[..., 2], 0.0).astype(np.float32))
-    return Observations(timeline, ids, np.stack(xy), np.nan_to_num(np.stack(score)), skeleton)
+    first, last = timeline.t_s[[0, -1]]
+    for view, t_s in zip(views, times, strict=True):
+        if t_s[0] > first + _LATE_S or t_s[-1] < last - _LATE_S:
+            notes.append(f"{view.id}: it lasts from {t_s[0]:.1f} to {t_s[-1]:.1f} s only")
+    return Recording(timeline, tuple(views), tuple(found), tuple(times), tuple(notes))
 
 
-def _timeline(session: Session, times: dict[str, np.ndarray]) -> Timeline:
+def _timeline(session: Session, times: Sequence[np.ndarray]) -> Timeline:
     """Instants of the `motion` span, or of the time that at least two views share."""
-    starts, ends = sorted(t[0] for t in times.values()), sorted(t[-1] for t in times.values())
+    starts, ends = sorted(t[0] for t in times), sorted(t[-1] for t in times)
     first, last = starts[1], ends[-2]
     if "motion" in session.spans_s:
         first, last = max(first, session.spans_s["motion"][0]), min(last, session.spans_s["motion"][1])
     if last <= first:
         raise InputError(session.id, "the views share no time", "check clocks and the `motion` span in session.json")
     return Timeline.spanning(float(first), float(last), parse_rate(session.rate))
-
-
-def _choose_people(
-    rig: Rig,
-    xy_px: list[np.ndarray],
-    score: list[np.ndarray],
-    times: list[np.ndarray],
-    t_s: np.ndarray,
-    skeleton: Skeleton,
-    config: TriangulationConfig,
-) -> list[np.ndarray]:
-    """Index of the subject among the people of every frame of every view."""
-    chosen = [np.argmax(_prominence(xy, s), axis=1) for xy, s in zip(xy_px, score, strict=True)]
-    if all(xy.shape[1] == 1 for xy in xy_px):
-        return chosen
-    nearest = [_nearest(t, t_s) for t in times]
-    back = [_nearest(t_s, t) for t in times]
-    for _ in range(2):
-        seen = [xy[i, who[i]] for xy, who, i in zip(xy_px, chosen, nearest, strict=True)]
-        trust = [s[i, who[i]] for s, who, i in zip(score, chosen, nearest, strict=True)]
-        points = triangulate_points(rig, np.stack(seen), np.stack(trust), skeleton, config)
-        for v, camera in enumerate(rig):
-            at = points.xyz_m[back[v]][:, None]
-            error = reprojection_px(Rig((camera,)), np.broadcast_to(at, (*xy_px[v].shape[:-1], 3)), xy_px[v][None])[0]
-            missing = ~np.isfinite(error)
-            # a joint that is missing is no evidence; a person without common joints is no candidate
-            typical = np.ma.median(np.ma.array(np.nan_to_num(error), mask=missing), axis=-1).filled(np.inf)
-            chosen[v] = np.where(np.isfinite(typical).any(axis=1), np.argmin(typical, axis=1), chosen[v])
-    return chosen
-
-
-def _prominence(xy_px: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Sum of scores times height in the picture, for every person of every frame."""
-    y = xy_px[..., 1]
-    height = np.where(np.isfinite(y), y, -np.inf).max(axis=-1) - np.where(np.isfinite(y), y, np.inf).min(axis=-1)
-    return np.where(np.isfinite(height), height, 0.0) * np.nan_to_num(score).sum(axis=-1)
-
-
-def _nearest(t_s: np.ndarray, query_s: np.ndarray) -> np.ndarray:
-    right = np.clip(np.searchsorted(t_s, query_s), 1, max(len(t_s) - 1, 1))
-    left = right - 1
-    right = np.minimum(right, len(t_s) - 1)
-    return np.where(query_s - t_s[left] <= t_s[right] - query_s, left, right)

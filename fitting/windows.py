@@ -28,6 +28,7 @@ from fitting.subject import Subject, estimate_subject
 _SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to a better place
 _SEAM_M, _SEAM_RAD = 1e-4, 2e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
+_WORTH_TWO = 8  # overlaps that a recording must have for a second stretch to be worth its overlap
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def cut_windows(seen: Float[np.ndarray, "frames"], step_s: float, config: Estima
     """
     T, overlap = len(seen), max(2, round(config.overlap_s / step_s))
     length = max(round(config.window_s / step_s), 2 * overlap)
-    count = max(1, round(T / length))
+    count = max(round(T / length), min(2, T // (_WORTH_TWO * overlap)), 1)
     reach = int(_SEARCHED * T / count)
     cuts = [0]
     for k in range(1, count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from core.arrays import Float
@@ -13,24 +15,38 @@ _HIP_WIDE, _SHOULDER_WIDE = 0.095, 0.129
 _UPPER_ARM, _FOREARM = 0.186, 0.146
 _STEP_S = 0.6
 
+Way = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Place on the floor (n, 3) and direction of the walk (n, 3), a unit vector, at some times (n,)."""
+
 
 def walking_person(
     t_s: Float[np.ndarray, "n"], stature_m: float = 1.7, reach_m: float = 0.9
 ) -> Float[np.ndarray, "n joints 3"]:
-    """Joints of BODY_25 in the world while a person of some stature walks in circles.
+    """Joints of BODY_25 in the world while a person of some stature walks a figure of eight at about 1 m/s.
 
     Args:
         t_s: times.
         stature_m: how tall the person is.
         reach_m: half the size of the way on the floor.
     """
+    return person_on_way(t_s, lambda t: _figure_of_eight(t, reach_m), stature_m)
+
+
+def person_on_way(t_s: Float[np.ndarray, "n"], way: Way, stature_m: float = 1.7) -> Float[np.ndarray, "n joints 3"]:
+    """Joints of BODY_25 in the world while a person goes some way, stepping in place where it stands still.
+
+    Args:
+        t_s: times.
+        way: where the person is and looks at any time.
+        stature_m: how tall the person is.
+    """
     h = stature_m
     joints = np.full((len(t_s), len(BODY_25), 3), np.nan)
-    body, ahead = _way(t_s, reach_m)
+    body, ahead = way(t_s)
     across = np.stack([-ahead[:, 1], ahead[:, 0], np.zeros(len(t_s))], axis=-1)
     up = np.array([0.0, 0.0, 1.0])
     for side, sign, phase in (("left", 1.0, 0.0), ("right", -1.0, 0.5)):
-        ankle, lift = _foot(t_s, reach_m, sign * _HIP_WIDE * h, phase)
+        ankle, lift = _foot(t_s, way, sign * _HIP_WIDE * h, phase)
         sole = ankle + lift[:, None] * up
         hip = body + sign * _HIP_WIDE * h * across + 0.515 * h * up  # knees bend a little
         shoulder = body + sign * _SHOULDER_WIDE * h * across + 0.8 * h * up
@@ -58,15 +74,14 @@ def walking_person(
     return joints
 
 
-def _way(t_s: np.ndarray, reach_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Place on the floor and direction of the walk: a figure of eight at about 1 m/s."""
+def _figure_of_eight(t_s: np.ndarray, reach_m: float) -> tuple[np.ndarray, np.ndarray]:
     a = t_s * 0.8 / reach_m
     place = np.stack([reach_m * np.sin(a), 0.8 * reach_m * np.sin(2 * a) / 1.6, np.zeros_like(a)], axis=-1)
     ahead = np.stack([np.cos(a), 0.8 * np.cos(2 * a) / 0.8, np.zeros_like(a)], axis=-1)
     return place, ahead / np.linalg.norm(ahead, axis=-1, keepdims=True)
 
 
-def _foot(t_s: np.ndarray, reach_m: float, beside_m: float, phase: float) -> tuple[np.ndarray, np.ndarray]:
+def _foot(t_s: np.ndarray, way: Way, beside_m: float, phase: float) -> tuple[np.ndarray, np.ndarray]:
     """Where a foot is on the floor, and how high: it stands for half of each double step."""
     cycle = 2 * _STEP_S
     number = np.floor(t_s / cycle + phase)
@@ -74,7 +89,7 @@ def _foot(t_s: np.ndarray, reach_m: float, beside_m: float, phase: float) -> tup
     swing = np.clip((share - 0.5) / 0.5, 0.0, 1.0)
     places = []
     for step in (number, number + 1):
-        at, ahead = _way((step - phase + 0.25) * cycle, reach_m)
+        at, ahead = way((step - phase + 0.25) * cycle)
         across = np.stack([-ahead[:, 1], ahead[:, 0], np.zeros(len(t_s))], axis=-1)
         places.append(at + beside_m * across)
     smooth = (swing**2 * (3 - 2 * swing))[:, None]
