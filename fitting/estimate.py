@@ -19,10 +19,14 @@ from core.transforms import geodesic, so3_log
 from fitting.fit_model import FitModel
 from fitting.initialise import initial_pose
 from fitting.measurements import EstimateConfig, Measurements
-from fitting.objective import FitState, Objective
+from fitting.objective import NUM_UNKNOWNS, FitState, Objective
+from fitting.residuals import information_factor
 from fitting.smpl import rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
 from fitting.subject import FIRST_FOOT_SCALE, Subject
+
+_MOST_STAYING = 0.9  # share of the noise
+_NOWHERE = 10.0  # metres, radians: what is known of a frame that shows nothing
 
 __all__ = ["Estimate", "EstimateConfig", "Measurements", "estimate_poses"]
 
@@ -74,7 +78,7 @@ def estimate_poses(
     objective = _objective(model, measured, subject, config)
     rough = _rough_poses(objective, measured, subject, config)
     fine = minimise(rough.state, objective.linearise, FitState.retract, config.solver)
-    covariance = _joint_covariance(objective, fine.state, subject)
+    covariance = _joint_covariance(objective, fine.state, subject, measured.staying)
     return Estimate(fine.state, covariance, subject, fine.costs[-1], rough.num_steps + fine.num_steps, fine.converged)
 
 
@@ -100,9 +104,14 @@ def refine_between(
 def _objective(model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig) -> Objective:
     feet = {view: measured.feet[view] for view in subject.mounts}
     return Objective(
-        model, measured.step_s, config.weights, rays=measured.rays(config.min_score), feet=feet, floor=config.floor,
+        model.with_offsets(subject.offsets),
+        measured.step_s,
+        config.weights,
+        rays=measured.rays(config.min_score),
+        feet=feet,
+        floor=config.floor,
         free=False,
-    )  # fmt: skip
+    )
 
 
 def _rough_poses(
@@ -147,26 +156,45 @@ def _between(state: FitState, frames: Int[np.ndarray, "n"], num_frames: int) -> 
     return dataclasses.replace(state, R=R, transl=transl)
 
 
-def _joint_covariance(objective: Objective, state: FitState, subject: Subject) -> Float[np.ndarray, "frames 24 3 3"]:
-    """Covariance of every joint's position from that of the unknowns, that of shape and mounts included."""
-    model = objective.model
-    system = dataclasses.replace(objective, free=True).linearise(state)
-    # shape and mounts were found elsewhere: the stretch's own word on them is heard there
-    corner = np.linalg.inv(subject.covariance) + system.corner
-    factor = factorise(dataclasses.replace(system, corner=corner))
-    frames, cross, shared = marginals(factor, subject.covariance)
+def _joint_covariance(
+    objective: Objective, state: FitState, subject: Subject, staying: float
+) -> Float[np.ndarray, "frames 24 3 3"]:
+    """Covariance of every joint's position by its three causes.
+
+    Noise that is new in every frame, and what nothing determines, through the system of all frames. Noise that stays,
+    and what is off in shape, offsets and mounts, move every frame alike, so each frame answers by itself: with A what
+    it knows without the others, H what its keypoints do, and K how its gradient changes with the constants, by
+    A^-1 H A^-1 times the share that stays, and by -A^-1 K.
+    """
+    model, (T, D), staying = objective.model, (len(state.R), NUM_UNKNOWNS), min(staying, _MOST_STAYING)
+    constants = dataclasses.replace(state, offsets=np.zeros((model.num_keypoints, 3)))
+    alone = dataclasses.replace(objective, free=True, step_s=None).linearise(constants)
+    known = alone.diagonal + np.eye(D) / _NOWHERE**2
+    seen = alone.diagonal - objective.prior_alone(state)
+    system = objective.linearise(state)
+    # noise that is new is less than all of it, and a robust loss hears more than its curvature says
+    weights = objective.weights
+    told = information_factor(weights.keypoint_scale_px / weights.keypoint_sigma_px)
+    system.diagonal[:] += (told / (1 - staying) - 1) * seen
+    frames = marginals(factorise(system))[0]
     posed, num_betas = state.posed(model.body), len(state.betas)
     linear = model.joints.linearise(posed)
-    T, K = linear.positions.shape[:2]
+    K = linear.positions.shape[1]
     J = np.concatenate([np.broadcast_to(np.eye(3), (T, K, 3, 3)), linear.by_pose], axis=-1)
-    B = linear.by_betas
-    # all joints of a frame against its unknowns and the betas in one product, then each joint with itself
-    known = np.concatenate([frames, cross[..., :num_betas]], axis=-1)
-    by_pose = (J.reshape(T, 3 * K, -1) @ known).reshape(T, K, 3, -1)
-    covariance = by_pose[..., :-num_betas] @ np.swapaxes(J, -1, -2)
-    mixed = by_pose[..., -num_betas:] @ np.swapaxes(B, -1, -2)
-    covariance += mixed + np.swapaxes(mixed, -1, -2) + B @ shared[:num_betas, :num_betas] @ np.swapaxes(B, -1, -2)
-    return np.asarray(covariance)
+    flat = J.reshape(T, 3 * K, D)
+    response = np.linalg.solve(known, np.swapaxes(flat, 1, 2))  # A^-1 J^T
+    by_constants = -np.swapaxes(response, 1, 2) @ alone.border
+    by_constants[..., :num_betas] += linear.by_betas.reshape(T, 3 * K, num_betas)
+    root = np.linalg.cholesky(subject.covariance)
+    parts = [(flat @ frames, flat), (by_constants @ root, by_constants @ root)]
+    if staying:
+        swapped = np.swapaxes(response, 1, 2)
+        parts.append((staying / told * swapped @ seen, swapped))
+    covariance = np.zeros((T, K, 3, 3))
+    for left, right in parts:
+        left, right = (part.reshape(T, K, 3, -1) for part in (left, right))
+        covariance += left @ np.swapaxes(right, -1, -2)
+    return covariance
 
 
 def joined(parts: Mapping[slice, Estimate] | list[Estimate]) -> Estimate:

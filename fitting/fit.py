@@ -41,13 +41,14 @@ from fitting.silhouettes import MaskConfig, compare_with_masks
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.stand_in import stand_in_body
 from fitting.subject import Subject, estimate_subject
+from fitting.trajectories import load_paths
 from fitting.triangulate import OUT as POINTS_OUT
 from fitting.triangulate import stage_inputs, subject_points
 from fitting.windows import Window, cut_windows, mended
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 OUT = "07_smpl"
 SUBJECT_OUT = "07_subject"
 PICTURE = "fit.png"
@@ -126,7 +127,8 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
         model = FitModel.of(body, landmarks)
         found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
         found.save(folder / "subject.json")
-        return {"betas": found.betas, **found.mounts_json()}
+        offsets_mm = {name: 1000 * offset for name, offset in zip(landmarks.names, found.offsets, strict=True)}
+        return {"betas": found.betas, "offsets_mm": offsets_mm, **found.mounts_json()}
 
     run_stage(
         "fit subject",
@@ -187,7 +189,8 @@ def _read_measured(
     feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
     landmarks = Landmarks.of(body, seen.skeleton)
     step_s = 1 / float(seen.timeline.rate)
-    return body, landmarks, Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet)
+    staying = load_paths(session.stage(POINTS_OUT) / "paths.npz").staying
+    return body, landmarks, Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet, staying=staying)
 
 
 def _fit_window(session_dir: Path, config: FitConfig, item: str, folder: Path) -> Mapping[str, Any]:
@@ -236,7 +239,7 @@ def _finish(
 ) -> Summary:
     seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
     points, posed = subject_points(session), found.state.posed(body)
-    positions = landmarks.positions(posed)
+    positions = landmarks.shifted(found.subject.offsets).positions(posed)
     error_px = np.full(seen.score.shape, np.nan, np.float32)
     for first in range(0, len(positions), _CHUNK):
         part = slice(first, first + _CHUNK)

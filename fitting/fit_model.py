@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from core.arrays import Int
+from core.arrays import Float, Int
 from core.skeletons import SMPL_24
 from fitting.chains import Chain, chains_of
 from fitting.landmarks import Landmarks
@@ -42,6 +42,13 @@ class FitModel:
     def of(body: BodyModel, keypoints: Landmarks) -> FitModel:
         """From a whole body."""
         return _made(body, keypoints)
+
+    def with_offsets(self, offsets_m: Float[np.ndarray, "keypoints 3"]) -> FitModel:
+        """The same for a detector whose joints lie so far from these (`Landmarks.shifted`)."""
+        every = np.zeros((len(self.landmarks), 3))
+        every[: self.num_keypoints] = offsets_m
+        keypoints, landmarks = self.keypoints.shifted(offsets_m), self.landmarks.shifted(every)
+        return dataclasses.replace(self, keypoints=keypoints, landmarks=landmarks)
 
     @property
     def num_keypoints(self) -> int:

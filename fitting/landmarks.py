@@ -13,6 +13,7 @@ exact. Only the vertices asked for are ever touched, so a dozen of them in 300 f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -249,6 +250,15 @@ class Landmarks:
             turned = (bones @ blend[:, used].reshape(len(blend), -1)).reshape(num_frames, 3, len(used), 9)
             moved = np.matmul(turned.transpose(0, 2, 1, 3), turn[:, used])
             by_pose[:, landmark][:, :, used + 1] += moved.transpose(0, 2, 1, 3)
+
+    def shifted(self, offsets_m: Float[np.ndarray, "landmarks 3"]) -> Landmarks:
+        """The landmarks so far from where they are on the body, in the axes of its rest pose; they turn with it."""
+        return dataclasses.replace(self, rest=self.rest + self.weight[:, None] * offsets_m[self.landmark_idx])
+
+    def by_offsets(self, posed: PosedBody) -> Float[np.ndarray, "frames landmarks 3 3"]:
+        """Derivatives of a sequence of frames by each landmark's own offset (`shifted`)."""
+        G = posed.world_rotations[:, self.bone_idx]
+        return self.summed(self.weight[:, None, None] * G, axis=1)
 
     def by_betas(self, posed: PosedBody) -> Float[np.ndarray, "frames landmarks 3 betas"]:
         """Derivatives of a sequence of frames by the betas alone."""

@@ -54,6 +54,7 @@ class Measurements:
         step_s: time between frames.
         feet: what foot cameras measured, by view.
         betas: shape, if it is known.
+        staying: share of the keypoints' variance that stays from frame to frame (`fitting.trajectories`).
     """
 
     rig: Rig
@@ -63,6 +64,7 @@ class Measurements:
     step_s: float
     feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
     betas: np.ndarray | None = None
+    staying: float = 0.0
 
     def __len__(self) -> int:
         return len(self.points_m)

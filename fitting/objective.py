@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.arrays import Float
 from core.transforms import SE3, right_jacobian_inverse, so3_log
 from fitting.chains import Chain
 from fitting.fit_model import FitModel
@@ -54,6 +55,8 @@ class Weights:
         velocity_scale: spread of velocities: so many times the distance that the acceleration spread covers in a frame.
             Small terms that keep what nothing else determines from drifting.
         betas_sigma: spread of the betas.
+        offset_sigma_m: how far a detector's joints lie from the model's, by what they mean by a joint; more where
+            the keypoints show more.
     """
 
     keypoint_sigma_px: float = 3.0
@@ -66,6 +69,7 @@ class Weights:
     acceleration_scale: float = 1.0
     velocity_scale: float = 20.0
     betas_sigma: float = 1.0
+    offset_sigma_m: float = 0.004
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +81,20 @@ class FitState:
         transl: SMPL's translation, (frames, 3).
         betas: (betas,).
         mounts: `ankle_from_cam` by foot view.
+        offsets: of the keypoints from the model's (`Landmarks.shifted`), (keypoints, 3), where they are solved for.
     """
 
     R: np.ndarray
     transl: np.ndarray
     betas: np.ndarray
     mounts: Mapping[str, SE3] = dataclasses.field(default_factory=dict)
+    offsets: np.ndarray | None = None
+
+    @property
+    def globals_of(self) -> tuple[slice, slice, slice]:
+        """Where betas, offsets and mounts lie among the globals."""
+        B, K, M = len(self.betas), 0 if self.offsets is None else self.offsets.size, 6 * len(self.mounts)
+        return slice(0, B), slice(B, B + K), slice(B + K, B + K + M)
 
     def posed(self, body: BodyModel) -> PosedBody:
         """The body in this state."""
@@ -93,10 +105,15 @@ class FitState:
         turn = rodrigues(step[:, 3:].reshape(-1, 24, 3))
         if not len(step_global):
             return dataclasses.replace(self, R=self.R @ turn, transl=self.transl + step[:, :3])
-        num_betas = len(self.betas)
-        steps = step_global[num_betas:].reshape(-1, 6)
-        mounts = {view: X.retract(d) for (view, X), d in zip(self.mounts.items(), steps, strict=True)}
-        return FitState(self.R @ turn, self.transl + step[:, :3], self.betas + step_global[:num_betas], mounts)
+        betas, offsets, mounts = (step_global[part] for part in self.globals_of)
+        moved = {view: X.retract(d) for (view, X), d in zip(self.mounts.items(), mounts.reshape(-1, 6), strict=True)}
+        return FitState(
+            self.R @ turn,
+            self.transl + step[:, :3],
+            self.betas + betas,
+            moved,
+            None if self.offsets is None else self.offsets + offsets.reshape(-1, 3),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,40 +148,58 @@ class Objective:
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
-        num_betas = len(state.betas)
-        body, landmarks = self.model.body, self.model.landmarks
+        model = self.model if state.offsets is None else self.model.with_offsets(state.offsets)
+        body, landmarks = model.body, model.landmarks
         posed = state.posed(body)
         carried = landmarks.carried(posed)
         term = self._on_points(landmarks.summed(carried, axis=1))
-        num_globals = num_betas + 6 * len(state.mounts) if self.free else 0
+        num_globals = state.globals_of[-1].stop if self.free else 0
         system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals)
-        by_betas = landmarks.by_betas(posed) if self.free else np.zeros((*term.gradient.shape, 0))
-        for chain in self.model.chains:
-            _add_chain(system, chain, term, chain.by_pose(landmarks, posed, carried), by_betas)
+        by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
+        if self.free:
+            by_betas = landmarks.by_betas(posed)
+            if state.offsets is not None:
+                by_offsets = landmarks.by_offsets(posed)[:, : model.num_keypoints]
+        for chain in model.chains:
+            _add_chain(system, chain, term, chain.by_pose(landmarks, posed, carried), by_betas, by_offsets)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
-            column = num_betas + 6 * i if self.free else None
+            column = state.globals_of[2].start + 6 * i if self.free else None
             cost += foot_term(system, body, posed, mount, self.feet[view], column, self.foot_scale)
         if self.anchors is not None:
             cost += _add_anchors(system, state, *self.anchors)
         if self.free:
-            cost += self._add_shape(system, state.betas)
+            cost += self._add_shape(system, state)
         return dataclasses.replace(system, cost=cost)
 
-    def _add_shape(self, system: ArrowSystem, betas: np.ndarray) -> float:
-        """Prior of the shape, once for every frame as in AMD's and SMPLify's objectives; returns its cost.
+    def prior_alone(self, state: FitState) -> Float[np.ndarray, "frames 75 75"]:
+        """What is known of every frame's unknowns without any measurement and any other frame."""
+        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, 0)
+        _add_joints(system, self._on_joints(state))
+        return system.diagonal
 
-        A detector's joints differ from the model's by constants that no number of frames averages out. A prior counted
-        once would drown, and the betas would grow to ten standard deviations to explain those constants.
+    def _add_shape(self, system: ArrowSystem, state: FitState) -> float:
+        """Priors of the shape and of the keypoints' offsets; returns their cost.
+
+        A detector's joints differ from the model's by constants that no number of frames averages out. Without offsets
+        that take them, the shape's prior counts once for every frame, as in AMD's and SMPLify's objectives: counted
+        once it would drown, and the betas would grow to ten standard deviations to explain those constants.
         """
-        off = betas if self.fixed is None else betas - self.fixed
-        precision = len(system.gradient) / (self.weights.betas_sigma if self.fixed is None else _FIXED_SIGMA) ** 2
-        axis = np.arange(len(betas))
-        system.corner[axis, axis] += precision
-        system.gradient_global[axis] += precision * off
-        return 0.5 * precision * float(off @ off)
+        w, cost = self.weights, 0.0
+        parts = [(state.globals_of[0], state.betas if self.fixed is None else state.betas - self.fixed)]
+        count = 1 if state.offsets is not None else len(system.gradient)
+        precisions = [count / (w.betas_sigma if self.fixed is None else _FIXED_SIGMA) ** 2]
+        if state.offsets is not None:
+            parts.append((state.globals_of[1], state.offsets.ravel()))
+            precisions.append(1 / w.offset_sigma_m**2)
+        for (where, off), precision in zip(parts, precisions, strict=True):
+            axis = np.arange(where.start, where.stop)
+            system.corner[axis, axis] += precision
+            system.gradient_global[axis] += precision * off
+            cost += 0.5 * precision * float(off @ off)
+        return cost
 
     def _on_points(self, positions: np.ndarray) -> PointTerm:
         T, L, _ = positions.shape
@@ -204,23 +239,36 @@ class Objective:
         return terms
 
 
-def _add_chain(system: ArrowSystem, chain: Chain, term: PointTerm, by_pose: np.ndarray, by_betas: np.ndarray) -> None:
-    """Pulls a term on landmarks back to poses, translation and betas, for the landmarks of one chain."""
+def _add_chain(
+    system: ArrowSystem,
+    chain: Chain,
+    term: PointTerm,
+    by_pose: np.ndarray,
+    by_betas: np.ndarray,
+    by_offsets: np.ndarray,
+) -> None:
+    """Pulls a term on landmarks back to poses, translation, betas and offsets, for the landmarks of one chain."""
     rows = chain.landmark_idx
     T, L, num_betas = len(by_pose), len(rows), by_betas.shape[-1]
-    J = np.empty((T, L, 3, 3 + 3 * len(chain.joint_idx) + num_betas))
     own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
-    D = len(own)
-    J[..., :3], J[..., 3:D], J[..., D:] = np.eye(3), by_pose.reshape(T, L, 3, -1), by_betas[:, rows]
+    # landmarks with an offset of their own, and its columns
+    moved = np.flatnonzero(rows < by_offsets.shape[1]) if by_offsets.size else np.zeros(0, int)
+    D, B = len(own), len(own) + num_betas
+    J = np.zeros((T, L, 3, B + 3 * len(moved)))
+    J[..., :3], J[..., 3:D], J[..., D:B] = np.eye(3), by_pose.reshape(T, L, 3, -1), by_betas[:, rows]
+    for k, row in enumerate(moved):
+        J[:, row, :, B + 3 * k : B + 3 * k + 3] = by_offsets[:, rows[row]]
     HJ = (term.hessian[:, rows] @ J).reshape(T, 3 * L, -1)
     J = J.reshape(T, 3 * L, -1)
     H = np.swapaxes(J, 1, 2) @ HJ
     g = (term.gradient[:, rows].reshape(T, 1, -1) @ J)[:, 0]
     system.diagonal[:, own[:, None], own] += H[:, :D, :D]
-    system.border[:, own, :num_betas] += H[:, :D, D:]
-    system.corner[:num_betas, :num_betas] += H[:, D:, D:].sum(axis=0)
     system.gradient[:, own] += g[:, :D]
-    system.gradient_global[:num_betas] += g[:, D:].sum(axis=0)
+    shared = np.concatenate([np.arange(num_betas), (num_betas + 3 * rows[moved][:, None] + np.arange(3)).ravel()])
+    if len(shared):
+        system.border[:, own[:, None], shared] += H[:, :D, D:]
+        system.corner[np.ix_(shared, shared)] += H[:, D:, D:].sum(axis=0)
+        system.gradient_global[shared] += g[:, D:].sum(axis=0)
 
 
 def _slots(blocks: np.ndarray) -> np.ndarray:

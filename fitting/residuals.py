@@ -9,6 +9,7 @@ sums of squares in units of standard deviations.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -61,6 +62,21 @@ def reprojection_term(
     for i, j in UPPER:
         hessian[:, i, j] = hessian[:, j, i] = (weighted[i] * rows[j]).sum(axis=(0, 1))
     return PointTerm(cost, gradient.T.reshape(T, L, 3), hessian.reshape(T, L, 3, 3))
+
+
+@cache
+def information_factor(scale_in_sigmas: float) -> float:
+    """What honest keypoints tell under the loss of `reprojection_term`, over what its Hessian says.
+
+    An M-estimate of normal errors r in two coordinates, psi(r) = w(|r|) r, has the information E[psi']^2 / E[psi^2] of
+    each (Huber 1981, section 6.3); the Gauss-Newton Hessian counts E[w].
+    """
+    r = np.linspace(0.0, 10.0, 4001)
+    density = r * np.exp(-r * r / 2)
+    density /= density.sum()
+    w = (1 + (r / scale_in_sigmas) ** 2) ** -2.0
+    slope = w + r / 2 * np.gradient(w, r)  # mean of psi' over directions
+    return float((density @ slope) ** 2 / (density @ (w * w * r * r / 2)) / (density @ w))
 
 
 def point_term(

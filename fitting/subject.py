@@ -27,10 +27,11 @@ from fitting.landmarks import Landmarks
 from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
 from fitting.shape import betas_from_bones
-from fitting.solver import Minimum, SolverConfig, factorise, marginals, minimise
+from fitting.solver import Minimum, SolverConfig, factorise, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(4.0), 0.02)  # a mount less certain than this helps no frame
 FIRST_FOOT_SCALE = 100.0
+_OFFSET_ROUNDS, _MORE = 3, 1.3  # of believing larger offsets, where those found are so much larger than believed
 _SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
 
 
@@ -40,12 +41,14 @@ class Subject:
 
     Attributes:
         betas: shape.
+        offsets: how far the detector's joints lie from the model's (`Landmarks.shifted`), metres.
         mounts: `ankle_from_cam` by foot view.
-        covariance: of the betas and then of each mount's (rotation, translation) increments.
+        covariance: of the betas, the offsets, and each mount's (rotation, translation) increments.
         refused: foot cameras that were left out, and why.
     """
 
     betas: Float[np.ndarray, "betas"]
+    offsets: Float[np.ndarray, "keypoints 3"]
     mounts: Mapping[str, SE3]
     covariance: Float[np.ndarray, "g g"]
     refused: Mapping[str, str]
@@ -53,7 +56,8 @@ class Subject:
     @property
     def mount_sigma(self) -> dict[str, Float[np.ndarray, "6"]]:
         """Standard deviations of each mount: 3 rotations (radians), 3 translations (metres)."""
-        sigma = np.sqrt(np.diagonal(self.covariance)[len(self.betas) :]).reshape(-1, 6)
+        first = len(self.betas) + self.offsets.size
+        sigma = np.sqrt(np.diagonal(self.covariance)[first:]).reshape(-1, 6)
         return dict(zip(self.mounts, sigma, strict=True))
 
     def mounts_json(self) -> dict[str, Any]:
@@ -71,7 +75,8 @@ class Subject:
 
     def save(self, path: Path) -> None:
         """Writes `subject.json`."""
-        numbers = {"betas": self.betas.tolist(), "covariance": self.covariance.tolist()}
+        arrays = {"betas": self.betas, "offsets_m": self.offsets, "covariance": self.covariance}
+        numbers = {name: array.tolist() for name, array in arrays.items()}
         write_json(path, {**numbers, **self.mounts_json()})
 
     @staticmethod
@@ -87,7 +92,8 @@ class Subject:
                 view: SE3.from_rotvec(*(np.array(entry["ankle_from_cam"][key], float) for key in ("rotvec", "t_m")))
                 for view, entry in data["mounts"].items()
             }
-            return Subject(np.array(data["betas"]), mounts, np.array(data["covariance"]), data["refused"])
+            betas, offsets, covariance = (np.array(data[name], float) for name in ("betas", "offsets_m", "covariance"))
+            return Subject(betas, offsets.reshape(-1, 3), mounts, covariance, data["refused"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(str(path), f"no file of a subject ({error!r})", "run `motifs fit` with --redo") from error
 
@@ -116,8 +122,19 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
         floor=config.floor, fixed=measured.betas,
     )  # fmt: skip
     rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))
-    on_keypoints = dataclasses.replace(on_points, points_m=None, rays=part.rays(config.min_score))
-    fine = minimise(rough.state, on_keypoints.linearise, FitState.retract, config.solver)
+    # frames of one recording share their mean pose: that it is not at rest must not count once for each of them, and
+    # would otherwise be explained by offsets
+    weights = dataclasses.replace(config.weights, rest_scale=config.weights.rest_scale * np.sqrt(len(frames)))
+    on_keypoints = dataclasses.replace(on_points, points_m=None, rays=part.rays(config.min_score), weights=weights)
+    start = dataclasses.replace(rough.state, offsets=np.zeros((model.num_keypoints, 3)))
+    fine = minimise(start, on_keypoints.linearise, FitState.retract, config.solver)
+    for _ in range(_OFFSET_ROUNDS):
+        shown_m = _offset_spread(fine, on_keypoints.weights.offset_sigma_m)
+        if shown_m < _MORE * on_keypoints.weights.offset_sigma_m:
+            break
+        weights = dataclasses.replace(on_keypoints.weights, offset_sigma_m=shown_m)
+        on_keypoints = dataclasses.replace(on_keypoints, weights=weights)
+        fine = minimise(fine.state, on_keypoints.linearise, FitState.retract, config.solver)
     return _with_feet(on_keypoints, fine, part.feet, trusted, config.solver)
 
 
@@ -129,6 +146,16 @@ def _chosen_frames(measured: Measurements, trusted: Mapping[str, np.ndarray], mo
     for view, foot in measured.feet.items():
         chosen.append(_spread(np.flatnonzero(foot.known & trusted[view]), most))
     return np.unique(np.concatenate(chosen))
+
+
+def _offset_spread(minimum: Minimum[FitState], sigma_m: float) -> float:
+    """How far this detector's joints lie from the model's, by the offsets found: MacKay's fixed point (1992, 4.4)."""
+    state = minimum.state
+    assert state.offsets is not None
+    where = state.globals_of[1]
+    unknown = np.diagonal(np.linalg.inv(factorise(minimum.system).schur))[where].sum() / sigma_m**2
+    counted = max(state.offsets.size - float(unknown), 1.0)
+    return float(np.sqrt((state.offsets**2).sum() / counted))
 
 
 def _spread(frames: np.ndarray, most: int) -> np.ndarray:
@@ -166,7 +193,7 @@ def _with_feet(
         reach = dataclasses.replace(with_feet, foot_scale=FIRST_FOOT_SCALE)
         near = minimise(state, reach.linearise, FitState.retract, dataclasses.replace(solver, tolerance=1e-2))
         result = minimise(near.state, with_feet.linearise, FitState.retract, solver)
-        found = Subject(result.state.betas, result.state.mounts, marginals(factorise(result.system))[2], refused)
+        found = _subject(result, refused)
         loose = {
             v: s
             for v, s in found.mount_sigma.items()
@@ -180,4 +207,11 @@ def _with_feet(
                 f"{1000 * sigma[3:].max():.0f} mm: record ankle circles and toe raises in view of room cameras"
             )
             del mounts[view]
-    return Subject(fine.state.betas, {}, marginals(factorise(fine.system))[2], refused)
+    return _subject(fine, refused)
+
+
+def _subject(minimum: Minimum[FitState], refused: Mapping[str, str]) -> Subject:
+    state = minimum.state
+    assert state.offsets is not None
+    covariance = np.linalg.inv(factorise(minimum.system).schur)
+    return Subject(state.betas, state.offsets, state.mounts, covariance, refused)
