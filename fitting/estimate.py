@@ -23,8 +23,9 @@ from fitting.objective import NUM_UNKNOWNS, FitState, Objective
 from fitting.residuals import information_factor
 from fitting.smpl import rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
-from fitting.subject import FIRST_FOOT_SCALE, Subject
+from fitting.subject import Subject
 
+_FIRST_FOOT_SCALE = 100.0
 _MOST_STAYING = 0.9  # share of the noise
 _NOWHERE = 10.0  # metres, radians: what is known of a frame that shows nothing
 
@@ -127,7 +128,7 @@ def _rough_poses(
     # a hidden foot may be guessed half a metre from its camera, far outside the robust loss: pull it in first
     few = dataclasses.replace(
         objective, step_s=stride * measured.step_s, rays=None, points_m=part.points_m,
-        feet={view: part.feet[view] for view in subject.mounts}, foot_scale=FIRST_FOOT_SCALE,
+        feet={view: part.feet[view] for view in subject.mounts}, foot_scale=_FIRST_FOOT_SCALE,
     )  # fmt: skip
     # only the basin matters here, so a percent of the cost is near enough
     loose = dataclasses.replace(config.solver, tolerance=1e-2)
@@ -164,8 +165,10 @@ def _joint_covariance(
     Noise that is new in every frame, and what nothing determines, through the system of all frames. Noise that stays,
     and what is off in shape, offsets and mounts, move every frame alike, so each frame answers by itself: with A what
     it knows without the others, H what its keypoints do, and K how its gradient changes with the constants, by
-    A^-1 H A^-1 times the share that stays, and by -A^-1 K.
+    A^-1 H A^-1 times the share that stays, and by -A^-1 K. Limits and floor are left out: one that is just touched
+    says that the truth lies on one side of it, not that it lies there.
     """
+    objective = dataclasses.replace(objective, limits=False, floor=False)
     model, (T, D), staying = objective.model, (len(state.R), NUM_UNKNOWNS), min(staying, _MOST_STAYING)
     constants = dataclasses.replace(state, offsets=np.zeros((model.num_keypoints, 3)))
     alone = dataclasses.replace(objective, free=True, step_s=None).linearise(constants)

@@ -7,6 +7,7 @@ describe (camera above the dorsum, along the foot). It is weighted by the covari
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,10 @@ class FootObservation:
     def frames(self, index: np.ndarray | slice) -> FootObservation:
         """What it measured in some of the frames."""
         return FootObservation(self.ankle_idx, self.world_from_cam[index], self.information[index])
+
+    def only(self, frames: np.ndarray) -> FootObservation:
+        """The same without what it measured in other frames than those marked."""
+        return dataclasses.replace(self, information=np.where(frames[:, None, None], self.information, 0.0))
 
     @property
     def known(self) -> np.ndarray:

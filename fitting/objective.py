@@ -129,6 +129,7 @@ class Objective:
         feet: what the foot cameras measured, by view.
         foot_scale: scale of their robust loss, in standard deviations.
         floor: whether the world has a floor at z = 0.
+        limits: whether joints have limits.
         fixed: the shape, where it is known; None solves for it.
         free: whether shape and mounts are solved for; else they stay as they are.
         anchors: poses that some frames are held at, by frame.
@@ -142,6 +143,7 @@ class Objective:
     feet: Mapping[str, FootObservation] = dataclasses.field(default_factory=dict)
     foot_scale: float = FOOT_SCALE
     floor: bool = True
+    limits: bool = True
     fixed: np.ndarray | None = None
     free: bool = True
     anchors: tuple[np.ndarray, FitState] | None = None
@@ -224,8 +226,10 @@ class Objective:
     def _on_joints(self, state: FitState) -> JointTerm:
         prior = pose_prior()
         spread = prior.sigma[1:] * self.weights.rest_scale
-        limits = limit_term(state.R[:, 1:], prior.low[1:], prior.high[1:], self.weights.limit_sigma_rad)
-        return rest_term(state.R[:, 1:], np.zeros((23, 3)), spread) + limits
+        rest = rest_term(state.R[:, 1:], np.zeros((23, 3)), spread)
+        if not self.limits:
+            return rest
+        return rest + limit_term(state.R[:, 1:], prior.low[1:], prior.high[1:], self.weights.limit_sigma_rad)
 
     def _on_time(self, state: FitState) -> list[TimeTerm]:
         if self.step_s is None:

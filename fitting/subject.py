@@ -30,7 +30,6 @@ from fitting.shape import betas_from_bones
 from fitting.solver import Minimum, SolverConfig, factorise, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(4.0), 0.02)  # a mount less certain than this helps no frame
-FIRST_FOOT_SCALE = 100.0
 _OFFSET_ROUNDS, _MORE = 3, 1.3  # of believing larger offsets, where those found are so much larger than believed
 _SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
 
@@ -187,12 +186,11 @@ def _with_feet(
         else:
             mounts[view] = mount
     while mounts:
-        with_feet = dataclasses.replace(objective, feet={view: feet[view] for view in mounts})
+        # where the room cameras did not see the foot, its camera says nothing of the mount
+        seen = {view: feet[view].only(trusted[view]) for view in mounts}
+        with_feet = dataclasses.replace(objective, feet=seen)
         state = dataclasses.replace(fine.state, mounts=dict(mounts))
-        # a hidden foot may be guessed half a metre from its camera, far outside the robust loss: pull it in first
-        reach = dataclasses.replace(with_feet, foot_scale=FIRST_FOOT_SCALE)
-        near = minimise(state, reach.linearise, FitState.retract, dataclasses.replace(solver, tolerance=1e-2))
-        result = minimise(near.state, with_feet.linearise, FitState.retract, solver)
+        result = minimise(state, with_feet.linearise, FitState.retract, solver)
         found = _subject(result, refused)
         loose = {
             v: s
