@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.arrays import Float, Int
+from core.arrays import Bool, Float, Int
 from core.threads import one_blas_thread
 from core.transforms import geodesic, so3_log
 from fitting.fit_model import FitModel
 from fitting.initialise import initial_pose
 from fitting.measurements import EstimateConfig, Measurements
-from fitting.objective import NUM_UNKNOWNS, FitState, Objective
+from fitting.objective import FitState, Objective
 from fitting.residuals import information_factor
 from fitting.smpl import rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
@@ -27,6 +27,8 @@ from fitting.subject import Subject
 
 _FIRST_FOOT_SCALE = 100.0
 _MOST_STAYING = 0.9  # share of the noise
+_ROUGH_DAMPING = 1e-2  # first poses are far from the points, and a spine bends back easily
+_LOST_M = 0.12  # median distance from the points that were seen, beyond which a pose is in another valley
 _NOWHERE = 10.0  # metres, radians: what is known of a frame that shows nothing
 
 __all__ = ["Estimate", "EstimateConfig", "Measurements", "estimate_poses"]
@@ -79,7 +81,7 @@ def estimate_poses(
     objective = _objective(model, measured, subject, config)
     rough = _rough_poses(objective, measured, subject, config)
     fine = minimise(rough.state, objective.linearise, FitState.retract, config.solver)
-    covariance = _joint_covariance(objective, fine.state, subject, measured.staying)
+    covariance = _joint_covariance(objective, fine.state, subject, measured.staying, _stride(measured, config))
     return Estimate(fine.state, covariance, subject, fine.costs[-1], rough.num_steps + fine.num_steps, fine.converged)
 
 
@@ -115,11 +117,16 @@ def _objective(model: FitModel, measured: Measurements, subject: Subject, config
     )
 
 
+def _stride(measured: Measurements, config: EstimateConfig) -> int:
+    """Frames from one of the few to the next."""
+    return max(1, min(round(config.rough_step_s / measured.step_s), len(measured) // 4))
+
+
 def _rough_poses(
     objective: Objective, measured: Measurements, subject: Subject, config: EstimateConfig
 ) -> Minimum[FitState]:
     """Poses of all frames between those of every few, which were fitted to the points."""
-    stride = max(1, min(round(config.rough_step_s / measured.step_s), len(measured) // 4))
+    stride = _stride(measured, config)
     frames = np.arange(0, len(measured), stride)
     part = measured.frames(frames)
     model = objective.model
@@ -131,23 +138,45 @@ def _rough_poses(
         feet={view: part.feet[view] for view in subject.mounts}, foot_scale=_FIRST_FOOT_SCALE,
     )  # fmt: skip
     # only the basin matters here, so a percent of the cost is near enough
-    loose = dataclasses.replace(config.solver, tolerance=1e-2)
+    loose = dataclasses.replace(config.solver, tolerance=1e-2, damping=_ROUGH_DAMPING)
     rough = minimise(start, few.linearise, FitState.retract, loose)
-    turned = geodesic(rough.state.R[:, 0], start.R[:, 0]) > np.pi / 2
-    if turned.any():
-        rough = minimise(_restart(rough.state, start, turned), few.linearise, FitState.retract, config.solver)
+    steps = rough.num_steps
+    for retry in (start, None):
+        lost = _lost(few, rough.state, start)
+        if not lost.any() or lost.all():
+            break
+        again = _restart(rough.state, retry or _over(rough.state, lost), lost)
+        other = minimise(again, few.linearise, FitState.retract, loose)
+        steps += other.num_steps
+        if other.costs[-1] < rough.costs[-1]:
+            rough = other
+    rough = dataclasses.replace(rough, num_steps=steps)
     return dataclasses.replace(rough, state=_between(rough.state, frames, len(measured)))
 
 
+def _lost(few: Objective, state: FitState, start: FitState) -> Bool[np.ndarray, "frames"]:
+    """Frames whose body has turned round, or lies far from the points that were seen."""
+    assert few.points_m is not None
+    off = few.model.keypoints.positions(state.posed(few.model.body)) - few.points_m
+    far = np.ma.median(np.ma.masked_invalid(np.linalg.norm(off, axis=-1)), axis=1).filled(0.0)
+    return np.asarray((geodesic(state.R[:, 0], start.R[:, 0]) > np.pi / 2) | (far > _LOST_M))
+
+
+def _over(state: FitState, lost: Bool[np.ndarray, "frames"]) -> FitState:
+    """The state with lost frames between those that are not."""
+    good = np.flatnonzero(~lost)
+    return _between(state.frames(good), good, len(lost))
+
+
 def _restart(reached: FitState, start: FitState, where: np.ndarray) -> FitState:
-    """The state with the marked frames set back to their first pose: the body had turned round."""
+    """The state with the marked frames set back."""
     R = np.where(where[:, None, None, None], start.R, reached.R)
     return dataclasses.replace(reached, R=R, transl=np.where(where[:, None], start.transl, reached.transl))
 
 
 def _between(state: FitState, frames: Int[np.ndarray, "n"], num_frames: int) -> FitState:
     """Poses of all frames from those of some: each joint turns evenly from one to the next."""
-    at = np.arange(num_frames)
+    at = np.arange(num_frames)  # before the first and after the last it rests
     left = np.clip(np.searchsorted(frames, at, side="right") - 1, 0, max(len(frames) - 2, 0))
     right = np.minimum(left + 1, len(frames) - 1)
     share = np.clip((at - frames[left]) / np.maximum(frames[right] - frames[left], 1), 0.0, 1.0)
@@ -158,46 +187,71 @@ def _between(state: FitState, frames: Int[np.ndarray, "n"], num_frames: int) -> 
 
 
 def _joint_covariance(
-    objective: Objective, state: FitState, subject: Subject, staying: float
+    objective: Objective, state: FitState, subject: Subject, staying: float, stride: int
 ) -> Float[np.ndarray, "frames 24 3 3"]:
     """Covariance of every joint's position by its three causes.
 
     Noise that is new in every frame, and what nothing determines, through the system of all frames. Noise that stays,
     and what is off in shape, offsets and mounts, move every frame alike, so each frame answers by itself: with A what
     it knows without the others, H what its keypoints do, and K how its gradient changes with the constants, by
-    A^-1 H A^-1 times the share that stays, and by -A^-1 K. Limits and floor are left out: one that is just touched
-    says that the truth lies on one side of it, not that it lies there.
+    A^-1 H A^-1 times the share that stays, and by -A^-1 K. Both change slowly and are computed on every few frames.
+    Limits and floor are left out: one that is just touched says that the truth lies on one side of it, not there.
     """
     objective = dataclasses.replace(objective, limits=False, floor=False)
-    model, (T, D), staying = objective.model, (len(state.R), NUM_UNKNOWNS), min(staying, _MOST_STAYING)
-    constants = dataclasses.replace(state, offsets=np.zeros((model.num_keypoints, 3)))
-    alone = dataclasses.replace(objective, free=True, step_s=None).linearise(constants)
-    known = alone.diagonal + np.eye(D) / _NOWHERE**2
-    seen = alone.diagonal - objective.prior_alone(state)
+    model, staying, weights = objective.model, min(staying, _MOST_STAYING), objective.weights
+    told = information_factor(weights.keypoint_scale_px / weights.keypoint_sigma_px)
+    J, _ = _joint_derivatives(model, state)
+    T, K, _, D = J.shape
+    few = np.unique(np.append(np.arange(0, T, stride), T - 1))
+    constant, seen = _alone(objective.frames(few, T), state.frames(few), subject, staying / told)
     system = objective.linearise(state)
     # noise that is new is less than all of it, and a robust loss hears more than its curvature says
-    weights = objective.weights
-    told = information_factor(weights.keypoint_scale_px / weights.keypoint_sigma_px)
-    system.diagonal[:] += (told / (1 - staying) - 1) * seen
+    nearest = np.abs(np.arange(T)[:, None] - few).argmin(axis=1)
+    system.diagonal[:] += (told / (1 - staying) - 1) * seen[nearest]
     frames = marginals(factorise(system))[0]
-    posed, num_betas = state.posed(model.body), len(state.betas)
-    linear = model.joints.linearise(posed)
-    K = linear.positions.shape[1]
-    J = np.concatenate([np.broadcast_to(np.eye(3), (T, K, 3, 3)), linear.by_pose], axis=-1)
-    flat = J.reshape(T, 3 * K, D)
-    response = np.linalg.solve(known, np.swapaxes(flat, 1, 2))  # A^-1 J^T
-    by_constants = -np.swapaxes(response, 1, 2) @ alone.border
-    by_constants[..., :num_betas] += linear.by_betas.reshape(T, 3 * K, num_betas)
-    root = np.linalg.cholesky(subject.covariance)
-    parts = [(flat @ frames, flat), (by_constants @ root, by_constants @ root)]
-    if staying:
-        swapped = np.swapaxes(response, 1, 2)
-        parts.append((staying / told * swapped @ seen, swapped))
-    covariance = np.zeros((T, K, 3, 3))
-    for left, right in parts:
-        left, right = (part.reshape(T, K, 3, -1) for part in (left, right))
-        covariance += left @ np.swapaxes(right, -1, -2)
-    return covariance
+    own = (J.reshape(T, 3 * K, D) @ frames).reshape(T, K, 3, D) @ np.swapaxes(J, -1, -2)
+    return own + _evenly(constant, few, T)
+
+
+def _alone(
+    objective: Objective, state: FitState, subject: Subject, staying: float
+) -> tuple[Float[np.ndarray, "frames 24 3 3"], Float[np.ndarray, "frames 75 75"]]:
+    """Covariance of joints by constants and by noise that stays, and what keypoints tell of each frame's unknowns."""
+    model = objective.model
+    J, by_betas = _joint_derivatives(model, state)
+    T, K, _, D = J.shape
+    constants = dataclasses.replace(state, offsets=np.zeros((model.num_keypoints, 3)))
+    alone = dataclasses.replace(objective, free=True, step_s=None).linearise(constants)
+    seen = alone.diagonal - objective.prior_alone(state)
+    root = np.linalg.cholesky(alone.diagonal + np.eye(D) / _NOWHERE**2)
+    inverse = np.linalg.inv(root)
+    response = (J.reshape(T, 3 * K, D) @ np.swapaxes(inverse, 1, 2)) @ inverse  # J A^-1
+    by_constants = -response @ alone.border
+    by_constants[..., : by_betas.shape[-1]] += by_betas.reshape(T, 3 * K, -1)
+    spread = (by_constants @ np.linalg.cholesky(subject.covariance)).reshape(T, K, 3, -1)
+    response = response.reshape(T, K, 3, D)
+    kept = staying * (response.reshape(T, 3 * K, D) @ seen).reshape(T, K, 3, D)
+    covariance = spread @ np.swapaxes(spread, -1, -2) + kept @ np.swapaxes(response, -1, -2)
+    return covariance, seen
+
+
+def _joint_derivatives(
+    model: FitModel, state: FitState
+) -> tuple[Float[np.ndarray, "frames 24 3 75"], Float[np.ndarray, "frames 24 3 betas"]]:
+    """Of the joints, by the frame's unknowns and by the betas."""
+    linear = model.joints.linearise(state.posed(model.body))
+    moved = np.broadcast_to(np.eye(3), (*linear.positions.shape, 3))
+    return np.concatenate([moved, linear.by_pose], axis=-1), linear.by_betas
+
+
+def _evenly(values: np.ndarray, frames: Int[np.ndarray, "n"], num_frames: int) -> np.ndarray:
+    """Values of all frames on straight lines between those of some."""
+    at = np.arange(num_frames)
+    right = np.clip(np.searchsorted(frames, at), 1, max(len(frames) - 1, 1))
+    right = np.minimum(right, len(frames) - 1)
+    left = np.maximum(right - 1, 0)
+    share = ((at - frames[left]) / np.maximum(frames[right] - frames[left], 1))[:, None, None, None]
+    return np.asarray(values[left] + share * (values[right] - values[left]))
 
 
 def joined(parts: Mapping[slice, Estimate] | list[Estimate]) -> Estimate:

@@ -90,6 +90,10 @@ class FitState:
     mounts: Mapping[str, SE3] = dataclasses.field(default_factory=dict)
     offsets: np.ndarray | None = None
 
+    def frames(self, index: np.ndarray) -> FitState:
+        """The same in some of the frames."""
+        return dataclasses.replace(self, R=self.R[index], transl=self.transl[index])
+
     @property
     def globals_of(self) -> tuple[slice, slice, slice]:
         """Where betas, offsets and mounts lie among the globals."""
@@ -147,6 +151,16 @@ class Objective:
     fixed: np.ndarray | None = None
     free: bool = True
     anchors: tuple[np.ndarray, FitState] | None = None
+
+    def frames(self, index: np.ndarray, num_frames: int) -> Objective:
+        """The same for some of the frames, which no longer follow each other."""
+        rays = self.rays
+        if rays is not None:
+            num = rays.seen.shape[1] // num_frames
+            rays = rays.points((index[:, None] * num + np.arange(num)).ravel())
+        points_m = None if self.points_m is None else self.points_m[index]
+        feet = {view: foot.frames(index) for view, foot in self.feet.items()}
+        return dataclasses.replace(self, step_s=None, rays=rays, points_m=points_m, feet=feet, anchors=None)
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""

@@ -28,7 +28,7 @@ from fitting.subject import Subject, estimate_subject
 _SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to a better place
 _SEAM_M, _SEAM_RAD = 1e-4, 2e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
-_WORTH_TWO = 8  # overlaps that a recording must have for a second stretch to be worth its overlap
+_WORTH_TWO = 4  # overlaps that a recording must have for a second stretch to be worth its overlap
 
 
 @dataclass(frozen=True)
