@@ -21,7 +21,7 @@ from fitting.initialise import initial_pose
 from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
 from fitting.residuals import information_factor
-from fitting.smpl import rodrigues
+from fitting.smpl import PosedBody, rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
 from fitting.subject import Subject
 
@@ -29,6 +29,7 @@ _FIRST_FOOT_SCALE = 100.0
 _MOST_STAYING = 0.9  # share of the noise
 _ROUGH_DAMPING = 1e-2  # first poses are far from the points, and a spine bends back easily
 _LOST_M = 0.12  # median distance from the points that were seen, beyond which a pose is in another valley
+_LEAST_BONE_M = 0.1
 _NOWHERE = 10.0  # metres, radians: what is known of a frame that shows nothing
 
 __all__ = ["Estimate", "EstimateConfig", "Measurements", "estimate_poses"]
@@ -210,7 +211,23 @@ def _joint_covariance(
     system.diagonal[:] += (told / (1 - staying) - 1) * seen[nearest]
     frames = marginals(factorise(system))[0]
     own = (J.reshape(T, 3 * K, D) @ frames).reshape(T, K, 3, D) @ np.swapaxes(J, -1, -2)
-    return own + _evenly(constant, few, T)
+    return _curved(own + _evenly(constant, few, T), state.posed(model.body))
+
+
+def _curved(
+    covariance: Float[np.ndarray, "frames joints 3 3"], posed: PosedBody
+) -> Float[np.ndarray, "frames joints 3 3"]:
+    """The covariance with what its linearisation leaves out: a limb that swings far leaves its tangent.
+
+    On a circle of radius r, the angle's variance s moves a point off the tangent by r^2 E[(1 - cos a)^2], in the mean
+    of its square: r^2 (3/2 - 2 exp(-s / 2) + exp(-2 s) / 2). The circle is taken as large as the bone is long.
+    """
+    parents = np.maximum(posed.shaped.body.parents, 0)
+    rest = posed.shaped.rest_joints
+    radius2 = np.maximum(((rest - rest[parents]) ** 2).sum(axis=-1), _LEAST_BONE_M**2)
+    s = np.einsum("tjii->tj", covariance) / radius2
+    off = radius2 * (1.5 - 2 * np.exp(-s / 2) + np.exp(-2 * s) / 2)
+    return covariance + off[..., None, None] * np.eye(3)
 
 
 def _alone(

@@ -20,6 +20,7 @@ from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
 from core.files import read_npz, write_json, write_npz
+from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
 from core.transforms import interpolate, so3_log
@@ -40,17 +41,19 @@ from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.silhouettes import MaskConfig, compare_with_masks
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 from fitting.stand_in import stand_in_body
+from fitting.stretches import Stretches
 from fitting.subject import Subject, estimate_subject
 from fitting.trajectories import load_paths
 from fitting.triangulate import OUT as POINTS_OUT
 from fitting.triangulate import stage_inputs, subject_points
-from fitting.windows import Window, cut_windows, mended
+from fitting.windows import cut_windows, mended
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 OUT = "07_smpl"
 SUBJECT_OUT = "07_subject"
+STRETCHES = "stretches"
 PICTURE = "fit.png"
 _CHUNK = 2000  # frames reprojected at a time
 STAND_IN = "stand-in"
@@ -104,29 +107,32 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     subject_points(session)  # tells which stage is missing before anything is hashed
     inputs = _inputs(session, config)
     _find_subject(session, config, inputs, redo=redo)
-    windows = _windows(session, config)
+    stretches = Stretches.load(session.stage(SUBJECT_OUT) / STRETCHES)
     return run_stage(
         "fit",
         STAGE_VERSION,
         inputs={**inputs, "subject": session.stage(SUBJECT_OUT) / "subject.json"},
         config=_portable(config),
         out=session.stage(OUT),
-        items=list(windows),
-        process=partial(_fit_window, session_dir, config),
-        finish=partial(_join, session, body, config, windows),
+        items=list(stretches.windows),
+        process=partial(_fit_stretch, session_dir, config),
+        finish=partial(_join, session, body, config, stretches),
         workers=workers,
         redo=redo,
     )
 
 
 def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path], *, redo: bool) -> None:
-    """Shape and mounts, in a stage of their own."""
+    """Shape and mounts, in a stage of their own, which also cuts the measurements into stretches."""
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
-        body, landmarks, measured = _measured(session.folder, config)
+        body, landmarks, measured, seen = _measured(session, config)
         model = FitModel.of(body, landmarks)
         found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
         found.save(folder / "subject.json")
+        windows = cut_windows(measured.known, measured.step_s, config.estimate)
+        named = {f"{window.begin:07d}": window for window in windows}
+        Stretches.cut(folder / STRETCHES, measured, named, seen.skeleton)
         offsets_mm = {name: 1000 * offset for name, offset in zip(landmarks.names, found.offsets, strict=True)}
         return {"betas": found.betas, "offsets_mm": offsets_mm, **found.mounts_json()}
 
@@ -141,14 +147,6 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
         finish=lambda folder, facts: Summary(facts["subject"]),
         redo=redo,
     )
-
-
-def _windows(session: Session, config: FitConfig) -> dict[str, Window]:
-    """The stretches of a session, by name."""
-    points = subject_points(session)
-    step_s = float(np.mean(np.diff(points.t_s))) if len(points.t_s) > 1 else 1.0
-    windows = cut_windows(points.valid.sum(axis=1).astype(float), step_s, config.estimate)
-    return {f"{window.begin:07d}": window for window in windows}
 
 
 def _portable(config: FitConfig) -> FitConfig:
@@ -170,37 +168,36 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     return inputs
 
 
-def _measured(session_dir: Path, config: FitConfig) -> tuple[BodyModel, Landmarks, Measurements]:
-    """The body, where the keypoints lie on it, and all that was measured; kept from one stretch to the next."""
-    inputs = _inputs(Session.load(session_dir), config)
-    files = (path if path.is_file() else path / "manifest.json" for path in inputs.values())
-    return _read_measured(session_dir, config, tuple((str(path), path.stat().st_mtime_ns) for path in files))
-
-
-@lru_cache(maxsize=1)
-def _read_measured(
-    session_dir: Path, config: FitConfig, stamps: tuple[tuple[str, int], ...]
-) -> tuple[BodyModel, Landmarks, Measurements]:
-    """`_measured`, read again when a file was written again."""
-    session, body = Session.load(session_dir), load_body(config.body_model)
-    points = subject_points(session)
+def _measured(session: Session, config: FitConfig) -> tuple[BodyModel, Landmarks, Measurements, Observations]:
+    """The body, where the keypoints lie on it, and all that was measured."""
+    body = load_body(config.body_model)
     seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
     rig = load_rig(session.folder).subset(seen.view_ids)
     feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
-    landmarks = Landmarks.of(body, seen.skeleton)
-    step_s = 1 / float(seen.timeline.rate)
+    points_m, step_s = subject_points(session).xyz_m, 1 / float(seen.timeline.rate)
     staying = load_paths(session.stage(POINTS_OUT) / "paths.npz").staying
-    return body, landmarks, Measurements(rig, seen.xy_px, seen.score, points.xyz_m, step_s, feet, staying=staying)
+    measured = Measurements(rig, seen.xy_px, seen.score, points_m, step_s, feet, staying=staying)
+    return body, Landmarks.of(body, seen.skeleton), measured, seen
 
 
-def _fit_window(session_dir: Path, config: FitConfig, item: str, folder: Path) -> Mapping[str, Any]:
+@lru_cache(maxsize=2)
+def _model(body_model: str, stamp: int, skeleton: Skeleton) -> FitModel:
+    """The body made ready, kept from one stretch to the next; the stamp tells a model file that was written again."""
+    body = load_body(body_model)
+    return FitModel.of(body, Landmarks.of(body, skeleton))
+
+
+def _model_for(config: FitConfig, skeleton: Skeleton) -> FitModel:
+    stamp = 0 if config.body_model == STAND_IN else Path(config.body_model).stat().st_mtime_ns
+    return _model(config.body_model, stamp, skeleton)
+
+
+def _fit_stretch(session_dir: Path, config: FitConfig, item: str, folder: Path) -> Mapping[str, Any]:
     """Fits one stretch into `<item>.npz`."""
-    body, landmarks, measured = _measured(session_dir, config)
-    session = Session.load(session_dir)
-    window = _windows(session, config)[item]
-    subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
-    model = FitModel.of(body, landmarks)
-    found = estimate_poses(model, measured.frames(window.fitted), subject, config.estimate)
+    subject_dir = session_dir / SUBJECT_OUT
+    stretches, subject = Stretches.load(subject_dir / STRETCHES), Subject.load(subject_dir / "subject.json")
+    model = _model_for(config, stretches.skeleton)
+    found = estimate_poses(model, stretches.read(item), subject, config.estimate)
     arrays = {"R": found.state.R, "transl": found.state.transl, "joint_covariance": found.joint_covariance}
     write_npz(folder / f"{item}.npz", arrays)
     return {"cost": found.cost, "num_steps": found.num_steps, "converged": found.converged}
@@ -210,47 +207,39 @@ def _join(
     session: Session,
     body: BodyModel,
     config: FitConfig,
-    windows: Mapping[str, Window],
+    stretches: Stretches,
     folder: Path,
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Summary:
     """All stretches in one sequence, its pictures and its figures."""
-    _, landmarks, measured = _measured(session.folder, config)
     subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
     parts = []
-    for item in windows:
-        data = read_npz(folder / f"{item}.npz")
+    for item, window in stretches.windows.items():
+        data = {name: array[window.kept] for name, array in read_npz(folder / f"{item}.npz").items()}
         state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
         parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
-    found = mended(FitModel.of(body, landmarks), measured, subject, config.estimate, list(windows.values()), parts)
-    for item in windows:
+    model = _model_for(config, stretches.skeleton)
+    found = mended(model, stretches, subject, config.estimate, list(stretches.windows.values()), parts)
+    for item in stretches.windows:
         (folder / f"{item}.npz").unlink()
-    return _finish(session, body, landmarks, measured, found, config, folder)
+    return _finish(session, body, found, config, folder)
 
 
-def _finish(
-    session: Session,
-    body: BodyModel,
-    landmarks: Landmarks,
-    measured: Measurements,
-    found: Estimate,
-    config: FitConfig,
-    folder: Path,
-) -> Summary:
-    seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
-    points, posed = subject_points(session), found.state.posed(body)
-    positions = landmarks.shifted(found.subject.offsets).positions(posed)
+def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfig, folder: Path) -> Summary:
+    _, landmarks, measured, seen = _measured(session, config)
+    t_s, posed = seen.timeline.t_s, found.state.posed(body)
+    landmarks = landmarks.shifted(found.subject.offsets)
     error_px = np.full(seen.score.shape, np.nan, np.float32)
-    for first in range(0, len(positions), _CHUNK):
+    for first in range(0, len(t_s), _CHUNK):
         part = slice(first, first + _CHUNK)
         used = seen.score[:, part] >= config.estimate.min_score
-        error = reprojection_px(measured.rig, positions[part], seen.xy_px[:, part])
-        error_px[:, part] = np.where(used, error, np.nan)
+        positions = landmarks.positions(found.state.frames(part).posed(body))
+        error_px[:, part] = np.where(used, reprojection_px(measured.rig, positions, seen.xy_px[:, part]), np.nan)
     soles = _soles(body).positions(posed)
-    bridged = np.zeros(len(points.t_s), dtype=bool)
+    bridged = np.zeros(len(t_s), dtype=bool)
     for view in found.state.mounts:
         bridged |= measured.feet[view].known
-    sequence = _sequence(body, found, points.t_s, seen.timeline.rate, error_px, soles, bridged, config)
+    sequence = _sequence(body, found, t_s, seen.timeline.rate, error_px, soles, bridged, config)
     sequence.save(folder / "smpl.npz")
     write_json(folder / "feet.json", found.subject.mounts_json())
     draw_fit(folder / PICTURE, sequence, error_px, seen.view_ids, config.quality.max_joint_sigma_m)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from core.arrays import Float
 from core.cameras import Rig
 from core.errors import InputError
+from core.files import write_npz
+from core.transforms import SE3
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import Weights
@@ -69,6 +73,11 @@ class Measurements:
     def __len__(self) -> int:
         return len(self.points_m)
 
+    @property
+    def known(self) -> Float[np.ndarray, "frames"]:
+        """How many points are known of each frame."""
+        return np.isfinite(self.points_m).all(axis=-1).sum(axis=1).astype(float)
+
     def frames(self, index: np.ndarray | slice) -> Measurements:
         """The same of some of the frames; `step_s` stays that of the sequence."""
         return dataclasses.replace(
@@ -77,6 +86,33 @@ class Measurements:
             score=self.score[:, index],
             points_m=self.points_m[index],
             feet={view: foot.frames(index) for view, foot in self.feet.items()},
+        )
+
+    def save(self, path: Path, **more: np.ndarray) -> None:
+        """Writes all but the rig as `.npz`, with further arrays beside it."""
+        names = ("xy_px", "score", "points_m", "step_s", "staying")
+        arrays = {name: np.asarray(getattr(self, name)) for name in names} | more
+        for view, foot in self.feet.items():
+            arrays[f"foot {view}"] = np.array(foot.ankle_idx)
+            arrays |= {f"R {view}": foot.world_from_cam.R, f"t_m {view}": foot.world_from_cam.t}
+            arrays[f"information {view}"] = foot.information
+        write_npz(path, arrays)
+
+    @staticmethod
+    def of_arrays(rig: Rig, arrays: Mapping[str, np.ndarray]) -> Measurements:
+        """From what `save` wrote."""
+        views = [name.removeprefix("foot ") for name in arrays if name.startswith("foot ")]
+        feet = {
+            view: FootObservation(
+                int(arrays[f"foot {view}"]),
+                SE3(arrays[f"R {view}"], arrays[f"t_m {view}"]),
+                arrays[f"information {view}"],
+            )
+            for view in views
+        }
+        xy_px, score, points_m = (arrays[name] for name in ("xy_px", "score", "points_m"))
+        return Measurements(
+            rig, xy_px, score, points_m, float(arrays["step_s"]), feet, staying=float(arrays["staying"])
         )
 
     def rays(self, min_score: float) -> Rays:

@@ -90,7 +90,7 @@ class FitState:
     mounts: Mapping[str, SE3] = dataclasses.field(default_factory=dict)
     offsets: np.ndarray | None = None
 
-    def frames(self, index: np.ndarray) -> FitState:
+    def frames(self, index: np.ndarray | slice) -> FitState:
         """The same in some of the frames."""
         return dataclasses.replace(self, R=self.R[index], transl=self.transl[index])
 

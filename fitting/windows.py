@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +30,20 @@ _SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to 
 _SEAM_M, _SEAM_RAD = 1e-4, 2e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
 _WORTH_TWO = 4  # overlaps that a recording must have for a second stretch to be worth its overlap
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """Measurements of a whole recording, wherever they lie."""
+
+    @property
+    def step_s(self) -> float:
+        """Time between frames."""
+        ...
+
+    def frames(self, span: slice) -> Measurements:
+        """Those of some frames that follow each other."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -105,24 +120,20 @@ def estimate_body(
     config = config or EstimateConfig()
     model, measured = FitModel.of(body, landmarks), measured.checked(landmarks)
     subject = subject or estimate_subject(model, measured, config)
-    windows = cut_windows(_known(measured), measured.step_s, config)
+    windows = cut_windows(measured.known, measured.step_s, config)
     jobs = [(model, measured.frames(window.fitted), subject, config) for window in windows]
     parts = list(map(_do, jobs) if pool is None or len(jobs) == 1 else pool.map(_do, jobs))
-    return mended(model, measured, subject, config, windows, parts)
+    kept = [part.frames(window.kept) for window, part in zip(windows, parts, strict=True)]
+    return mended(model, measured, subject, config, windows, kept)
 
 
 def _do(job: tuple[FitModel, Measurements, Subject, EstimateConfig]) -> Estimate:
     return estimate_poses(*job)
 
 
-def _known(measured: Measurements) -> Float[np.ndarray, "frames"]:
-    """How many points are known of each frame."""
-    return np.isfinite(measured.points_m).all(axis=-1).sum(axis=1).astype(float)
-
-
 def mended(
     model: FitModel,
-    measured: Measurements,
+    measured: Recording,
     subject: Subject,
     config: EstimateConfig,
     windows: Sequence[Window],
@@ -136,9 +147,9 @@ def mended(
         subject: shape and mounts.
         config: settings.
         windows: the stretches.
-        parts: what was fitted in each, kept frames and all.
+        parts: what was fitted in each, its kept frames.
     """
-    found = joined([part.frames(window.kept) for window, part in zip(windows, parts, strict=True)])
+    found = joined(list(parts))
     state, overlap = found.state, max(3, round(config.overlap_s / measured.step_s))
     for cut in [window.end for window in windows[:-1]]:
         for reach in overlap * 2 ** np.arange(_MOST_MENDINGS):
