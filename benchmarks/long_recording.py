@@ -99,9 +99,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     rows = {}
-    print(
-        f"{'minutes':>8} {'triangulate s':>14} {'fit s':>8} {'frames/s':>9} {'mean mm':>8} {'inside':>7} {'valid':>6}"
-    )
+    names = {
+        "minutes": 8,
+        "triangulate s": 14,
+        "fit s": 8,
+        "frames/s": 9,
+        "mean mm": 8,
+        "inside": 7,
+        "valid": 6,
+        "GiB": 5,
+    }
+    print(" ".join(f"{name:>{width}}" for name, width in names.items()))
     for minutes in (given.against, given.minutes):
         rows[minutes] = row = measure(minutes, given.seed, given.views, given.workers)
         print(

@@ -51,6 +51,7 @@ class UnfilmedConfig:
         hidden_every_s: time from the beginning of one such stretch to that of the next.
         foot_sigma_m: standard deviation of a foot camera's position.
         foot_sigma_rad: the same of its orientation.
+        offset_sigma_m: how far what the detector means by a joint lies from the body's, by a constant each.
         detector: errors of the keypoints.
     """
 
@@ -63,6 +64,7 @@ class UnfilmedConfig:
     hidden_every_s: float = 15.0
     foot_sigma_m: float = 0.003
     foot_sigma_rad: float = 0.005
+    offset_sigma_m: float = 0.0
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
 
 
@@ -78,11 +80,13 @@ def make_unfilmed(folder: Path, config: UnfilmedConfig, body: BodyModel | None =
     person, rig = make_person(rng, (0.0, config.duration_s), body=body), wall_rig(config.num_views)
     t_s = np.arange(round(config.duration_s * config.rate)) / config.rate
     hidden = hidden_spans(t_s, config)
+    seen = landmarks_of(person.shaped.body, HALPE_26)
+    seen = seen.shifted(rng.normal(0, 1, (len(seen), 3)) * config.offset_sigma_m)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {camera.id: [] for camera in rig}
     for first in range(0, len(t_s), _CHUNK):
         part = slice(first, first + _CHUNK)
         posed = person.posed_at(t_s[part])
-        points = landmarks_of(person.shaped.body, HALPE_26).positions(posed)
+        points = seen.positions(posed)
         for camera in rig:
             covered = np.zeros(points.shape[:2], bool)
             found[camera.id].append(
