@@ -101,10 +101,13 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes a compressed `.npz` atomically; the same arrays give the same bytes."""
+def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = True) -> None:
+    """Writes an `.npz` atomically; the same arrays give the same bytes.
+
+    Compression saves a tenth of noisy numbers and takes most of the time: large arrays of them may go without.
+    """
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        (np.savez_compressed if compressed else np.savez)(stream, **arrays)
 
 
 def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:

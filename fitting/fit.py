@@ -199,7 +199,7 @@ def _fit_stretch(session_dir: Path, config: FitConfig, item: str, folder: Path) 
     model = _model_for(config, stretches.skeleton)
     found = estimate_poses(model, stretches.read(item), subject, config.estimate)
     arrays = {"R": found.state.R, "transl": found.state.transl, "joint_covariance": found.joint_covariance}
-    write_npz(folder / f"{item}.npz", arrays)
+    write_npz(folder / f"{item}.npz", arrays, compressed=False)
     return {"cost": found.cost, "num_steps": found.num_steps, "converged": found.converged}
 
 

@@ -96,7 +96,7 @@ class Measurements:
             arrays[f"foot {view}"] = np.array(foot.ankle_idx)
             arrays |= {f"R {view}": foot.world_from_cam.R, f"t_m {view}": foot.world_from_cam.t}
             arrays[f"information {view}"] = foot.information
-        write_npz(path, arrays)
+        write_npz(path, arrays, compressed=False)
 
     @staticmethod
     def of_arrays(rig: Rig, arrays: Mapping[str, np.ndarray]) -> Measurements:

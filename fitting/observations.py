@@ -61,7 +61,7 @@ class Observations:
             "score": self.score,
             "skeleton": np.array(self.skeleton.name),
         }
-        write_npz(path, arrays)
+        write_npz(path, arrays, compressed=False)
 
     @staticmethod
     def load(path: Path) -> Observations:

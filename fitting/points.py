@@ -77,6 +77,7 @@ class Points3d:
                 "noise_px": np.array(self.noise_px),
                 "skeleton": np.array(self.skeleton.name),
             },
+            compressed=False,
         )
 
 

@@ -15,6 +15,7 @@ the residuals' autocorrelation tells, is left at what it is in a single frame.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,8 @@ class Paths:
     def save(self, path: Path) -> None:
         """Writes `paths.npz`."""
         names = ("t_s", "xyz_m", "covariance", "measured", "valid", "staying")
-        write_npz(path, {k: np.asarray(getattr(self, k)) for k in names} | {"skeleton": np.array(self.skeleton.name)})
+        arrays = {k: np.asarray(getattr(self, k)) for k in names} | {"skeleton": np.array(self.skeleton.name)}
+        write_npz(path, arrays, compressed=False)
 
 
 def load_paths(path: Path) -> Paths:
@@ -109,6 +111,7 @@ def smooth_paths(
     points: Points3d,
     min_score: float,
     config: TrajectoryConfig | None = None,
+    pool: Executor | None = None,
 ) -> Paths:
     """Paths through keypoints whose points are known frame by frame.
 
@@ -119,25 +122,22 @@ def smooth_paths(
         points: what `triangulate_points` made of them; its instants are evenly spaced.
         min_score: keypoints below it are not used.
         config: settings.
+        pool: processes that do the stretches of a long recording; this one does them where not given.
     """
     config = config or TrajectoryConfig()
     T, J = points.valid.shape
-    path, covariance, own = points.xyz_m.copy(), points.covariance.copy(), points.valid.copy()
-    staying = []
+    jobs, kept, inside = [], [], []
     for begin in range(0, T, _STRETCH):
         end = min(T, begin + _STRETCH)
         around = slice(max(0, begin - _OVERLAP), min(T, end + _OVERLAP))
-        kept, inside = slice(begin, end), slice(begin - around.start, end - around.start)
-        part = points.frames(around)
-        often = np.flatnonzero(part.valid.sum(axis=0) >= _MIN_FRAMES)
-        if not len(often):
-            continue
-        xy, trust = (a[:, around][:, :, often].reshape(len(rig), -1, *a.shape[3:]) for a in (xy_px, score))
-        rays = rays_of(rig, xy, trust, min_score)
-        found, blocks, believed = _follow(PixelForms.of(rays), part, often, config)
-        staying.append(_staying_share(rays, found, points.noise_px**2))
-        widened = _with_staying(blocks, part.covariance[:, often], believed, staying[-1])
-        path[kept, often], covariance[kept, often], own[kept, often] = found[inside], widened[inside], believed[inside]
+        jobs.append((rig, xy_px[:, around], score[:, around], points.frames(around), min_score, config))
+        kept.append(slice(begin, end))
+        inside.append(slice(begin - around.start, end - around.start))
+    path, covariance, own = points.xyz_m.copy(), points.covariance.copy(), points.valid.copy()
+    shares = []
+    for at, part, found in zip(kept, inside, (map if pool is None else pool.map)(_do, jobs), strict=True):
+        path[at], covariance[at], own[at] = (array[part] for array in found[:3])
+        shares.append(found[3])
     valid = own | np.stack([bridged(points.t_s, own[:, j], config.max_gap_s) for j in range(J)], axis=1)
     valid &= np.isfinite(path[..., 0])
     gone = ~valid[..., None]
@@ -147,9 +147,26 @@ def smooth_paths(
         covariance=np.where(gone[..., None], np.nan, covariance),
         measured=own,
         valid=valid,
-        staying=float(np.mean(staying)) if staying else 0.0,
+        staying=float(np.mean(shares)),
         skeleton=points.skeleton,
     )
+
+
+def _do(
+    job: tuple[Rig, np.ndarray, np.ndarray, Points3d, float, TrajectoryConfig],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Paths of one stretch, their covariances, which frames' points were believed, and the share that stays."""
+    rig, xy_px, score, points, min_score, config = job
+    path, covariance, own = points.xyz_m.copy(), points.covariance.copy(), points.valid.copy()
+    often = np.flatnonzero(points.valid.sum(axis=0) >= _MIN_FRAMES)
+    if not len(often):
+        return path, covariance, own, 0.0
+    xy, trust = (a[:, :, often].reshape(len(rig), -1, *a.shape[3:]) for a in (xy_px, score))
+    rays = rays_of(rig, xy, trust, min_score)
+    path[:, often], blocks, own[:, often] = _follow(PixelForms.of(rays), points, often, config)
+    staying = _staying_share(rays, path[:, often], points.noise_px**2)
+    covariance[:, often] = _with_staying(blocks, points.covariance[:, often], own[:, often], staying)
+    return path, covariance, own, staying
 
 
 def _follow(

@@ -21,6 +21,7 @@ from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
 from core.files import to_jsonable
+from core.parallel import processes
 from core.stage import Health, Manifest, Summary, run_stage
 from fitting.observations import Observations, Recording, load_recording
 from fitting.people import PeopleConfig, find_people
@@ -34,6 +35,7 @@ __all__ = ["Points3d", "TriangulateConfig", "TriangulationConfig", "load_points3
 
 STAGE_VERSION = 3
 OUT = "06_points3d"
+_LONG = 6000  # frames of which it pays to follow them in several processes
 # lengths in metres between detector joints of adults and children from about 1.2 m (ANSUR II, 1st to 99th percentile,
 # widened by a fifth for detectors' joint definitions)
 _PLAUSIBLE_M = {
@@ -88,7 +90,7 @@ def run(
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
         recording = load_recording(session, load_rig(session_dir))
-        return _triangulate(session, recording, config, folder)
+        return _triangulate(session, recording, config, folder, workers)
 
     def finish(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
         found = dict(facts["subject"])
@@ -101,7 +103,9 @@ def run(
     )  # fmt: skip
 
 
-def _triangulate(session: Session, recording: Recording, config: TriangulateConfig, folder: Path) -> dict[str, Any]:
+def _triangulate(
+    session: Session, recording: Recording, config: TriangulateConfig, folder: Path, workers: int
+) -> dict[str, Any]:
     """Finds everybody, and triangulates the subject if it is certain who that is."""
     rig = load_rig(session.folder).subset(recording.view_ids)
     span_s = (float(recording.timeline.t_s[0]), float(recording.timeline.t_s[-1]))
@@ -121,7 +125,8 @@ def _triangulate(session: Session, recording: Recording, config: TriangulateConf
     points.save(folder / "points3d.npz")
     used = seen.swapped(points.swapped)
     used.save(folder / "observations.npz")
-    paths = smooth_paths(rig, used.xy_px, used.score, points, config.points.min_score, config.paths)
+    with processes(workers if len(points.t_s) > _LONG else 1) as pool:
+        paths = smooth_paths(rig, used.xy_px, used.score, points, config.points.min_score, config.paths, pool)
     paths.save(folder / "paths.npz")
     said["paths"] = {"valid": float(paths.valid.mean()), "staying_noise": paths.staying}
     error_px = np.where(used.score >= config.points.min_score, reprojection_px(rig, points.xyz_m, used.xy_px), np.nan)

@@ -27,7 +27,7 @@ from fitting.smpl import BodyModel
 from fitting.subject import Subject, estimate_subject
 
 _SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to a better place
-_SEAM_M, _SEAM_RAD = 1e-4, 2e-3  # by which joints and their turns may still move near the ends of such a stretch
+_SEAM_M, _SEAM_RAD = 2e-4, 4e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
 _WORTH_TWO = 4  # overlaps that a recording must have for a second stretch to be worth its overlap
 
@@ -150,13 +150,14 @@ def mended(
         parts: what was fitted in each, its kept frames.
     """
     found = joined(list(parts))
-    state, overlap = found.state, max(3, round(config.overlap_s / measured.step_s))
+    overlap = max(3, round(config.overlap_s / measured.step_s))
+    state = dataclasses.replace(found.state, R=found.state.R.copy(), transl=found.state.transl.copy())
     for cut in [window.end for window in windows[:-1]]:
         for reach in overlap * 2 ** np.arange(_MOST_MENDINGS):
             span = slice(max(0, cut - int(reach)), min(len(found), cut + int(reach)))
-            before = dataclasses.replace(state, R=state.R[span], transl=state.transl[span])
+            before = dataclasses.replace(state, R=state.R[span].copy(), transl=state.transl[span].copy())
             after = refine_between(model, measured.frames(span), subject, config, before)
-            state = _replaced(state, after, span)
+            state.R[span], state.transl[span] = after.R, after.transl
             if _movement(model, before, after)[[3, -4]].max() < 1.0:
                 break
     return dataclasses.replace(found, state=state)
@@ -166,10 +167,3 @@ def _movement(model: FitModel, before: FitState, after: FitState) -> Float[np.nd
     """The largest shift or turn of a joint in every frame, over what may be."""
     shift = np.linalg.norm(before.posed(model.body).joints - after.posed(model.body).joints, axis=-1).max(axis=1)
     return np.maximum(shift / _SEAM_M, geodesic(before.R, after.R).max(axis=1) / _SEAM_RAD)
-
-
-def _replaced(state: FitState, part: FitState, span: slice) -> FitState:
-    """The whole with a stretch taken from a part."""
-    R, transl = state.R.copy(), state.transl.copy()
-    R[span], transl[span] = part.R, part.transl
-    return dataclasses.replace(state, R=R, transl=transl)
