@@ -5,12 +5,14 @@
 
 Pose2Sim triangulates the same 2D joints under another calibration (Qualisys, not refined), so its joints are no ground
 truth. Its own figures stand beside ours: distances as they are, and after a rigid alignment of the two worlds, which
-takes out that refinement on the person leaves the world free by a few centimetres.
+takes out that refinement on the person leaves the world free by a few centimetres. `left out` is the error of each
+view's keypoints from the body that the other views alone were fitted to.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -29,8 +31,10 @@ from core.files import read_json
 from core.skeletons import BODY_25B, SMPL_24
 from core.transforms import align_points
 from fitting.fit import OUT as FIT
-from fitting.fit import STAND_IN, load_body, load_smpl
+from fitting.fit import STAND_IN, FitConfig, load_body, load_measured, load_smpl
 from fitting.landmarks import Landmarks
+from fitting.points import triangulate_points
+from fitting.windows import estimate_body
 
 ROOT = Path(__file__).resolve().parents[1]
 TRC = "pose3d_trc/S00_P00_T01_BalancingTrial_0-100.trc"
@@ -159,12 +163,16 @@ def measure(session: Path, data: Path, body_model: str = STAND_IN) -> dict[str, 
     for name in ("all", *MAIN):
         print(f"{name:34}{plain[name]:8.1f}{aligned[name]:9.1f}")
     print(f"{'heels, toes, nose':34}{outline['all']:8.1f}")
-    print(f"\n{'median reprojection, px':34}{'imported':>9}{'refined':>9}{'SMPL':>7}")
+    left_out = left_out_px(session, body_model)
+    print(f"\n{'median reprojection, px':34}{'imported':>9}{'refined':>9}{'SMPL':>7}{'left out':>9}")
     for view in Session.load(session).of_role("room"):
         points = [rig.get(key, {}).get(view.id, np.nan) for key in ("before_px", "reprojection_px")]
-        print(f"{view.id:34}{points[0]:9.1f}{points[1]:9.1f}{facts['reprojection_px'][view.id]:7.1f}")
+        print(
+            f"{view.id:34}{points[0]:9.1f}{points[1]:9.1f}{facts['reprojection_px'][view.id]:7.1f}{left_out[view.id]:9.1f}"
+        )
     return {
         "reprojection_px": facts["reprojection_px"],
+        "left_out_px": left_out,
         "trc_mm": plain["all"],
         "trc_aligned_mm": aligned["all"],
         "trc_smpl_joints_mm": smpl_distance(body, trc),
@@ -173,6 +181,22 @@ def measure(session: Path, data: Path, body_model: str = STAND_IN) -> dict[str, 
         "height_m": facts["height_m"],
         "limbs_m": body.limbs_m(),
     }
+
+
+def left_out_px(session: Path, body_model: str = STAND_IN) -> dict[str, float]:
+    """Median distance in pixels of each view's keypoints from the body that the other views were fitted to."""
+    config = FitConfig(body_model=body_model)
+    body, landmarks, measured, seen = load_measured(Session.load(session), config)
+    found = {}
+    for v, view in enumerate(seen.view_ids):
+        score = np.where(np.arange(len(seen.view_ids))[:, None, None] == v, 0.0, seen.score)
+        points = triangulate_points(measured.rig, seen.xy_px, score, seen.skeleton)
+        others = dataclasses.replace(measured, score=score, points_m=points.xyz_m)
+        fitted = estimate_body(body, landmarks, others, config.estimate)
+        joints = landmarks.shifted(fitted.subject.offsets).positions(fitted.state.posed(body))
+        error = np.linalg.norm(measured.rig[view].project(joints) - seen.xy_px[v], axis=-1)
+        found[view] = float(np.nanmedian(np.where(seen.score[v] >= config.estimate.min_score, error, np.nan)))
+    return found
 
 
 def rounded(value: Any) -> Any:

@@ -126,7 +126,7 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
     """Shape and mounts, in a stage of their own, which also cuts the measurements into stretches."""
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
-        body, landmarks, measured, seen = _measured(session, config)
+        body, landmarks, measured, seen = load_measured(session, config)
         model = FitModel.of(body, landmarks)
         found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
         found.save(folder / "subject.json")
@@ -168,7 +168,7 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     return inputs
 
 
-def _measured(session: Session, config: FitConfig) -> tuple[BodyModel, Landmarks, Measurements, Observations]:
+def load_measured(session: Session, config: FitConfig) -> tuple[BodyModel, Landmarks, Measurements, Observations]:
     """The body, where the keypoints lie on it, and all that was measured."""
     body = load_body(config.body_model)
     seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
@@ -226,7 +226,7 @@ def _join(
 
 
 def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfig, folder: Path) -> Summary:
-    _, landmarks, measured, seen = _measured(session, config)
+    _, landmarks, measured, seen = load_measured(session, config)
     t_s, posed = seen.timeline.t_s, found.state.posed(body)
     landmarks = landmarks.shifted(found.subject.offsets)
     error_px = np.full(seen.score.shape, np.nan, np.float32)
