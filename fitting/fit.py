@@ -34,6 +34,7 @@ from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState
 from fitting.observations import Observations
+from fitting.person_shape import PersonShape
 from fitting.playback import Playback
 from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
@@ -50,7 +51,7 @@ from fitting.windows import cut_windows, mended
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
-STAGE_VERSION = 5
+STAGE_VERSION = 6
 OUT = "07_smpl"
 SUBJECT_OUT = "07_subject"
 STRETCHES = "stretches"
@@ -67,6 +68,7 @@ class FitConfig:
         body_model: SMPL model file (.npz, .pkl or .safetensors), or "stand-in" for the project's own body.
         gender: of the body model, noted in the result.
         feet: whether foot cameras are used where they were tracked.
+        shape: file of `motifs shape`, the person's shape over all sessions; found from this session alone without it.
         estimate: weights and iterations.
         contacts: when a sole rests on the floor.
         quality: thresholds of validity and refusal.
@@ -77,6 +79,7 @@ class FitConfig:
     body_model: str = STAND_IN
     gender: str = "neutral"
     feet: bool = True
+    shape: Path | None = None
     estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
     contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
@@ -129,7 +132,12 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
         body, landmarks, measured, seen = load_measured(session, config)
         model = FitModel.of(body, landmarks)
         found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
-        found.save(folder / "subject.json")
+        if (shape := _shape(config, body)) is not None:  # as sure as all sessions are
+            count = len(found.betas)
+            covariance = found.covariance.copy()
+            covariance[:count, :count] = shape.covariance
+            found = dataclasses.replace(found, betas=shape.betas, covariance=covariance)
+        found.save(folder / "subject.json", body)
         windows = cut_windows(measured.known, measured.step_s, config.estimate)
         named = {f"{window.begin:07d}": window for window in windows}
         Stretches.cut(folder / STRETCHES, measured, named, seen.skeleton)
@@ -158,6 +166,8 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
+    if config.shape is not None:
+        inputs["shape"] = config.shape
     room = session.of_role("room")
     inputs |= {f"masks of {view.id}": session.path(view.masks) for view in room if view.masks is not None}
     if config.feet and any(view.is_foot for view in session.views):
@@ -176,8 +186,25 @@ def load_measured(session: Session, config: FitConfig) -> tuple[BodyModel, Landm
     feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
     points_m, step_s = subject_points(session).xyz_m, 1 / float(seen.timeline.rate)
     staying = load_paths(session.stage(POINTS_OUT) / "paths.npz").staying
-    measured = Measurements(rig, seen.xy_px, seen.score, points_m, step_s, feet, staying=staying)
+    shape = _shape(config, body)
+    betas = None if shape is None else shape.betas
+    measured = Measurements(rig, seen.xy_px, seen.score, points_m, step_s, feet, betas, staying)
     return body, Landmarks.of(body, seen.skeleton), measured, seen
+
+
+def _shape(config: FitConfig, body: BodyModel) -> PersonShape | None:
+    """The person's shape, if it is known.
+
+    Raises:
+        InputError: if it belongs to another body model.
+    """
+    if config.shape is None:
+        return None
+    shape = PersonShape.load(config.shape)
+    if shape.body_sha256 != body.sha256 or len(shape.betas) != body.num_betas:
+        problem = f"its {len(shape.betas)} betas belong to another body model than {body.name}"
+        raise InputError(str(config.shape), problem, "name that model by --body-model, or make the shape again")
+    return shape
 
 
 @lru_cache(maxsize=2)

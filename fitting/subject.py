@@ -27,6 +27,7 @@ from fitting.landmarks import Landmarks
 from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
 from fitting.shape import betas_from_bones
+from fitting.smpl import BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(6.0), 0.02)  # a mount less certain than this helps no frame
@@ -72,11 +73,11 @@ class Subject:
         }
         return {"mounts": mounts, "refused": dict(self.refused)}
 
-    def save(self, path: Path) -> None:
-        """Writes `subject.json`."""
+    def save(self, path: Path, body: BodyModel) -> None:
+        """Writes `subject.json`; the betas belong to a body."""
         arrays = {"betas": self.betas, "offsets_m": self.offsets, "covariance": self.covariance}
         numbers = {name: array.tolist() for name, array in arrays.items()}
-        write_json(path, {**numbers, **self.mounts_json()})
+        write_json(path, {**numbers, **self.mounts_json(), "body_model": body.name, "body_sha256": body.sha256})
 
     @staticmethod
     def load(path: Path) -> Subject:

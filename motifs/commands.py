@@ -42,6 +42,7 @@ Workers = Annotated[int, arg(help="processes; the result does not depend on it")
 Redo = Annotated[bool, arg(help="replace a result that was made with other settings or inputs")]
 Out = Annotated[Path, arg(help="folder to make")]
 Recording = Annotated[Positional[Path], arg(metavar="RECORDING", help="folder of the recording")]
+SessionPaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="fitted sessions of one person")]
 Sources = Annotated[
     Positional[tuple[Path, ...]], arg(metavar="SOURCES", help="session folders, AMASS .npz files, folders of them")
 ]
@@ -255,6 +256,16 @@ def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "aut
     print(f"{out}: {len(found.atoms)} atoms, {len(found.motifs)} motifs of {len(found.uses)} types")
     for use in found.uses[:5]:
         print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")
+
+
+def shape(sessions: SessionPaths, out: Annotated[Path, arg(help="file to write")] = Path("shape.json")) -> None:
+    """Find one body shape for a person from all of their fitted sessions; `motifs fit --shape FILE` then holds it."""
+    from fitting.person_shape import shape_of_sessions
+
+    found = shape_of_sessions(sessions)
+    found.save(out)
+    print(f"{out}: the shape of {found.subject} from {len(found.sessions)} sessions")
+    print(f"next, `motifs fit SESSION --shape {out} --redo`")
 
 
 def view(

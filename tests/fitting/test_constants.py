@@ -89,7 +89,7 @@ def test_a_subject_survives_the_disk(rng: np.random.Generator, tmp_path: Path) -
     feet, mounts = foot_observations(walk(stand_in_body(), 3))
     covariance = np.eye(10 + 78 + 12)
     subject = Subject(rng.normal(size=10), rng.normal(size=(26, 3)), mounts, covariance, {"other": "too few frames"})
-    subject.save(tmp_path / "subject.json")
+    subject.save(tmp_path / "subject.json", stand_in_body())
     again = Subject.load(tmp_path / "subject.json")
     np.testing.assert_allclose(again.offsets, subject.offsets)
     np.testing.assert_allclose(again.mounts["left_foot"].R, mounts["left_foot"].R, atol=1e-12)
