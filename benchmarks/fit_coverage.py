@@ -2,7 +2,7 @@
 
 `python benchmarks/fit_coverage.py [--seed N] [--sessions 8] [--seconds 20]`: simulated sessions
 (`simulation.unfilmed`), each another person and motion. `plain` is eight views; `four views` half of them; `offsets` a
-detector that means other places by its joints than the body model does, each by a constant of 10 mm; `hidden` has
+detector that means other places by its joints than the body model does, by 7 mm along each axis; `hidden` has
 everything below the knees hidden for 5 s out of 15, with foot cameras. Half of a keypoint's noise stays for a third of
 a second. `ellipsoid` counts joints inside their 95 % ellipsoid, `axes` components inside their own bounds, `lowest` and
 `highest` are those shares of single joints over all sessions. The last line is JSON.
@@ -23,7 +23,7 @@ from simulation.unfilmed import UnfilmedConfig
 SCENES: dict[str, dict[str, float | bool]] = {
     "plain": {},
     "four views": {"num_views": 4},
-    "offsets": {"offset_sigma_m": 0.01},
+    "offsets": {"offset_sigma_m": 0.007},
     "hidden": {"foot_cameras": True, "hidden_s": 5.0},
 }
 

@@ -51,7 +51,8 @@ class UnfilmedConfig:
         hidden_every_s: time from the beginning of one such stretch to that of the next.
         foot_sigma_m: standard deviation of a foot camera's position.
         foot_sigma_rad: the same of its orientation.
-        offset_sigma_m: how far what the detector means by a joint lies from the body's, by a constant each.
+        offset_sigma_m: how far what the detector means by a joint lies from the body's, each by a constant, alike on
+            both sides.
         detector: errors of the keypoints.
     """
 
@@ -81,7 +82,7 @@ def make_unfilmed(folder: Path, config: UnfilmedConfig, body: BodyModel | None =
     t_s = np.arange(round(config.duration_s * config.rate)) / config.rate
     hidden = hidden_spans(t_s, config)
     seen = landmarks_of(person.shaped.body, HALPE_26)
-    seen = seen.shifted(rng.normal(0, 1, (len(seen), 3)) * config.offset_sigma_m)
+    seen = seen.shifted(_mirrored_offsets(rng, config.offset_sigma_m))
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {camera.id: [] for camera in rig}
     for first in range(0, len(t_s), _CHUNK):
         part = slice(first, first + _CHUNK)
@@ -109,6 +110,16 @@ def make_unfilmed(folder: Path, config: UnfilmedConfig, body: BodyModel | None =
     Session(folder, folder.name, f"simulated-{config.seed}", tuple(views), str(config.rate)).save()
     _write_truth(folder, person, t_s, hidden)
     return person
+
+
+def _mirrored_offsets(rng: np.random.Generator, sigma_m: float) -> Float[np.ndarray, "joints 3"]:
+    """Offsets of the keypoints in the rest pose's axes, x to the left: those of the right mirror those of the left."""
+    offsets = sigma_m * rng.standard_normal((len(HALPE_26), 3))
+    own = np.arange(len(HALPE_26))
+    right = HALPE_26.swap_idx < own
+    offsets[right] = offsets[HALPE_26.swap_idx[right]] * [-1, 1, 1]
+    offsets[HALPE_26.swap_idx == own, 0] = 0.0
+    return offsets
 
 
 def wall_rig(num_views: int) -> Rig:
