@@ -242,14 +242,17 @@ def _join(
     subject = Subject.load(session.stage(SUBJECT_OUT) / "subject.json")
     parts = []
     for item, window in stretches.windows.items():
+        if not (folder / f"{item}.npz").is_file():  # a run was killed while it cleared them away
+            _fit_stretch(session.folder, config, item, folder)
         data = {name: array[window.kept] for name, array in read_npz(folder / f"{item}.npz").items()}
         state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
         parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
     model = _model_for(config, stretches.skeleton)
     found = mended(model, stretches, subject, config.estimate, list(stretches.windows.values()), parts)
+    summary = _finish(session, body, found, config, folder)
     for item in stretches.windows:
         (folder / f"{item}.npz").unlink()
-    return _finish(session, body, found, config, folder)
+    return summary
 
 
 def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfig, folder: Path) -> Summary:
