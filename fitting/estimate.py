@@ -23,6 +23,7 @@ from fitting.objective import FitState, Objective
 from fitting.residuals import information_factor
 from fitting.smpl import PosedBody, rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
+from fitting.standing import resting_soles
 from fitting.subject import Subject
 
 _FIRST_FOOT_SCALE = 100.0
@@ -81,6 +82,7 @@ def estimate_poses(
     """
     objective = _objective(model, measured, subject, config)
     rough = _rough_poses(objective, measured, subject, config)
+    objective = _standing(objective, rough.state, config)
     fine = minimise(rough.state, objective.linearise, FitState.retract, config.solver)
     covariance = _joint_covariance(objective, fine.state, subject, measured.staying, _stride(measured, config))
     return Estimate(fine.state, covariance, subject, fine.costs[-1], rough.num_steps + fine.num_steps, fine.converged)
@@ -101,7 +103,8 @@ def refine_between(
     """
     ends = np.array([0, 1, len(measured) - 2, len(measured) - 1])
     held = dataclasses.replace(state, R=state.R[ends], transl=state.transl[ends])
-    objective = dataclasses.replace(_objective(model, measured, subject, config), anchors=(ends, held))
+    objective = _standing(_objective(model, measured, subject, config), state, config)
+    objective = dataclasses.replace(objective, anchors=(ends, held))
     return minimise(state, objective.linearise, FitState.retract, config.solver).state
 
 
@@ -116,6 +119,17 @@ def _objective(model: FitModel, measured: Measurements, subject: Subject, config
         floor=config.floor,
         free=False,
     )
+
+
+def _standing(objective: Objective, state: FitState, config: EstimateConfig) -> Objective:
+    """The objective that holds the soles that rest in a rough fit, where there is a floor."""
+    if not config.floor or len(state.R) < 2:
+        return objective
+    assert objective.step_s is not None
+    model = objective.model
+    soles_m = model.landmarks.positions(state.posed(model.body))[:, model.sole_idx]
+    resting = resting_soles(soles_m, objective.step_s, objective.feet, config.standing)
+    return dataclasses.replace(objective, resting=resting, standing=config.standing)
 
 
 def _stride(measured: Measurements, config: EstimateConfig) -> int:

@@ -19,6 +19,7 @@ from fitting.landmarks import Landmarks
 from fitting.objective import Weights
 from fitting.rays import Rays, rays_of
 from fitting.solver import SolverConfig
+from fitting.standing import StandingConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class EstimateConfig:
     Attributes:
         weights: how much each term is believed.
         solver: iterations of each stage.
+        standing: when soles are held where they are.
         min_score: keypoints below this detector score are not used.
         floor: whether the world has a floor at z = 0.
         subject_frames: frames that shape, and each foot camera's mount, are found on.
@@ -38,6 +40,7 @@ class EstimateConfig:
 
     weights: Weights = dataclasses.field(default_factory=Weights)
     solver: SolverConfig = dataclasses.field(default_factory=SolverConfig)
+    standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
     min_score: float = 0.1
     floor: bool = True
     subject_frames: int = 100

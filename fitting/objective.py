@@ -33,6 +33,7 @@ from fitting.residuals import (
 )
 from fitting.smpl import BodyModel, PosedBody, rodrigues
 from fitting.solver import ArrowSystem
+from fitting.standing import StandingConfig, standing_term
 
 NUM_UNKNOWNS = 75
 _FIXED_SIGMA = 1e-3  # spread of betas that are known
@@ -64,7 +65,7 @@ class Weights:
     point_sigma_m: float = 0.01
     point_scale_m: float = 0.1
     floor_sigma_m: float = 0.005
-    rest_scale: float = 1.5
+    rest_scale: float = 0.75
     limit_sigma_rad: float = 0.05
     acceleration_scale: float = 1.0
     velocity_scale: float = 20.0
@@ -137,6 +138,8 @@ class Objective:
         fixed: the shape, where it is known; None solves for it.
         free: whether shape and mounts are solved for; else they stay as they are.
         anchors: poses that some frames are held at, by frame.
+        resting: which soles rest from a frame to the next, (frames - 1, soles); None holds none.
+        standing: how firmly they do.
     """
 
     model: FitModel
@@ -151,6 +154,8 @@ class Objective:
     fixed: np.ndarray | None = None
     free: bool = True
     anchors: tuple[np.ndarray, FitState] | None = None
+    resting: np.ndarray | None = None
+    standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
 
     def frames(self, index: np.ndarray, num_frames: int) -> Objective:
         """The same for some of the frames, which no longer follow each other."""
@@ -160,7 +165,9 @@ class Objective:
             rays = rays.points((index[:, None] * num + np.arange(num)).ravel())
         points_m = None if self.points_m is None else self.points_m[index]
         feet = {view: foot.frames(index) for view, foot in self.feet.items()}
-        return dataclasses.replace(self, step_s=None, rays=rays, points_m=points_m, feet=feet, anchors=None)
+        return dataclasses.replace(
+            self, step_s=None, rays=rays, points_m=points_m, feet=feet, anchors=None, resting=None
+        )
 
     def linearise(self, state: FitState) -> ArrowSystem:
         """Cost and normal equations at a state."""
@@ -168,16 +175,19 @@ class Objective:
         body, landmarks = model.body, model.landmarks
         posed = state.posed(body)
         carried = landmarks.carried(posed)
-        term = self._on_points(landmarks.summed(carried, axis=1))
+        term, coupling = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = state.globals_of[-1].stop if self.free else 0
-        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals)
+        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals, linked=coupling is not None)
         by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
         if self.free:
             by_betas = landmarks.by_betas(posed)
             if state.offsets is not None:
                 by_offsets = landmarks.by_offsets(posed)[:, : model.num_keypoints]
         for chain in model.chains:
-            _add_chain(system, chain, term, chain.by_pose(landmarks, posed, carried), by_betas, by_offsets)
+            by_pose = chain.by_pose(landmarks, posed, carried)
+            _add_chain(system, chain, term, by_pose, by_betas, by_offsets)
+            if coupling is not None:
+                _add_links(system, chain, coupling, by_pose)
         cost = term.cost + _add_joints(system, self._on_joints(state))
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
@@ -217,7 +227,8 @@ class Objective:
             cost += 0.5 * precision * float(off @ off)
         return cost
 
-    def _on_points(self, positions: np.ndarray) -> PointTerm:
+    def _on_points(self, positions: np.ndarray) -> tuple[PointTerm, np.ndarray | None]:
+        """All terms on landmarks, and how strongly each is tied to itself one frame on, (frames - 1, landmarks)."""
         T, L, _ = positions.shape
         w, K = self.weights, self.model.num_keypoints
         gradient, hessian, cost = np.zeros((T, L, 3)), np.zeros((T, L, 3, 3)), 0.0
@@ -235,26 +246,51 @@ class Objective:
             cost += term.cost
             gradient[:, where] += term.gradient
             hessian[:, where] += term.hessian
-        return PointTerm(cost, gradient, hessian)
+        coupling = None
+        if self.resting is not None and self.step_s is not None:
+            soles, sigma_m = self.model.sole_idx, self.standing.step_sigma_m(self.step_s)
+            stand = standing_term(positions[:, soles], self.resting, sigma_m, self.standing.scale)
+            cost += stand.cost
+            gradient[:, soles] += stand.gradient
+            hessian[:, soles] += stand.own[..., None, None] * np.eye(3)
+            coupling = np.zeros((T - 1, L))
+            coupling[:, soles] = stand.coupling
+        return PointTerm(cost, gradient, hessian), coupling
 
     def _on_joints(self, state: FitState) -> JointTerm:
         prior = pose_prior()
         spread = prior.sigma[1:] * self.weights.rest_scale
+        if self.step_s is not None:
+            spread = _lasting(spread, self._acceleration_sigma()[2:, None])
         rest = rest_term(state.R[:, 1:], np.zeros((23, 3)), spread)
         if not self.limits:
             return rest
         return rest + limit_term(state.R[:, 1:], prior.low[1:], prior.high[1:], self.weights.limit_sigma_rad)
 
+    def _acceleration_sigma(self) -> np.ndarray:
+        assert self.step_s is not None
+        return acceleration_sigma(self.step_s) * self.weights.acceleration_scale
+
     def _on_time(self, state: FitState) -> list[TimeTerm]:
         if self.step_s is None:
             return []
-        sigma = acceleration_sigma(self.step_s) * self.weights.acceleration_scale
+        sigma = self._acceleration_sigma()
         terms = []
         if len(state.R) >= 2:
             terms.append(velocity_term(state.R, state.transl, sigma * self.weights.velocity_scale))
         if len(state.R) >= 3:
             terms.append(acceleration_term(state.R, state.transl, sigma))
         return terms
+
+
+def _lasting(sigma: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
+    """What each frame of a smooth motion may say of its pose so that all together say what one alone would.
+
+    Neighbouring frames hardly differ, and a prior that counted for each of them would hold a limb that nobody sees for
+    seconds at rest, and state it certain. White acceleration a under a potential of spread p has the spectrum
+    1 / (1/p^2 + w^4/a^2) and so the variance p^2 sqrt(a/p) / sqrt(8); this is the p that makes it sigma^2.
+    """
+    return np.asarray(np.maximum(sigma, 2 * sigma ** (4 / 3) * acceleration ** (-1 / 3)))
 
 
 def _add_chain(
@@ -287,6 +323,22 @@ def _add_chain(
         system.border[:, own[:, None], shared] += H[:, :D, D:]
         system.corner[np.ix_(shared, shared)] += H[:, D:, D:].sum(axis=0)
         system.gradient_global[shared] += g[:, D:].sum(axis=0)
+
+
+def _add_links(system: ArrowSystem, chain: Chain, coupling: np.ndarray, by_pose: np.ndarray) -> None:
+    """Ties landmarks of one chain to themselves one frame on: minus J_t+1^T w J_t below the diagonal."""
+    assert system.link is not None
+    tied = np.flatnonzero(coupling[:, chain.landmark_idx].any(axis=0))
+    frames = np.flatnonzero(coupling[:, chain.landmark_idx].any(axis=1))
+    if not len(frames):
+        return
+    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
+    J = np.zeros((len(by_pose), len(tied), 3, len(own)))
+    J[..., :3], J[..., 3:] = np.eye(3), by_pose[:, tied].reshape(len(by_pose), len(tied), 3, -1)
+    weight = coupling[np.ix_(frames, chain.landmark_idx[tied])][..., None, None]
+    before = (weight * J[frames]).reshape(len(frames), -1, len(own))
+    after = J[frames + 1].reshape(len(frames), -1, len(own))
+    system.link[(frames + 1)[:, None, None], own[:, None], own] -= np.swapaxes(after, 1, 2) @ before
 
 
 def _slots(blocks: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ class ArrowSystem:
         corner: globals by globals, (G, G).
         gradient: by the frames' unknowns, (frames, D).
         gradient_global: by the globals, (G,).
+        link: more of what is one frame back, all slots with all, in row t, (frames, D, D); None where there is none.
     """
 
     cost: float
@@ -65,15 +66,16 @@ class ArrowSystem:
     corner: np.ndarray
     gradient: np.ndarray
     gradient_global: np.ndarray
+    link: np.ndarray | None = None
 
     @staticmethod
-    def zeros(num_frames: int, num_unknowns: int, num_globals: int) -> ArrowSystem:
+    def zeros(num_frames: int, num_unknowns: int, num_globals: int, linked: bool = False) -> ArrowSystem:
         """A system to which terms are added in place."""
         T, D, G = num_frames, num_unknowns, num_globals
         back1, back2 = np.zeros((2, T, D // 3, 3, 3))
-        return ArrowSystem(
-            0.0, np.zeros((T, D, D)), back1, back2, np.zeros((T, D, G)), np.zeros((G, G)), np.zeros((T, D)), np.zeros(G)
-        )
+        link = np.zeros((T, D, D)) if linked else None
+        border, corner = np.zeros((T, D, G)), np.zeros((G, G))
+        return ArrowSystem(0.0, np.zeros((T, D, D)), back1, back2, border, corner, np.zeros((T, D)), np.zeros(G), link)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +256,10 @@ def _paired(system: ArrowSystem, damping: float) -> tuple[np.ndarray, np.ndarray
     before[1:, 0, slot, :, 0, slot] = np.moveaxis(system.back2[even][1:], 1, 0)
     before[1:, 0, slot, :, 1, slot] = np.moveaxis(system.back1[even][1:], 1, 0)
     before[1:m, 1, slot, :, 1, slot] = np.moveaxis(system.back2[odd][1:], 1, 0)
+    if system.link is not None:
+        blocks[:m, D:, :D] += system.link[odd]
+        blocks[:m, :D, D:] += np.swapaxes(system.link[odd], 1, 2)
+        coupling[1:, :D, D:] += system.link[even][1:]
     return blocks, coupling
 
 

@@ -32,6 +32,7 @@ from fitting.solver import Minimum, SolverConfig, factorise, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(6.0), 0.02)  # a mount less certain than this helps no frame
 _OFFSET_ROUNDS, _MORE = 3, 1.3  # of believing larger offsets, where those found are so much larger than believed
+_WIDE = 4.0  # how much less a pose's prior says here: an odd way to move must not pass for an odd shape
 _SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
 
 
@@ -126,7 +127,8 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
     solver = dataclasses.replace(config.solver, tolerance=1e-3, damping=0.1)
     # frames of one recording share their mean pose: that it is not at rest must not count once for each of them, and
     # would otherwise be explained by offsets
-    weights = dataclasses.replace(config.weights, rest_scale=config.weights.rest_scale * np.sqrt(len(frames)))
+    wide = _WIDE * config.weights.rest_scale * np.sqrt(len(frames))
+    weights = dataclasses.replace(config.weights, rest_scale=wide)
     on_keypoints = dataclasses.replace(on_points, points_m=None, rays=part.rays(config.min_score), weights=weights)
     start = dataclasses.replace(rough.state, offsets=np.zeros((model.num_keypoints, 3)))
     fine = minimise(start, on_keypoints.linearise, FitState.retract, solver)

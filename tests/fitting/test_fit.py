@@ -15,7 +15,7 @@ from core.transforms import SE3, geodesic, so3_exp
 from fitting.estimate import Estimate, EstimateConfig, Measurements
 from fitting.fit import FitConfig
 from fitting.fit import _inputs as stage_inputs_of_fit
-from fitting.fit_model import FitModel
+from fitting.fit_model import SOLES, FitModel
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState, Objective, Weights
@@ -161,7 +161,10 @@ def test_the_whole_gradient_is_the_derivative_of_the_cost(rng: np.random.Generat
     points = landmarks.positions(state.posed(body))
     xy = rig.project(points) + rng.normal(0, 3, (4, 4, 26, 2))
     rays = rays_of(rig, xy.reshape(4, -1, 2), np.ones((4, 4 * 26)), 0.1)
-    objective = Objective(FitModel.of(body, landmarks), STEP_S, Weights(), rays=rays, points_m=points + 0.01, feet=feet)
+    resting = rng.random((3, len(SOLES))) < 0.5
+    objective = Objective(
+        FitModel.of(body, landmarks), STEP_S, Weights(), rays=rays, points_m=points + 0.01, feet=feet, resting=resting
+    )
     system = objective.linearise(state)
     for frame, unknown in ((0, 2), (1, 4), (2, 8), (3, 15), (2, 57), (1, 74)):
         step = np.zeros((4, 75))

@@ -11,23 +11,33 @@ from core.errors import InputError
 from fitting.solver import ArrowSystem, SolverConfig, factorise, marginals, minimise, solve
 
 
-def random_system(rng: np.random.Generator, T: int, D: int, G: int) -> tuple[ArrowSystem, np.ndarray]:
-    """An arrow system and its dense matrix, from random residuals of a frame with the globals and of slots in time."""
+def random_system(
+    rng: np.random.Generator, T: int, D: int, G: int, linked: bool = False
+) -> tuple[ArrowSystem, np.ndarray]:
+    """An arrow system and its dense matrix, from random residuals of a frame with the globals and of slots in time.
+
+    Linked ones also tie all slots of a frame to all of the one before.
+    """
     H = np.zeros((T * D + G, T * D + G))
     for t in range(T):
         frames = range(max(0, t - 2), t + 1)
         here, shared = np.arange(t * D, (t + 1) * D), np.arange(T * D, T * D + G)
         over_time = [np.concatenate([f * D + 3 * slot + np.arange(3) for f in frames]) for slot in range(D // 3)]
+        if linked and t:
+            over_time.append(np.arange((t - 1) * D, (t + 1) * D))
         for columns in (np.concatenate([here, shared]), *over_time):
             J = rng.normal(size=(2 * len(columns), len(columns)))
             H[np.ix_(columns, columns)] += J.T @ J
     blocks = H[: T * D, : T * D].reshape(T, D, T, D).transpose(0, 2, 1, 3)
-    system = ArrowSystem.zeros(T, D, G)
+    system = ArrowSystem.zeros(T, D, G, linked=linked)
     for t in range(T):
+        if linked and t:
+            assert system.link is not None
+            system.link[t] = blocks[t, t - 1]
         system.diagonal[t] = blocks[t, t]
         for slot in range(D // 3):
             own = slice(3 * slot, 3 * slot + 3)
-            system.back1[t, slot] = blocks[t, t - 1][own, own] if t >= 1 else 0
+            system.back1[t, slot] = blocks[t, t - 1][own, own] if t >= 1 and not linked else 0
             system.back2[t, slot] = blocks[t, t - 2][own, own] if t >= 2 else 0
     system.border[:] = H[: T * D, T * D :].reshape(T, D, G)
     system.corner[:] = H[T * D :, T * D :]
@@ -36,10 +46,11 @@ def random_system(rng: np.random.Generator, T: int, D: int, G: int) -> tuple[Arr
     return system, H
 
 
+@pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize(("T", "G"), [(1, 2), (2, 0), (5, 3), (8, 3), (7, 0)])
-def test_step_and_marginals_equal_the_dense_ones(rng: np.random.Generator, T: int, G: int) -> None:
+def test_step_and_marginals_equal_the_dense_ones(rng: np.random.Generator, T: int, G: int, linked: bool) -> None:
     D = 6
-    system, H = random_system(rng, T, D, G)
+    system, H = random_system(rng, T, D, G, linked)
     factor = factorise(system)
     step, step_global = solve(system, factor)
     dense = -np.linalg.solve(H, np.concatenate([system.gradient.ravel(), system.gradient_global]))
