@@ -7,6 +7,7 @@ The loss is robust, so that a step that was taken for standing lets go.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class StandingConfig:
         scale: of the robust loss, in standard deviations.
     """
 
-    contacts: ContactConfig = ContactConfig()
+    contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     camera_m_s: float = 0.15
     camera_rad_s: float = 0.5
     sigma_m: float = 0.003
