@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from core.arrays import Float, Int
 from core.skeletons import SMPL_24
 from fitting.chains import Chain, chains_of
 from fitting.landmarks import Landmarks
+from fitting.mount_geometry import ANKLES, FootShape, foot_shape
 from fitting.sequence import CONTACTS
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
 
@@ -29,6 +31,7 @@ class FitModel:
         sole_idx: landmarks that are kept above the floor.
         joints: the joints themselves.
         chains: of the landmarks.
+        feet: by their ankle's joint, where the whole body has some.
     """
 
     body: BodyModel
@@ -37,6 +40,7 @@ class FitModel:
     sole_idx: Int[np.ndarray, "s"]
     joints: Landmarks
     chains: tuple[Chain, ...]
+    feet: Mapping[int, FootShape]
 
     @staticmethod
     def of(body: BodyModel, keypoints: Landmarks) -> FitModel:
@@ -72,6 +76,7 @@ def _made(body: BodyModel, keypoints: Landmarks) -> FitModel:
         sole_idx=np.array([landmarks.names.index(name) for name in SOLES]),
         joints=Landmarks.of(body, SMPL_24),
         chains=chains_of(landmarks, body.kind),
+        feet={idx: shape for idx in ANKLES.values() if (shape := foot_shape(body, idx)) is not None},
     )
 
 

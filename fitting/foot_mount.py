@@ -1,8 +1,8 @@
 """The foot cameras in the fit: a camera rides on the shoe, so its measured pose is the ankle's up to a constant mount.
 
 With the ankle's frame (R, p) from the body and the mount X = ankle_from_cam, `world_from_cam = (R, p) X`. This one
-relation stands for AMD's E_R and E_t, and with a mount that is solved for, for the geometry that E_u, E_d and E_a only
-describe (camera above the dorsum, along the foot). It is weighted by the covariance of the camera's pose.
+relation is AMD's E_R and E_t, weighted by the covariance of the camera's pose; its other terms say how the camera sits
+on the foot, which stays, and are found in `fitting.mount_geometry`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from core.arrays import Float
 from core.skeletons import SMPL_24
 from core.transforms import SE3, geodesic, hat, mean_rotation, right_jacobian_inverse, so3_log
 from fitting.landmarks import Landmarks
+from fitting.mount_geometry import ANKLES
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, PARENTS, BodyModel, PosedBody
 from fitting.solver import ArrowSystem
 
-ANKLES = {"left_foot": SMPL_24.idx("left_ankle"), "right_foot": SMPL_24.idx("right_ankle")}
 # a shoe gives: no frame is believed better than this, however sharp the camera's pose (radians, metres)
 _SHOE_SIGMA = np.array([0.02] * 3 + [0.004] * 3)
 _MOUNT_SIGMA = np.array([3.0] * 3 + [0.3] * 3)  # nearly free; keeps an unobserved mount finite

@@ -16,6 +16,7 @@ from core.files import write_npz
 from core.transforms import SE3
 from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
+from fitting.mount_geometry import MountGeometryConfig
 from fitting.objective import Weights
 from fitting.rays import Rays, rays_of
 from fitting.solver import SolverConfig
@@ -30,6 +31,7 @@ class EstimateConfig:
         weights: how much each term is believed.
         solver: iterations of each stage.
         standing: when soles are held where they are.
+        geometry: how the foot cameras sit on the feet, as far as the lab knows.
         min_score: keypoints below this detector score are not used.
         floor: whether the world has a floor at z = 0.
         subject_frames: frames that shape, and each foot camera's mount, are found on.
@@ -41,6 +43,7 @@ class EstimateConfig:
     weights: Weights = dataclasses.field(default_factory=Weights)
     solver: SolverConfig = dataclasses.field(default_factory=SolverConfig)
     standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
+    geometry: MountGeometryConfig = dataclasses.field(default_factory=MountGeometryConfig)
     min_score: float = 0.1
     floor: bool = True
     subject_frames: int = 100

@@ -17,6 +17,7 @@ from core.transforms import SE3, right_jacobian_inverse, so3_log
 from fitting.chains import Chain
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
+from fitting.mount_geometry import FootShape, MountGeometryConfig, MountTerm, mount_term
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
 from fitting.residuals import (
@@ -140,6 +141,8 @@ class Objective:
         anchors: poses that some frames are held at, by frame.
         resting: which soles rest from a frame to the next, (frames - 1, soles); None holds none.
         standing: how firmly they do.
+        ridden: feet whose cameras' seat is known before any frame, by view.
+        geometry: how well it is known.
     """
 
     model: FitModel
@@ -156,6 +159,8 @@ class Objective:
     anchors: tuple[np.ndarray, FitState] | None = None
     resting: np.ndarray | None = None
     standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
+    ridden: Mapping[str, FootShape] = dataclasses.field(default_factory=dict)
+    geometry: MountGeometryConfig = dataclasses.field(default_factory=MountGeometryConfig)
 
     def frames(self, index: np.ndarray, num_frames: int) -> Objective:
         """The same for some of the frames, which no longer follow each other."""
@@ -194,6 +199,8 @@ class Objective:
         for i, (view, mount) in enumerate(state.mounts.items()):
             column = state.globals_of[2].start + 6 * i if self.free else None
             cost += foot_term(system, body, posed, mount, self.feet[view], column, self.foot_scale)
+            if column is not None and view in self.ridden:
+                cost += _add_seat(system, column, mount_term(mount, self.ridden[view], self.geometry))
         if self.anchors is not None:
             cost += _add_anchors(system, state, *self.anchors)
         if self.free:
@@ -339,6 +346,13 @@ def _add_links(system: ArrowSystem, chain: Chain, coupling: np.ndarray, by_pose:
     before = (weight * J[frames]).reshape(len(frames), -1, len(own))
     after = J[frames + 1].reshape(len(frames), -1, len(own))
     system.link[(frames + 1)[:, None, None], own[:, None], own] -= np.swapaxes(after, 1, 2) @ before
+
+
+def _add_seat(system: ArrowSystem, column: int, term: MountTerm) -> float:
+    axis = column + np.arange(6)
+    system.corner[np.ix_(axis, axis)] += term.hessian
+    system.gradient_global[axis] += term.gradient
+    return term.cost
 
 
 def _slots(blocks: np.ndarray) -> np.ndarray:

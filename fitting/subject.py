@@ -25,6 +25,7 @@ from fitting.foot_mount import FootObservation, initial_mount
 from fitting.initialise import initial_pose
 from fitting.landmarks import Landmarks
 from fitting.measurements import EstimateConfig, Measurements
+from fitting.mount_geometry import ridden_feet
 from fitting.objective import FitState, Objective
 from fitting.shape import betas_from_bones
 from fitting.smpl import BodyModel
@@ -139,6 +140,9 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
         weights = dataclasses.replace(on_keypoints.weights, offset_sigma_m=shown_m)
         on_keypoints = dataclasses.replace(on_keypoints, weights=weights)
         fine = minimise(fine.state, on_keypoints.linearise, FitState.retract, solver)
+    ankles = {view: foot.ankle_idx for view, foot in part.feet.items()}
+    ridden = ridden_feet(model.feet, ankles, config.geometry)
+    on_keypoints = dataclasses.replace(on_keypoints, ridden=ridden, geometry=config.geometry)
     return _with_feet(on_keypoints, fine, part.feet, trusted, solver)
 
 
