@@ -3,8 +3,8 @@
 `python benchmarks/occlusion.py [--seed N] [--sessions 3] [--seconds 60] [--hidden 5] [--views 8]`: simulated sessions
 (`simulation.unfilmed`) in which everything below the knees vanishes from every room view for `--hidden` seconds out of
 15, as behind a table; the foot cameras' poses are off by 3 mm and 0.3 degrees, half of it for a third of a second.
-Errors are those of the hidden frames: of ankles and feet in millimetres and degrees, and of all 24 joints. The last
-line is JSON.
+Errors are those of the hidden frames: of ankles and feet in millimetres and degrees, and of all 24 joints. With
+`--own-views` the foot cameras also see their wearer, in a third row. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from fit_scenes import FEET, Fitted, fitted, make  # beside this file
 
 from simulation.unfilmed import UnfilmedConfig
+
+WITHOUT, WITH, OWN = "without foot cameras", "with foot cameras", "and what they see"
 
 
 def row(found: list[Fitted]) -> dict[str, float]:
@@ -44,9 +46,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--hidden", type=float, default=5.0)
     parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--own-views", action="store_true", help="foot cameras see their wearer too")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    found: dict[bool, list[Fitted]] = {True: [], False: []}
+    names = [WITHOUT, WITH, *([OWN] if given.own_views else [])]
+    found: dict[str, list[Fitted]] = {name: [] for name in names}
     for seed in range(given.seed, given.seed + given.sessions):
         with tempfile.TemporaryDirectory() as folder:
             config = UnfilmedConfig(
@@ -54,18 +58,26 @@ def main() -> None:
                 duration_s=given.seconds,
                 num_views=given.views,
                 foot_cameras=True,
+                own_views=given.own_views,
                 hidden_s=given.hidden,
             )
             make(Path(folder) / "session", config, given.workers)
-            for feet in (False, True):
-                found[feet].append(fitted(Path(folder) / "session", feet=feet, workers=given.workers))
-    rows = {"without foot cameras": row(found[False]), "with foot cameras": row(found[True])}
-    names = list(rows["with foot cameras"])
-    print(f"{'':22}" + "".join(f"{name:>13}" for name in names))
+            session = Path(folder) / "session"
+            if given.own_views:
+                found[OWN].append(fitted(session, feet=True, workers=given.workers))
+                for path in session.glob("02_keypoints/*_foot.npz"):
+                    path.unlink()
+            for name, feet in ((WITHOUT, False), (WITH, True)):
+                found[name].append(fitted(session, feet=feet, workers=given.workers))
+    rows = {name: row(found[name]) for name in names}
+    figures = list(rows[WITH])
+    print(f"{'':22}" + "".join(f"{figure:>13}" for figure in figures))
     for name, values in rows.items():
         print(f"{name:22}" + "".join(f"{value:13.3f}" for value in values.values()))
-    with_feet, without = rows["with foot cameras"], rows["without foot cameras"]
+    with_feet, without = rows[WITH], rows[WITHOUT]
     result = {**with_feet, **{f"without_{name}": value for name, value in without.items()}}
+    if given.own_views:
+        result |= {f"own_{name}": value for name, value in rows[OWN].items()}
     result["times_worse_mm"] = without["feet_mm"] / with_feet["feet_mm"]
     result["times_worse_deg"] = without["feet_deg"] / with_feet["feet_deg"]
     print(json.dumps({key: round(value, 3) for key, value in result.items()}))

@@ -46,6 +46,7 @@ class DetectConfig:
         carried_every: while a marker rig is carried, boards are searched in every n-th frame of a room video.
         still_every: outside of that, in every n-th frame; static boards do not move.
         foot_every: in a foot camera's video, in every n-th frame.
+        feet: whether joints are looked for in the foot cameras' pictures too, which see their wearer from below.
         min_seen: share of a video's frames in which joints must be found.
     """
 
@@ -54,6 +55,7 @@ class DetectConfig:
     carried_every: int = 2
     still_every: int = 60
     foot_every: int = 1
+    feet: bool = False
     min_seen: float = 0.05
 
 
@@ -116,8 +118,12 @@ def _within(session: Session, span: str, t_s: Float[np.ndarray, "frames"]) -> Bo
 
 
 def _wanted(session: Session, view: View, config: DetectConfig) -> bool:
-    joints = view.keypoints is not None or (config.model is not None and view.role == "room")
+    joints = view.keypoints is not None or (config.model is not None and _shows_people(view, config))
     return joints or (_searched(view) and bool(room_targets(session)))
+
+
+def _shows_people(view: View, config: DetectConfig) -> bool:
+    return view.role == "room" or (config.feet and view.is_foot)
 
 
 def _searched(view: View) -> bool:
@@ -164,7 +170,7 @@ def _keypoints(session: Session, view: View, config: DetectConfig) -> Keypoints2
         skeleton = skeleton_named(view.keypoints_skeleton)
         found = read_keypoints(session.path(view.keypoints), view.keypoints_format, skeleton)
         return _as_long_as(found, view.num_frames, view.id)
-    if config.model is None or not view.has_pictures or view.role != "room":
+    if config.model is None or not view.has_pictures or not _shows_people(view, config):
         return None
     from capture.detectors.rtmpose import RtmPose
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from calibration.egomotion import load_egomotion
 from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
@@ -23,14 +22,14 @@ from core.files import read_npz, write_json, write_npz
 from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
-from core.transforms import interpolate, so3_log
+from core.transforms import so3_log
 from fitting.body_kinds import SMPL
 from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
 from fitting.film import write_stills
 from fitting.fit_model import SOLES, FitModel
-from fitting.foot_mount import FootObservation
+from fitting.foot_views import foot_inputs, foot_observations
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState
 from fitting.observations import Observations
@@ -171,10 +170,7 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     room = session.of_role("room")
     inputs |= {f"masks of {view.id}": session.path(view.masks) for view in room if view.masks is not None}
     if config.feet and any(view.is_foot for view in session.views):
-        inputs["egomotion"] = session.stage("05_egomotion")
-        if not inputs["egomotion"].is_dir():
-            action = "run `motifs calibrate feet` first, or fit without them: `--no-feet`"
-            raise InputError(session.id, "its foot cameras are not followed yet", action)
+        inputs |= foot_inputs(session)
     return inputs
 
 
@@ -183,8 +179,8 @@ def load_measured(session: Session, config: FitConfig) -> tuple[BodyModel, Landm
     body = load_body(config.body_model)
     seen = Observations.load(session.stage(POINTS_OUT) / "observations.npz")
     rig = load_rig(session.folder).subset(seen.view_ids)
-    feet = _foot_observations(session, seen.timeline.t_s) if config.feet else {}
     points_m, step_s = subject_points(session).xyz_m, 1 / float(seen.timeline.rate)
+    feet = foot_observations(session, seen, points_m, config.estimate.min_score) if config.feet else {}
     staying = load_paths(session.stage(POINTS_OUT) / "paths.npz").staying
     shape = _shape(config, body)
     betas = None if shape is None else shape.betas
@@ -292,27 +288,6 @@ def _soles(body: BodyModel) -> Landmarks:
     by_vertex = np.zeros((len(SOLES), NUM_VERTICES))
     by_vertex[np.arange(len(SOLES)), [body.kind.vertex_ids[name] for name in SOLES]] = 1.0
     return Landmarks.from_regressors(body, SOLES, np.zeros((len(SOLES), NUM_JOINTS)), by_vertex)
-
-
-def _foot_observations(session: Session, t_s: np.ndarray) -> dict[str, FootObservation]:
-    """Poses of the tracked foot cameras at the instants of the fit; filled gaps are no measurements."""
-    feet = {}
-    for view in session.of_role("left_foot", "right_foot"):
-        if not (session.stage("05_egomotion") / f"{view.id}.npz").is_file():
-            continue
-        track = load_egomotion(session.folder, view.id)
-        measured = track.valid & ~track.filled
-        if measured.sum() < 2:
-            continue
-        times = track.t_s[measured]
-        poses = track.world_from_cam[measured]
-        right = np.clip(np.searchsorted(times, t_s), 1, len(times) - 1)
-        near = np.where(t_s - times[right - 1] < times[right] - t_s, right - 1, right)
-        gap = times[right] - times[right - 1]
-        inside = (t_s >= times[0]) & (t_s <= times[-1]) & (gap <= 1.5 / float(view.rate))
-        covariance = track.covariance[measured][near]
-        feet[view.id] = FootObservation.of(view.role, interpolate(poses, times, t_s), covariance, inside)
-    return feet
 
 
 def _sequence(

@@ -17,6 +17,7 @@ from core.skeletons import SMPL_24
 from core.transforms import SE3, geodesic, hat, mean_rotation, right_jacobian_inverse, so3_log
 from fitting.landmarks import Landmarks
 from fitting.mount_geometry import ANKLES
+from fitting.rays import Rays
 from fitting.smpl import NUM_JOINTS, NUM_VERTICES, PARENTS, BodyModel, PosedBody
 from fitting.solver import ArrowSystem
 
@@ -36,11 +37,13 @@ class FootObservation:
         ankle_idx: joint it rides on.
         world_from_cam: its pose, (frames,).
         information: inverse covariance of (rotation, translation) increments, (frames, 6, 6); 0 where not measured.
+        own: its wearer's keypoints as rays in its own frame, one view of (frames * points); None where it has none.
     """
 
     ankle_idx: int
     world_from_cam: SE3
     information: np.ndarray
+    own: Rays | None = None
 
     @staticmethod
     def of(
@@ -65,7 +68,11 @@ class FootObservation:
 
     def frames(self, index: np.ndarray | slice) -> FootObservation:
         """What it measured in some of the frames."""
-        return FootObservation(self.ankle_idx, self.world_from_cam[index], self.information[index])
+        own = self.own
+        if own is not None:
+            rows = np.arange(own.seen.shape[1]).reshape(len(self.information), -1)
+            own = own.points(rows[index].ravel())
+        return FootObservation(self.ankle_idx, self.world_from_cam[index], self.information[index], own)
 
     def only(self, frames: np.ndarray) -> FootObservation:
         """The same without what it measured in other frames than those marked."""

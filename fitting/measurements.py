@@ -18,6 +18,7 @@ from fitting.foot_mount import FootObservation
 from fitting.landmarks import Landmarks
 from fitting.mount_geometry import MountGeometryConfig
 from fitting.objective import Weights
+from fitting.own_view import loaded, saved
 from fitting.rays import Rays, rays_of
 from fitting.solver import SolverConfig
 from fitting.standing import StandingConfig
@@ -102,6 +103,8 @@ class Measurements:
             arrays[f"foot {view}"] = np.array(foot.ankle_idx)
             arrays |= {f"R {view}": foot.world_from_cam.R, f"t_m {view}": foot.world_from_cam.t}
             arrays[f"information {view}"] = foot.information
+            if foot.own is not None:
+                arrays |= saved(view, foot.own)
         write_npz(path, arrays, compressed=False)
 
     @staticmethod
@@ -113,6 +116,7 @@ class Measurements:
                 int(arrays[f"foot {view}"]),
                 SE3(arrays[f"R {view}"], arrays[f"t_m {view}"]),
                 arrays[f"information {view}"],
+                loaded(view, arrays),
             )
             for view in views
         }

@@ -18,6 +18,7 @@ from fitting.chains import Chain
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
 from fitting.mount_geometry import FootShape, MountGeometryConfig, MountTerm, mount_term
+from fitting.own_view import own_view_term
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
 from fitting.residuals import (
@@ -246,6 +247,12 @@ class Objective:
         if self.points_m is not None:
             term = point_term(positions[:, :K], self.points_m, w.point_sigma_m, w.point_scale_m)
             parts.append((slice(0, K), term))
+        for foot in self.feet.values():
+            if foot.own is not None:
+                term = own_view_term(
+                    foot.own, foot.world_from_cam, positions[:, :K], w.keypoint_sigma_px, w.keypoint_scale_px
+                )
+                parts.append((slice(0, K), term))
         if self.floor:
             soles = self.model.sole_idx
             parts.append((soles, floor_term(positions[:, soles], w.floor_sigma_m)))

@@ -14,6 +14,7 @@ from core.files import read_json, read_npz, write_json
 from core.skeletons import Skeleton, skeleton_named
 from core.transforms import SE3
 from fitting.measurements import Measurements
+from fitting.own_view import joined
 from fitting.windows import Window
 
 _INDEX = "stretches.json"
@@ -83,7 +84,8 @@ def _joined(parts: list[Measurements]) -> Measurements:
         every = [part.feet[view] for part in parts]
         R, t = (np.concatenate([getattr(one.world_from_cam, name) for one in every]) for name in ("R", "t"))
         information = np.concatenate([one.information for one in every])
-        feet[view] = dataclasses.replace(foot, world_from_cam=SE3(R, t), information=information)
+        own = None if foot.own is None else joined([one.own for one in every if one.own is not None])
+        feet[view] = dataclasses.replace(foot, world_from_cam=SE3(R, t), information=information, own=own)
     return dataclasses.replace(
         parts[0],
         xy_px=np.concatenate([part.xy_px for part in parts], axis=1),

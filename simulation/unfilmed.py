@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,15 @@ from core.skeletons import HALPE_26, SMPL_24, Skeleton
 from core.transforms import SE3
 from fitting.landmarks import landmarks_of
 from fitting.smpl import BodyModel
+from simulation.cameras import fisheye_lens
 from simulation.detector import DetectorConfig, detect, slow_noise
 from simulation.person import Person, make_person
 from simulation.scenery import looking
 
 _CHUNK = 3000  # frames posed at a time
 _SIZE_PX = (1280, 960)
+_FOOT_SIZE_PX = (512, 512)
+_LEAST_DEPTH_M = 0.05  # nearer to a foot camera than this is the shoe's own
 _BELOW_KNEE = ("ankle", "heel", "big_toe", "small_toe")
 MOUNTS = {
     "left_foot": SE3.from_rotvec(np.array([-1.9, 0.1, 0.05]), np.array([0.01, 0.04, 0.09])),
@@ -47,6 +51,7 @@ class UnfilmedConfig:
         num_views: room cameras, in the corners and along the walls.
         rate: frames a second.
         foot_cameras: whether the person wears them.
+        own_views: whether these see their wearer.
         hidden_s: length of the stretches in which no room camera sees anything below the knees; 0 for none.
         hidden_every_s: time from the beginning of one such stretch to that of the next.
         foot_sigma_m: standard deviation of a foot camera's position.
@@ -61,6 +66,7 @@ class UnfilmedConfig:
     num_views: int = 8
     rate: int = 30
     foot_cameras: bool = False
+    own_views: bool = False
     hidden_s: float = 0.0
     hidden_every_s: float = 15.0
     foot_sigma_m: float = 0.003
@@ -148,6 +154,7 @@ def below_knees(skeleton: Skeleton) -> Bool[np.ndarray, "joints"]:
 def _foot_views(
     folder: Path, rng: np.random.Generator, person: Person, t_s: np.ndarray, config: UnfilmedConfig
 ) -> list[View]:
+    lenses: dict[str, Any] = {}
     views, sigma = [], np.repeat([config.foot_sigma_rad, config.foot_sigma_m], 3)
     (folder / "05_egomotion").mkdir(exist_ok=True)
     for role, mount in MOUNTS.items():
@@ -165,9 +172,38 @@ def _foot_views(
             num_points=np.full(n, 20),
         )
         way.save(folder / "05_egomotion" / f"{role}.npz")
-        views.append(View(role, role, (512, 512), num_frames=n, frame_rate=str(config.rate)))  # type: ignore[arg-type]
+        if config.own_views:
+            lenses[role] = _own_view(folder, rng, person, t_s, config, role, exact)
+        views.append(View(role, role, _FOOT_SIZE_PX, num_frames=n, frame_rate=str(config.rate)))  # type: ignore[arg-type]
     write_json(folder / "05_egomotion" / "manifest.json", {})
+    if lenses:
+        write_json(folder / "03_lenses" / "lenses.json", {"lenses": lenses})
     return views
+
+
+def _own_view(
+    folder: Path,
+    rng: np.random.Generator,
+    person: Person,
+    t_s: np.ndarray,
+    config: UnfilmedConfig,
+    role: str,
+    world_from_cam: SE3,
+) -> dict[str, Any]:
+    """Writes what a foot camera sees of its wearer, where the body is in its picture, and returns its lens."""
+    lens = fisheye_lens(rng, _FOOT_SIZE_PX)
+    seen = landmarks_of(person.shaped.body, HALPE_26)
+    parts = []
+    for first in range(0, len(t_s), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        points, R = seen.positions(person.posed_at(t_s[part])), world_from_cam.R[part]
+        in_cam = np.einsum("tji,tkj->tki", R, points - world_from_cam.t[part, None])
+        px = np.where(in_cam[..., 2:] > _LEAST_DEPTH_M, lens.project(in_cam), np.nan)
+        parts.append(detect(rng, px, np.zeros(px.shape[:2], bool), HALPE_26, lens.size_px, config.detector))
+    xy, score = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    found = clean(xy[:, None], score[:, None], HALPE_26)
+    Keypoints2d(found.xy_px, found.score, HALPE_26).save(folder / "02_keypoints" / f"{role}.npz")
+    return lens.to_json()
 
 
 def _write_clocks(folder: Path, view_ids: Sequence[str], t_s: np.ndarray) -> None:
