@@ -96,27 +96,28 @@ class AmassMotion:
         write_npz(path, self.arrays())
 
 
-def to_amass(sequence: SmplSequence, kind: BodyKind = SMPL_H) -> dict[str, np.ndarray]:
+def to_amass(sequence: SmplSequence, kind: BodyKind | None = None) -> dict[str, np.ndarray]:
     """A fitted sequence as the arrays of an AMASS file.
 
     Args:
         sequence: the fit.
-        kind: layout; AMASS has SMPL-H (156 columns) and SMPL-X (165). SMPL (72) keeps the two hand joints too.
+        kind: layout; AMASS has SMPL-H (156 columns) and SMPL-X (165), where fingers are as they were held in the fit.
+            SMPL (72) keeps SMPL's two hand joints too. The fit's own if not given, and SMPL-H for fits of SMPL.
 
     Returns:
         AMASS's arrays, and what AMASS has no place for: `valid` (frames, 24) joints that are well determined, `reasons`
         (frames,) bits of `Reason` of frames that are not to be used, 0 where they are, and `contacts` (frames, 4).
     """
-    poses = sequence.poses.reshape(len(sequence), SMPL.num_joints, 3)
-    motion = AmassMotion(SMPL, poses, sequence.trans, sequence.betas, sequence.gender, parse_rate(sequence.rate))
-    return motion.to_kind(kind).arrays() | {
+    own, poses = sequence.kind, sequence.poses.reshape(len(sequence), -1, 3)
+    motion = AmassMotion(own, poses, sequence.trans, sequence.betas, sequence.gender, parse_rate(sequence.rate))
+    return motion.to_kind(kind or (SMPL_H if own is SMPL else own)).arrays() | {
         "valid": sequence.joint_valid.astype(bool),
         "reasons": np.where(sequence.frame_valid, 0, sequence.reasons).astype(np.int32),
         "contacts": sequence.contacts,
     }
 
 
-def write_amass(path: Path, sequence: SmplSequence, kind: BodyKind = SMPL_H) -> None:
+def write_amass(path: Path, sequence: SmplSequence, kind: BodyKind | None = None) -> None:
     """Writes `to_amass` as an `.npz`."""
     write_npz(path, to_amass(sequence, kind))
 

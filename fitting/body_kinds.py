@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from core.arrays import Float, Int
+from core.errors import InputError
 from core.skeletons import SMPL_24, Skeleton
 
 NUM_BODY_JOINTS = 22
@@ -81,20 +82,41 @@ class BodyKind:
         parents.setflags(write=False)
         return parents
 
+    @property
+    def solved(self) -> BodyKind:
+        """The kind whose joints a body's keypoints tell of: one without fingers, jaw and eyeballs."""
+        return TRUNK_AND_LIMBS if self.num_hand_joints else self
+
+    @cached_property
+    def joint_of_smpl(self) -> Int[np.ndarray, "24"]:
+        """The joint that stands for each of SMPL's 24; its hands' are the middle fingers' first where there are any."""
+        names = [name.replace("_hand", "_middle1") if self.num_hand_joints else name for name in SMPL_24.joints]
+        return np.array([self.skeleton.idx(name) for name in names])
+
+    @cached_property
+    def smpl_of_joint(self) -> Int[np.ndarray, "joints"]:
+        """Which of SMPL's 24 joints each joint belongs to: fingers to a hand, jaw and eyeballs to the head."""
+        if not self.num_hand_joints:
+            return np.arange(self.num_joints)
+        hands = [SMPL_24.idx(f"{side}_hand") for side in ("left", "right")]
+        num_face = self.num_joints - NUM_BODY_JOINTS - self.num_hand_joints
+        face, fingers = [SMPL_24.idx("head")] * num_face, np.repeat(hands, self.num_hand_joints // 2)
+        return np.concatenate([np.arange(NUM_BODY_JOINTS), np.array(face, int), fingers])
+
     def add_children(self, values: Float[np.ndarray, "... joints last"]) -> None:
         """Adds to each joint's values those of all joints below it, in place; joints are the last axis but one."""
         for joint in range(self.num_joints - 1, 0, -1):
             values[..., self.parents[joint], :] += values[..., joint, :]
 
 
-def _with_hands(name: str, face: tuple[str, ...]) -> Skeleton:
-    """SMPL's joints up to the wrists, joints of the face on the head, then 15 finger joints a hand."""
+def _with_hands(name: str, face: tuple[str, ...] = (), fingers: tuple[str, ...] = _FINGERS) -> Skeleton:
+    """SMPL's joints up to the wrists, joints of the face on the head, then three joints a finger."""
     assert SMPL_24.parents is not None
     joints, parents = list(SMPL_24.joints[:NUM_BODY_JOINTS]), list(SMPL_24.parents[:NUM_BODY_JOINTS])
     parents += [joints.index("head")] * len(face)
     joints += face
     for side in ("left", "right"):
-        for finger in _FINGERS:
+        for finger in fingers:
             parents += [joints.index(f"{side}_wrist"), len(joints), len(joints) + 1]
             joints += [f"{side}_{finger}{k}" for k in (1, 2, 3)]
     bones = tuple((joints[parent], joint) for joint, parent in zip(joints[1:], parents[1:], strict=True))
@@ -102,9 +124,24 @@ def _with_hands(name: str, face: tuple[str, ...]) -> Skeleton:
 
 
 SMPL = BodyKind("SMPL", SMPL_24, 6890, _SMPL_VERTICES, 0)
-SMPL_H = BodyKind("SMPL-H", _with_hands("SMPLH_52", ()), 6890, _SMPL_VERTICES, 30)
+SMPL_H = BodyKind("SMPL-H", _with_hands("SMPLH_52"), 6890, _SMPL_VERTICES, 30)
 # eyeballs, because everywhere else an eye is a point of the skin
 SMPL_X = BodyKind(
     "SMPL-X", _with_hands("SMPLX_55", ("jaw", "left_eyeball", "right_eyeball")), 10475, _SMPLX_VERTICES, 30
 )
 KINDS = (SMPL, SMPL_H, SMPL_X)
+TRUNK_AND_LIMBS = BodyKind("joints 0 to 21", _with_hands("BODY_22", fingers=()), NUM_BODY_JOINTS, {}, 0)
+"""What a fit solves of bodies with fingers; its only vertices are its joints."""
+
+
+def kind_of_poses(width: int, item: str) -> BodyKind:
+    """The kind whose axis-angles are so many numbers a frame.
+
+    Raises:
+        InputError: if there is none.
+    """
+    widths = {3 * kind.num_joints: kind for kind in KINDS}
+    if width not in widths:
+        problem = f"poses of {width} columns are of no known body"
+        raise InputError(item, problem, f"poses have {' or '.join(map(str, widths))} columns")
+    return widths[width]

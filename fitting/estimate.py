@@ -16,12 +16,13 @@ import numpy as np
 from core.arrays import Bool, Float, Int
 from core.threads import one_blas_thread
 from core.transforms import geodesic, so3_log
+from fitting.body_kinds import SMPL
 from fitting.fit_model import FitModel
 from fitting.initialise import initial_pose
 from fitting.measurements import EstimateConfig, Measurements
 from fitting.objective import FitState, Objective
 from fitting.residuals import information_factor
-from fitting.smpl import PosedBody, rodrigues
+from fitting.smpl import rodrigues
 from fitting.solver import Minimum, factorise, marginals, minimise
 from fitting.standing import resting_soles
 from fitting.subject import Subject
@@ -42,7 +43,7 @@ class Estimate:
 
     Attributes:
         state: poses, translations, shape and mounts.
-        joint_covariance: of the 24 joints in the world, m^2, (frames, 24, 3, 3).
+        joint_covariance: of SMPL's 24 joints, or what stands for them, in the world, m^2, (frames, 24, 3, 3).
         subject: shape and mounts, and how certain they are.
         cost: of all terms, half the weighted sum of squares.
         num_steps: steps of all stages.
@@ -195,7 +196,11 @@ def _between(state: FitState, frames: Int[np.ndarray, "n"], num_frames: int) -> 
     left = np.clip(np.searchsorted(frames, at, side="right") - 1, 0, max(len(frames) - 2, 0))
     right = np.minimum(left + 1, len(frames) - 1)
     share = np.clip((at - frames[left]) / np.maximum(frames[right] - frames[left], 1), 0.0, 1.0)
-    turn = so3_log(np.swapaxes(state.R[:-1], -1, -2) @ state.R[1:]) if len(frames) > 1 else np.zeros((1, 24, 3))
+    turn = (
+        so3_log(np.swapaxes(state.R[:-1], -1, -2) @ state.R[1:])
+        if len(frames) > 1
+        else np.zeros((1, *state.R.shape[1:3]))
+    )
     R = state.R[left] @ rodrigues(share[:, None, None] * turn[left])
     transl = state.transl[left] + share[:, None] * (state.transl[right] - state.transl[left])
     return dataclasses.replace(state, R=R, transl=transl)
@@ -225,20 +230,20 @@ def _joint_covariance(
     system.diagonal[:] += (told / (1 - staying) - 1) * seen[nearest]
     frames = marginals(factorise(system))[0]
     own = (J.reshape(T, 3 * K, D) @ frames).reshape(T, K, 3, D) @ np.swapaxes(J, -1, -2)
-    return _curved(own + _evenly(constant, few, T), state.posed(model.body))
+    rest = model.joints.positions(model.body.with_shape(state.betas).with_pose(np.zeros((D // 3 - 1, 3))))
+    return _curved(own + _evenly(constant, few, T), rest)
 
 
 def _curved(
-    covariance: Float[np.ndarray, "frames joints 3 3"], posed: PosedBody
-) -> Float[np.ndarray, "frames joints 3 3"]:
+    covariance: Float[np.ndarray, "frames 24 3 3"], rest_m: Float[np.ndarray, "24 3"]
+) -> Float[np.ndarray, "frames 24 3 3"]:
     """The covariance with what its linearisation leaves out: a limb that swings far leaves its tangent.
 
     On a circle of radius r, the angle's variance s moves a point off the tangent by r^2 E[(1 - cos a)^2], in the mean
     of its square: r^2 (3/2 - 2 exp(-s / 2) + exp(-2 s) / 2). The circle is taken as large as the bone is long.
     """
-    parents = np.maximum(posed.shaped.body.parents, 0)
-    rest = posed.shaped.rest_joints
-    radius2 = np.maximum(((rest - rest[parents]) ** 2).sum(axis=-1), _LEAST_BONE_M**2)
+    bones = rest_m - rest_m[np.maximum(SMPL.parents, 0)]
+    radius2 = np.maximum((bones**2).sum(axis=-1), _LEAST_BONE_M**2)
     s = np.einsum("tjii->tj", covariance) / radius2
     off = radius2 * (1.5 - 2 * np.exp(-s / 2) + np.exp(-2 * s) / 2)
     return covariance + off[..., None, None] * np.eye(3)
@@ -246,7 +251,7 @@ def _curved(
 
 def _alone(
     objective: Objective, state: FitState, subject: Subject, staying: float
-) -> tuple[Float[np.ndarray, "frames 24 3 3"], Float[np.ndarray, "frames 75 75"]]:
+) -> tuple[Float[np.ndarray, "frames 24 3 3"], Float[np.ndarray, "frames D D"]]:
     """Covariance of joints by constants and by noise that stays, and what keypoints tell of each frame's unknowns."""
     model = objective.model
     J, by_betas = _joint_derivatives(model, state)
@@ -268,7 +273,7 @@ def _alone(
 
 def _joint_derivatives(
     model: FitModel, state: FitState
-) -> tuple[Float[np.ndarray, "frames 24 3 75"], Float[np.ndarray, "frames 24 3 betas"]]:
+) -> tuple[Float[np.ndarray, "frames 24 3 D"], Float[np.ndarray, "frames 24 3 betas"]]:
     """Of the joints, by the frame's unknowns and by the betas."""
     linear = model.joints.linearise(state.posed(model.body))
     moved = np.broadcast_to(np.eye(3), (*linear.positions.shape, 3))

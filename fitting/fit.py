@@ -23,12 +23,11 @@ from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
 from core.transforms import so3_log
-from fitting.body_kinds import SMPL
 from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
 from fitting.film import write_stills
-from fitting.fit_model import SOLES, FitModel
+from fitting.fit_model import FitModel, points_of_soles
 from fitting.foot_views import foot_inputs, foot_observations
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState
@@ -39,7 +38,7 @@ from fitting.points import reprojection_px
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.silhouettes import MaskConfig, compare_with_masks
-from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
+from fitting.smpl import BodyModel
 from fitting.stand_in import stand_in_body
 from fitting.stretches import Stretches
 from fitting.subject import Subject, estimate_subject
@@ -64,7 +63,8 @@ class FitConfig:
     """Settings of `motifs fit`.
 
     Attributes:
-        body_model: SMPL model file (.npz, .pkl or .safetensors), or "stand-in" for the project's own body.
+        body_model: SMPL, SMPL-H or SMPL-X model file (.npz, .pkl or .safetensors), or "stand-in" for the project's own
+            body. Keypoints say nothing of fingers and face, which are held at the model's mean pose.
         gender: of the body model, noted in the result.
         feet: whether foot cameras are used where they were tracked.
         shape: file of `motifs shape`, the person's shape over all sessions; found from this session alone without it.
@@ -90,9 +90,9 @@ def load_body(body_model: str) -> BodyModel:
     """The stand-in or a model file.
 
     Raises:
-        InputError: if the file is missing or no SMPL model; the solver knows SMPL's 24 joints alone.
+        InputError: if the file is missing or no body model.
     """
-    return stand_in_body() if body_model == STAND_IN else BodyModel.load(Path(body_model)).require(SMPL, "the fit")
+    return stand_in_body() if body_model == STAND_IN else BodyModel.load(Path(body_model))
 
 
 def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:
@@ -254,14 +254,14 @@ def _join(
 def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfig, folder: Path) -> Summary:
     _, landmarks, measured, seen = load_measured(session, config)
     t_s, posed = seen.timeline.t_s, found.state.posed(body)
-    landmarks = landmarks.shifted(found.subject.offsets)
+    model = FitModel.of(body, landmarks).with_offsets(found.subject.offsets)
     error_px = np.full(seen.score.shape, np.nan, np.float32)
     for first in range(0, len(t_s), _CHUNK):
         part = slice(first, first + _CHUNK)
         used = seen.score[:, part] >= config.estimate.min_score
-        positions = landmarks.positions(found.state.frames(part).posed(body))
+        positions = model.keypoints.positions(found.state.frames(part).posed(model.body))
         error_px[:, part] = np.where(used, reprojection_px(measured.rig, positions, seen.xy_px[:, part]), np.nan)
-    soles = _soles(body).positions(posed)
+    soles = points_of_soles(body).positions(posed)
     bridged = np.zeros(len(t_s), dtype=bool)
     for view in found.state.mounts:
         bridged |= measured.feet[view].known
@@ -283,13 +283,6 @@ def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfi
     return Summary(facts, health_of(facts, config.quality, config.estimate.floor))
 
 
-def _soles(body: BodyModel) -> Landmarks:
-    """Points of both soles, those of the contacts first."""
-    by_vertex = np.zeros((len(SOLES), NUM_VERTICES))
-    by_vertex[np.arange(len(SOLES)), [body.kind.vertex_ids[name] for name in SOLES]] = 1.0
-    return Landmarks.from_regressors(body, SOLES, np.zeros((len(SOLES), NUM_JOINTS)), by_vertex)
-
-
 def _sequence(
     body: BodyModel, found: Estimate, t_s: np.ndarray, rate: object, error_px: np.ndarray, soles: np.ndarray,
     bridged: np.ndarray, config: FitConfig,
@@ -302,13 +295,13 @@ def _sequence(
     return SmplSequence(
         t_s=t_s,
         rate=f"{rate.numerator}/{rate.denominator}",  # type: ignore[attr-defined]
-        poses=so3_log(state.R).reshape(len(t_s), 3 * NUM_JOINTS),
+        poses=so3_log(posed.rotations).reshape(len(t_s), -1),
         trans=state.transl,
         betas=state.betas,
         gender=config.gender,
         body_model=body.name,
         body_sha256=body.sha256,
-        joints_m=posed.joints,
+        joints_m=posed.smpl_joints,
         joint_covariance=found.joint_covariance,
         joint_valid=sigma <= config.quality.max_joint_sigma_m,
         frame_valid=reasons == 0,

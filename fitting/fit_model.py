@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 
 from core.arrays import Float, Int
-from core.skeletons import SMPL_24
 from fitting.chains import Chain, chains_of
+from fitting.held import on_solved, solved_joints
 from fitting.landmarks import Landmarks
 from fitting.mount_geometry import ANKLES, FootShape, foot_shape
 from fitting.sequence import CONTACTS
-from fitting.smpl import NUM_JOINTS, NUM_VERTICES, BodyModel
+from fitting.smpl import BodyModel
 
 SOLES = (*CONTACTS, "left_small_toe", "right_small_toe")
 
@@ -25,11 +25,11 @@ class FitModel:
     """What the objective needs of a body.
 
     Attributes:
-        body: a body whose mesh is its joints: shape, pose and joints are those of the whole one.
+        body: a body whose mesh is its joints, those that are solved: shape, pose and joints are those of the whole one.
         keypoints: where the detector's joints lie on it.
         landmarks: keypoints first, then points of the soles that are none.
         sole_idx: landmarks that are kept above the floor.
-        joints: the joints themselves.
+        joints: SMPL's 24 joints, or what stands for them.
         chains: of the landmarks.
         feet: by their ankle's joint, where the whole body has some.
     """
@@ -63,35 +63,25 @@ class FitModel:
 @lru_cache(maxsize=16)
 def _made(body: BodyModel, keypoints: Landmarks) -> FitModel:
     missing = [name for name in SOLES if name not in keypoints.names]
+    keypoints = on_solved(body, keypoints)
     landmarks = keypoints
     if missing:
-        by_vertex = np.zeros((len(missing), NUM_VERTICES))
-        by_vertex[np.arange(len(missing)), [body.kind.vertex_ids[name] for name in missing]] = 1.0
-        extra = Landmarks.from_regressors(body, tuple(missing), np.zeros((len(missing), NUM_JOINTS)), by_vertex)
-        landmarks = _joined(keypoints, extra)
+        landmarks = _joined(keypoints, on_solved(body, points_of_soles(body, tuple(missing))))
     return FitModel(
-        body=_joints_alone(body),
+        body=solved_joints(body),
         keypoints=keypoints,
         landmarks=landmarks,
         sole_idx=np.array([landmarks.names.index(name) for name in SOLES]),
-        joints=Landmarks.of(body, SMPL_24),
-        chains=chains_of(landmarks, body.kind),
+        joints=on_solved(body, Landmarks.of_vertices(body, (), body.kind.joint_of_smpl)),
+        chains=chains_of(landmarks, body.kind.solved),
         feet={idx: shape for idx in ANKLES.values() if (shape := foot_shape(body, idx)) is not None},
     )
 
 
-def _joints_alone(body: BodyModel) -> BodyModel:
-    """A body with a vertex at every joint and nothing between them."""
-    count = body.kind.num_joints
-    return dataclasses.replace(
-        body,
-        v_template=body.joint_template,
-        shapedirs=body.joint_shapedirs,
-        posedirs=np.zeros((count, 3, body.kind.num_pose_features)),
-        weights=np.eye(count),
-        J_regressor=np.eye(count),
-        faces=np.zeros((0, 3), np.int64),
-    )
+def points_of_soles(body: BodyModel, names: tuple[str, ...] = SOLES) -> Landmarks:
+    """Points of both soles, those of the contacts first."""
+    on_mesh = Landmarks.of_vertices(body, [body.kind.vertex_ids[name] for name in names])
+    return dataclasses.replace(on_mesh, names=names)
 
 
 def _joined(first: Landmarks, second: Landmarks) -> Landmarks:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.arrays import Float
-from core.skeletons import SMPL_24
 from core.transforms import SE3, geodesic, hat, mean_rotation, right_jacobian_inverse, so3_log
 from fitting.landmarks import Landmarks
 from fitting.mount_geometry import ANKLES
 from fitting.rays import Rays
-from fitting.smpl import NUM_JOINTS, NUM_VERTICES, PARENTS, BodyModel, PosedBody
+from fitting.smpl import BodyModel, PosedBody
 from fitting.solver import ArrowSystem
 
 # a shoe gives: no frame is believed better than this, however sharp the camera's pose (radians, metres)
@@ -109,29 +108,29 @@ def initial_mount(posed: PosedBody, foot: FootObservation, trusted: np.ndarray) 
 
 def foot_residual(
     posed: PosedBody, mount: SE3, foot: FootObservation
-) -> tuple[Float[np.ndarray, "frames 6"], Float[np.ndarray, "frames 6 75"], Float[np.ndarray, "frames 6 6"]]:
+) -> tuple[Float[np.ndarray, "frames 6"], Float[np.ndarray, "frames 6 D"], Float[np.ndarray, "frames 6 6"]]:
     """Predicted minus measured camera pose, with derivatives by the frame's unknowns and by the mount.
 
     Returns:
-        Rotation vector (radians) and translation (metres); Jacobians by (translation, 24 rotation increments) and by
-        the mount's (rotation, translation) increment.
+        Rotation vector (radians) and translation (metres); Jacobians by (translation, rotation increments) and by the
+        mount's (rotation, translation) increment.
     """
     ankle = posed.world_from_joint(foot.ankle_idx)
     camera = ankle @ mount
     turn = so3_log(np.swapaxes(foot.world_from_cam.R, -1, -2) @ camera.R)
     residual = np.concatenate([turn, camera.t - foot.world_from_cam.t], axis=-1)
     Jr = right_jacobian_inverse(turn)
-    by_frame = np.zeros((len(turn), 6, 25, 3))
+    by_frame = np.zeros((len(turn), 6, 1 + posed.rotations.shape[1], 3))
     by_frame[:, 3:, 0] = np.eye(3)
     joint = foot.ankle_idx
     while joint >= 0:
         world = posed.world_rotations[:, joint]
         by_frame[:, :3, joint + 1] = Jr @ np.swapaxes(camera.R, -1, -2) @ world
         by_frame[:, 3:, joint + 1] = -hat(camera.t - posed.joints[:, joint]) @ world
-        joint = int(PARENTS[joint])
+        joint = int(posed.shaped.body.parents[joint])
     by_mount = np.zeros((len(turn), 6, 6))
     by_mount[:, :3, :3], by_mount[:, 3:, 3:] = Jr, ankle.R
-    return residual, by_frame.reshape(-1, 6, 75), by_mount
+    return residual, by_frame.reshape(len(turn), 6, -1), by_mount
 
 
 def foot_term(
@@ -161,7 +160,7 @@ def foot_term(
     parts, D = [by_frame], by_frame.shape[-1]
     if column is not None:
         by_betas = np.zeros((len(residual), 6, posed.shaped.betas.shape[-1]))
-        by_betas[:, 3:] = _joint_landmark(body, foot.ankle_idx).by_betas(posed)[:, 0]
+        by_betas[:, 3:] = Landmarks.of_vertices(body, (), [foot.ankle_idx]).by_betas(posed)[:, 0]
         parts += [by_betas, by_mount]
     J = np.concatenate(parts, axis=-1)
     JtW = np.swapaxes(J, -1, -2) @ W
@@ -176,9 +175,3 @@ def foot_term(
         system.gradient_global[globals_idx] += g[:, D:].sum(axis=0)
         system.corner[axis, axis] += 1 / _MOUNT_SIGMA**2
     return 0.5 * float((error2 * share).sum())
-
-
-def _joint_landmark(body: BodyModel, joint: int) -> Landmarks:
-    by_joint = np.zeros((1, NUM_JOINTS))
-    by_joint[0, joint] = 1.0
-    return Landmarks.from_regressors(body, (SMPL_24.joints[joint],), by_joint, np.zeros((1, NUM_VERTICES)))

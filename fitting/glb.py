@@ -2,8 +2,8 @@
 
 Source: Khronos, *glTF 2.0 Specification*, chapters 3.7.3 (skins), 3.11 (animations) and 4 (GLB).
 
-What the file holds: the rest mesh of the fitted shape with normals, SMPL's 24 joints with the inverse bind matrices of
-that shape, all of SMPL's skinning weights (as many sets of four as the model needs: official models have four or fewer
+What the file holds: the rest mesh of the fitted shape with normals, the body's joints with the inverse bind matrices of
+that shape, all of its skinning weights (as many sets of four as the model needs: official models have four or fewer
 to a vertex), and for every instant one rotation for each joint and the pelvis' place. Numbers are 32 bit: vertices are
 those of `PosedBody.mesh` without pose blend shapes within 0.01 mm, times within 0.1 ms in a recording of half an hour.
 
@@ -30,15 +30,15 @@ from scipy.spatial.transform import Rotation
 from core.arrays import Float, Int
 from core.errors import InputError
 from core.files import write_bytes
-from core.skeletons import SMPL_24
+from fitting.body_kinds import BodyKind
 from fitting.playback import Playback
 from fitting.sequence import Reason, spoken
-from fitting.smpl import NUM_JOINTS, NUM_VERTICES, PARENTS, BodyModel, PosedBody
+from fitting.smpl import BodyModel, PosedBody
 
 _FLOAT, _BYTE, _SHORT = 5126, 5121, 5123  # component types
 _KINDS = {(): "SCALAR", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 _VERTICES, _INDICES = 34962, 34963  # what a buffer view is for
-_WORLD, _MESH, _PELVIS = 0, 1, 2  # nodes; the joints follow the pelvis in SMPL's order
+_WORLD, _MESH, _PELVIS = 0, 1, 2  # nodes; the joints follow the pelvis in the body's order
 _Y_UP_FROM_Z_UP = [-(0.5**0.5), 0.0, 0.0, 0.5**0.5]
 _SKIN = {"baseColorFactor": [0.42, 0.62, 0.86, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.75}
 _MEASURED_FRAMES = 64  # in which the missing pose blend shapes are measured
@@ -60,28 +60,28 @@ def write_glb(path: Path, playback: Playback, every: int = 1) -> None:
     sequence = playback.sequence
     t_s = sequence.t_s[::every]
     rotations, places = _keys(playback, every)
-    content = _Content()
+    content, kind = _Content(), playback.shaped.body.kind
     primitive = _mesh(content, playback)
     rest = playback.shaped.rest_joints
-    bind = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))
+    bind = np.tile(np.eye(4), (kind.num_joints, 1, 1))
     bind[:, 3, :3] = -rest  # column-major: the last row in memory is the translation
     inverse_bind = content.add(bind.astype(np.float32))
     times = content.add((t_s - t_s[0]).astype(np.float32), bounds=True)
     outputs = [("translation", 0, content.add(places))]
-    outputs += [("rotation", joint, content.add(rotations[:, joint])) for joint in range(NUM_JOINTS)]
+    outputs += [("rotation", joint, content.add(rotations[:, joint])) for joint in range(kind.num_joints)]
     document = {
         "asset": {"version": "2.0", "generator": "action-motifs", "extras": _extras(playback, t_s)},
         "scene": 0,
         "scenes": [{"nodes": [_WORLD, _MESH]}],
-        "nodes": _nodes(rest, rotations[0], places[0]),
+        "nodes": _nodes(kind, rest, rotations[0], places[0]),
         "meshes": [{"name": "body", "primitives": [primitive]}],
         "materials": [{"name": "skin", "pbrMetallicRoughness": _SKIN}],
         "skins": [
             {
-                "name": "SMPL",
+                "name": kind.name,
                 "inverseBindMatrices": inverse_bind,
                 "skeleton": _WORLD,
-                "joints": list(range(_PELVIS, _PELVIS + NUM_JOINTS)),
+                "joints": list(range(_PELVIS, _PELVIS + kind.num_joints)),
             }
         ],
         "animations": [
@@ -99,10 +99,11 @@ def write_glb(path: Path, playback: Playback, every: int = 1) -> None:
     write_bytes(path, _packed(document, bytes(content.binary)))
 
 
-def pose_blend_m(posed: PosedBody) -> Float[np.ndarray, "frames 6890"]:
+def pose_blend_m(posed: PosedBody) -> Float[np.ndarray, "frames vertices"]:
     """How far pose blend shapes move each vertex, which a skinned mesh cannot show, metres."""
-    blend = posed.shaped.body.posedirs.reshape(3 * NUM_VERTICES, -1)
-    return np.linalg.norm((posed.pose_features @ blend.T).reshape(-1, NUM_VERTICES, 3), axis=-1)
+    body = posed.shaped.body
+    blend = body.posedirs.reshape(3 * body.kind.num_vertices, -1)
+    return np.linalg.norm((posed.pose_features @ blend.T).reshape(-1, body.kind.num_vertices, 3), axis=-1)
 
 
 class _Content:
@@ -137,10 +138,10 @@ class _Content:
 
 
 def _keys(playback: Playback, every: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quaternions (keys, 24, 4), x y z w, that never jump to their negative, and the pelvis' places (keys, 3)."""
+    """Quaternions (keys, joints, 4), x y z w, that never jump to their negative, and the pelvis' places (keys, 3)."""
     sequence = playback.sequence
-    poses = sequence.poses[::every].reshape(-1, 3)
-    quaternions = Rotation.from_rotvec(poses).as_quat().reshape(-1, NUM_JOINTS, 4)
+    poses = sequence.poses[::every]
+    quaternions = Rotation.from_rotvec(poses.reshape(-1, 3)).as_quat().reshape(len(poses), -1, 4)
     turned = (quaternions[1:] * quaternions[:-1]).sum(axis=-1) < 0
     quaternions[1:] *= np.cumprod(np.where(turned, -1.0, 1.0), axis=0)[..., None]
     places = sequence.trans[::every] + playback.shaped.rest_joints[0]
@@ -179,16 +180,16 @@ def _influences(body: BodyModel) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(joints[:, i : i + 4], weights[:, i : i + 4]) for i in range(0, 4 * sets, 4)]
 
 
-def _nodes(rest: np.ndarray, rotations: np.ndarray, place: np.ndarray) -> list[dict[str, Any]]:
+def _nodes(kind: BodyKind, rest: np.ndarray, rotations: np.ndarray, place: np.ndarray) -> list[dict[str, Any]]:
     """The world, the mesh, and the joints, in the first pose for programs that show no motion."""
     nodes: list[dict[str, Any]] = [
         {"name": "world", "rotation": _Y_UP_FROM_Z_UP, "children": [_PELVIS]},
         {"name": "body", "mesh": 0, "skin": 0},  # of a skinned mesh only the joints' places count
     ]
-    for joint, (name, parent) in enumerate(zip(SMPL_24.joints, PARENTS.tolist(), strict=True)):
+    for joint, (name, parent) in enumerate(zip(kind.skeleton.joints, kind.parents.tolist(), strict=True)):
         at = place if parent < 0 else rest[joint] - rest[parent]
         node = {"name": name, "translation": at.astype(float).tolist(), "rotation": rotations[joint].tolist()}
-        children = (_PELVIS + np.flatnonzero(joint == PARENTS)).tolist()
+        children = (_PELVIS + np.flatnonzero(joint == kind.parents)).tolist()
         nodes.append({**node, "children": children} if children else node)
     return nodes
 

@@ -26,15 +26,16 @@ _SWINGS = tuple(
 
 def initial_pose(
     shaped: ShapedBody, landmarks: Landmarks, xyz_m: Float[np.ndarray, "frames points 3"]
-) -> tuple[Float[np.ndarray, "frames 24 3 3"], Float[np.ndarray, "frames 3"]]:
+) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames 3"]]:
     """Joint rotations (parent_from_joint, the root's in the world) and SMPL translations.
 
     Raises:
         InputError: if the trunk is seen in no frame.
     """
-    rest = landmarks.positions(shaped.with_pose(np.zeros((24, 3))))
+    num_joints = shaped.body.kind.num_joints
+    rest = landmarks.positions(shaped.with_pose(np.zeros((num_joints, 3))))
     world_from_body = _trunk(rest, landmarks.names, xyz_m)
-    R = np.broadcast_to(np.eye(3), (len(xyz_m), 24, 3, 3)).copy()
+    R = np.broadcast_to(np.eye(3), (len(xyz_m), num_joints, 3, 3)).copy()
     R[:, 0] = world_from_body.R
     pelvis = shaped.rest_joints[0]
     # SMPL turns about the rest pelvis, not about the origin of the rest body

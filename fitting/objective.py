@@ -1,6 +1,7 @@
 """The fitting objective of a sequence: the terms of `residuals` pulled back to SMPL's parameters as one arrow system.
 
-Unknowns of a frame, in slots of three: translation, then right-multiplied rotation increments of the 24 joints.
+Unknowns of a frame, in slots of three: translation, then right-multiplied rotation increments of the joints, 24 of SMPL
+and 22 of bodies whose fingers are held.
 Globals: the betas, then six numbers for each foot camera's mount.
 """
 
@@ -17,6 +18,7 @@ from core.transforms import SE3, right_jacobian_inverse, so3_log
 from fitting.chains import Chain
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
+from fitting.held import with_held
 from fitting.mount_geometry import FootShape, MountGeometryConfig, MountTerm, mount_term
 from fitting.own_view import own_view_term
 from fitting.prior import acceleration_sigma, pose_prior
@@ -37,7 +39,6 @@ from fitting.smpl import BodyModel, PosedBody, rodrigues
 from fitting.solver import ArrowSystem
 from fitting.standing import StandingConfig, standing_term
 
-NUM_UNKNOWNS = 75
 _FIXED_SIGMA = 1e-3  # spread of betas that are known
 _ANCHOR_SIGMA = 1e-4  # of poses that frames are held at: metres, radians
 
@@ -80,7 +81,7 @@ class FitState:
     """What is solved for.
 
     Attributes:
-        R: parent_from_joint, the root's in the world, (frames, 24, 3, 3).
+        R: parent_from_joint of the joints that are solved, the root's in the world, (frames, joints, 3, 3).
         transl: SMPL's translation, (frames, 3).
         betas: (betas,).
         mounts: `ankle_from_cam` by foot view.
@@ -103,13 +104,18 @@ class FitState:
         B, K, M = len(self.betas), 0 if self.offsets is None else self.offsets.size, 6 * len(self.mounts)
         return slice(0, B), slice(B, B + K), slice(B + K, B + K + M)
 
+    @property
+    def num_unknowns(self) -> int:
+        """How many of a frame."""
+        return 3 + 3 * self.R.shape[1]
+
     def posed(self, body: BodyModel) -> PosedBody:
-        """The body in this state."""
-        return body.with_shape(self.betas).with_rotations(self.R, self.transl)
+        """The body in this state; joints that are not solved are held."""
+        return body.with_shape(self.betas).with_rotations(with_held(body, self.R), self.transl)
 
     def retract(self, step: np.ndarray, step_global: np.ndarray) -> FitState:
-        """Moves by (frames, 75) and (globals,); without globals, shape and mounts stay."""
-        turn = rodrigues(step[:, 3:].reshape(-1, 24, 3))
+        """Moves by (frames, unknowns) and (globals,); without globals, shape and mounts stay."""
+        turn = rodrigues(step[:, 3:].reshape(*self.R.shape[:2], 3))
         if not len(step_global):
             return dataclasses.replace(self, R=self.R @ turn, transl=self.transl + step[:, :3])
         betas, offsets, mounts = (step_global[part] for part in self.globals_of)
@@ -183,7 +189,7 @@ class Objective:
         carried = landmarks.carried(posed)
         term, coupling = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = state.globals_of[-1].stop if self.free else 0
-        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, num_globals, linked=coupling is not None)
+        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked=coupling is not None)
         by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
         if self.free:
             by_betas = landmarks.by_betas(posed)
@@ -208,9 +214,9 @@ class Objective:
             cost += self._add_shape(system, state)
         return dataclasses.replace(system, cost=cost)
 
-    def prior_alone(self, state: FitState) -> Float[np.ndarray, "frames 75 75"]:
+    def prior_alone(self, state: FitState) -> Float[np.ndarray, "frames D D"]:
         """What is known of every frame's unknowns without any measurement and any other frame."""
-        system = ArrowSystem.zeros(len(state.R), NUM_UNKNOWNS, 0)
+        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, 0)
         _add_joints(system, self._on_joints(state))
         return system.diagonal
 
@@ -272,23 +278,24 @@ class Objective:
         return PointTerm(cost, gradient, hessian), coupling
 
     def _on_joints(self, state: FitState) -> JointTerm:
-        prior = pose_prior()
-        spread = prior.sigma[1:] * self.weights.rest_scale
+        prior, joints = pose_prior(), slice(1, state.R.shape[1])
+        spread = prior.sigma[joints] * self.weights.rest_scale
         if self.step_s is not None:
-            spread = _lasting(spread, self._acceleration_sigma()[2:, None])
-        rest = rest_term(state.R[:, 1:], np.zeros((23, 3)), spread)
+            spread = _lasting(spread, self._acceleration_sigma(state)[2:, None])
+        rest = rest_term(state.R[:, joints], np.zeros(spread.shape), spread)
         if not self.limits:
             return rest
-        return rest + limit_term(state.R[:, 1:], prior.low[1:], prior.high[1:], self.weights.limit_sigma_rad)
+        low, high = prior.low[joints], prior.high[joints]
+        return rest + limit_term(state.R[:, joints], low, high, self.weights.limit_sigma_rad)
 
-    def _acceleration_sigma(self) -> np.ndarray:
+    def _acceleration_sigma(self, state: FitState) -> np.ndarray:
         assert self.step_s is not None
-        return acceleration_sigma(self.step_s) * self.weights.acceleration_scale
+        return acceleration_sigma(self.step_s)[: 1 + state.R.shape[1]] * self.weights.acceleration_scale
 
     def _on_time(self, state: FitState) -> list[TimeTerm]:
         if self.step_s is None:
             return []
-        sigma = self._acceleration_sigma()
+        sigma = self._acceleration_sigma(state)
         terms = []
         if len(state.R) >= 2:
             terms.append(velocity_term(state.R, state.transl, sigma * self.weights.velocity_scale))
@@ -363,22 +370,27 @@ def _add_seat(system: ArrowSystem, column: int, term: MountTerm) -> float:
 
 
 def _slots(blocks: np.ndarray) -> np.ndarray:
-    """The (frames, 25, 3, 25, 3) view of (frames, 75, 75) blocks."""
-    return blocks.reshape(len(blocks), 25, 3, 25, 3)
+    """The (frames, slots, 3, slots, 3) view of (frames, unknowns, unknowns) blocks."""
+    S = blocks.shape[-1] // 3
+    return blocks.reshape(-1, S, 3, S, 3)
+
+
+def _by_slot(rows: np.ndarray) -> np.ndarray:
+    """The (frames, slots, 3) view of (frames, unknowns)."""
+    return rows.reshape(len(rows), -1, 3)
 
 
 def _add_joints(system: ArrowSystem, term: JointTerm) -> float:
-    joints = np.arange(2, 25)
+    joints = np.arange(2, 2 + term.gradient.shape[1])
     # advanced indices lead: (joints, frames, 3, 3)
     _slots(system.diagonal)[:, joints, :, joints] += term.hessian.transpose(1, 0, 2, 3)
-    system.gradient.reshape(-1, 25, 3)[:, joints] += term.gradient
+    _by_slot(system.gradient)[:, joints] += term.gradient
     return term.cost
 
 
 def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
-    slots = np.arange(25)
-    n, reach = term.jacobian.shape[:2]
-    gradient = system.gradient.reshape(-1, 25, 3)
+    n, reach, S = term.jacobian.shape[:3]
+    slots, gradient = np.arange(S), _by_slot(system.gradient)
     for a in range(reach):
         Jt = np.swapaxes(term.jacobian[:, a], -1, -2)
         gradient[a : a + n] += np.einsum("nsij,nsj->nsi", Jt, term.residual)
@@ -400,8 +412,8 @@ def _add_anchors(system: ArrowSystem, state: FitState, frames: np.ndarray, held:
     identity = np.broadcast_to(np.eye(3), (len(frames), 1, 3, 3))
     hessian = np.concatenate([identity, Jt @ J], axis=1) / _ANCHOR_SIGMA**2
     gradient = np.concatenate([shift[:, None], (Jt @ turn[..., None])[..., 0]], axis=1) / _ANCHOR_SIGMA**2
-    slots = np.arange(25)
+    slots = np.arange(hessian.shape[1])
     for frame, H in zip(frames, hessian, strict=True):
         _slots(system.diagonal)[frame][slots, :, slots] += H
-    system.gradient.reshape(-1, 25, 3)[frames] += gradient
+    _by_slot(system.gradient)[frames] += gradient
     return 0.5 * float((shift**2).sum() + (turn**2).sum()) / _ANCHOR_SIGMA**2

@@ -86,7 +86,7 @@ def _paint_body(
 def uncertainty_colours(body: BodyModel, joint_sigma_m: Float[np.ndarray, "24"]) -> Float[np.ndarray, "faces 3"]:
     """Colours of the body's triangles by the standard deviation of the joints that carry them."""
     unsure = np.clip((joint_sigma_m - _SURE_M) / (_UNSURE_M - _SURE_M), 0.0, 1.0)
-    by_face = (body.weights @ unsure)[body.faces[:, 0]]
+    by_face = (body.weights @ unsure[body.kind.smpl_of_joint])[body.faces[:, 0]]
     return _SURE_BGR + by_face[:, None] * (_UNSURE_BGR - _SURE_BGR)
 
 

@@ -16,7 +16,7 @@ from core.arrays import Bool, Float, Int
 from core.errors import InputError
 from core.transforms import so3_exp, so3_log
 from fitting.sequence import Reason, SmplSequence
-from fitting.smpl import NUM_JOINTS, BodyModel, PosedBody, ShapedBody, rodrigues
+from fitting.smpl import BodyModel, PosedBody, ShapedBody, rodrigues
 
 CHUNK = 32  # frames posed and skinned at a time, whatever the length of the sequence
 
@@ -28,14 +28,14 @@ class Moment:
     Attributes:
         t_s: the time, session clock.
         vertices_m: its mesh in the world.
-        joints_m: its joints in the world.
+        joints_m: SMPL's joints in the world, or what stands for them.
         joint_sigma_m: standard deviation of each joint along its worst direction, at the nearest instant.
         joint_valid: whether each joint is determined well enough, at the nearest instant.
         reasons: what is wrong with either instant beside it; `Reason.OK` if nothing is.
     """
 
     t_s: float
-    vertices_m: Float[np.ndarray, "6890 3"]
+    vertices_m: Float[np.ndarray, "vertices 3"]
     joints_m: Float[np.ndarray, "24 3"]
     joint_sigma_m: Float[np.ndarray, "24"]
     joint_valid: Bool[np.ndarray, "24"]
@@ -84,7 +84,7 @@ class Playback:
         """The body at any times on the session clock; before the first and after the last instant it stands still."""
         before, share = self.instants(t_s)
         after = np.minimum(before + 1, len(self.sequence) - 1)
-        poses, trans = self.sequence.poses.reshape(-1, NUM_JOINTS, 3), self.sequence.trans
+        poses, trans = self.sequence.poses.reshape(len(self.sequence), -1, 3), self.sequence.trans
         R = rodrigues(poses[before])
         turn = so3_log(np.swapaxes(R, -1, -2) @ rodrigues(poses[after]))
         R = R @ so3_exp(share[:, None, None] * turn)
@@ -104,6 +104,7 @@ class Playback:
             )
             variance = np.linalg.eigvalsh(known.joint_covariance[nearest])[..., -1]
             sigma_m = np.sqrt(np.maximum(variance, 0.0))
+            joints = posed.smpl_joints
             for i, vertices in enumerate(posed.mesh()):
                 valid = known.joint_valid[nearest[i]]
-                yield Moment(float(part[i]), vertices, posed.joints[i], sigma_m[i], valid, Reason(int(reasons[i])))
+                yield Moment(float(part[i]), vertices, joints[i], sigma_m[i], valid, Reason(int(reasons[i])))

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.files import read_npz, write_npz
+from fitting.body_kinds import BodyKind, kind_of_poses
 
 CONTACTS = ("left_heel", "left_big_toe", "right_heel", "right_big_toe")
 
@@ -42,13 +43,14 @@ class SmplSequence:
     Attributes:
         t_s: instants on the session clock, (frames,).
         rate: instants a second, a rational ("30/1").
-        poses: axis-angle of the root and the 23 body joints, radians, (frames, 72).
+        poses: axis-angle of the root and of all other joints of the body, radians: (frames, 72) of SMPL, 156 of SMPL-H,
+            165 of SMPL-X.
         trans: SMPL's translation, metres, (frames, 3).
         betas: shape, (betas,).
         gender: of the body model.
         body_model: name of the body model.
         body_sha256: hash of its numbers.
-        joints_m: joints in the world, (frames, 24, 3).
+        joints_m: SMPL's joints in the world, or what stands for them (`BodyKind.joint_of_smpl`), (frames, 24, 3).
         joint_covariance: of the joints, m^2, (frames, 24, 3, 3).
         joint_valid: whether a joint is determined well enough, (frames, 24).
         frame_valid: whether the frame may be used, (frames,).
@@ -74,6 +76,11 @@ class SmplSequence:
     def __len__(self) -> int:
         return len(self.t_s)
 
+    @property
+    def kind(self) -> BodyKind:
+        """The body whose joints the poses are of."""
+        return kind_of_poses(self.poses.shape[1], self.body_model)
+
     def save(self, path: Path) -> None:
         """Writes `smpl.npz`."""
         write_npz(path, {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)})
@@ -98,4 +105,7 @@ def load_smpl(path: Path) -> SmplSequence:
     lengths = {name: len(arrays[name]) for name in per_frame}
     if len(set(lengths.values())) > 1:
         raise InputError(str(path), f"its arrays differ in length: {lengths}", "run `motifs fit` again")
+    if sequence.poses.ndim != 2:
+        raise InputError(str(path), f"its poses are {sequence.poses.shape}", "run `motifs fit` again")
+    kind_of_poses(sequence.poses.shape[1], str(path))
     return sequence

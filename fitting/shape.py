@@ -45,7 +45,7 @@ def betas_from_bones(
     first, second = np.array([[landmarks.names.index(a), landmarks.names.index(b)] for a, b in lengths]).T
     seen = np.array(list(lengths.values()))
     for _ in range(4):
-        rest = body.with_shape(betas).with_pose(np.zeros((1, 24, 3)), np.zeros((1, 3)))
+        rest = body.with_shape(betas).with_pose(np.zeros((1, body.kind.num_joints, 3)), np.zeros((1, 3)))
         linear = landmarks.linearise(rest)
         vector = linear.positions[0, first] - linear.positions[0, second]
         length = np.linalg.norm(vector, axis=-1)

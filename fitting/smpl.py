@@ -266,6 +266,11 @@ class PosedBody:
         return SE3(self.world_rotations[..., joint, :, :], self.joints[..., joint, :])
 
     @property
+    def smpl_joints(self) -> Float[np.ndarray, "*batch 24 3"]:
+        """Positions of SMPL's 24 joints, or of what stands for them (`BodyKind.joint_of_smpl`), metres."""
+        return self.joints[..., self.shaped.body.kind.joint_of_smpl, :]
+
+    @property
     def pose_features(self) -> Float[np.ndarray, "*batch features"]:
         """R - I of all joints but the pelvis, what the pose blend shapes multiply."""
         local = self.rotations[..., 1:, :, :] - np.eye(3)

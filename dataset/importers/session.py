@@ -1,7 +1,12 @@
-"""The project's own sessions: `07_smpl/smpl.npz` as the fit writes it."""
+"""The project's own sessions: `07_smpl/smpl.npz` as the fit writes it, of any body of the SMPL family.
+
+Shards hold SMPL's 24 joints. Of fits of SMPL-H and SMPL-X the fingers, which were held, are left out, and SMPL-X's
+betas, which mean something else to an SMPL body, become the mean shape, as those of AMASS files; joints stay as fitted.
+"""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +16,16 @@ from core.errors import InputError
 from core.files import read_json, read_npz
 from core.stage import changed_inputs
 from dataset.schema import NUM_JOINTS, REASON_OK, REASON_UNSPECIFIED, Clip, ClipLabels
+from fitting.amass import AmassMotion
+from fitting.body_kinds import KINDS, SMPL, SMPL_X, kind_of_poses
 
 STAGE = "07_smpl"
 # The instants are a grid by contract; a tenth of a frame is far above rounding and far below a lost frame.
 _MAX_GRID_ERROR_FRAMES = 0.1
+_COLUMNS = [3 * kind.num_joints for kind in KINDS]  # of poses
 _SHAPES: dict[str, tuple[int | str, ...]] = {
     "t_s": ("T",),
-    "poses": ("T", 72),
+    "poses": ("T", "C"),
     "trans": ("T", 3),
     "joints_m": ("T", NUM_JOINTS, 3),
     "joint_covariance": ("T", NUM_JOINTS, 3, 3),
@@ -80,15 +88,18 @@ def read_session(session_dir: Path, item: str) -> Clip:
     data = read_npz(path)
     _check(data, path)
     manifest = path.with_name("manifest.json")
+    motion = _motion(data, path)
     provenance = {"source": "session", "session": session}
+    if motion.kind is not SMPL:
+        provenance |= {"layout": motion.kind.model_type, "shape": "mean" if motion.kind is SMPL_X else "file"}
     if manifest.is_file():
         provenance["fit_fingerprint"] = str(read_json(manifest).get("fingerprint", ""))
     labels = ClipLabels(
-        rate=str(_rate(data, path)),
+        rate=f"{motion.rate.numerator}/{motion.rate.denominator}",
         subject=subject,
         session=session,
         start_s=float(data["t_s"][0]),
-        gender=str(data.get("gender", "neutral")),
+        gender=motion.gender,
         body_model=str(data.get("body_model", "")),
         body_model_sha256=str(data.get("body_sha256", "")),
         provenance=provenance,
@@ -97,13 +108,13 @@ def read_session(session_dir: Path, item: str) -> Clip:
     reasons[~data["frame_valid"].astype(bool) & (reasons == REASON_OK)] = REASON_UNSPECIFIED
     # a measured frame may carry a remark; only what the fit calls invalid is
     reasons[data["frame_valid"].astype(bool)] = REASON_OK
-    upper = np.triu_indices(3)
+    upper, stored = np.triu_indices(3), motion.to_kind(SMPL)
     return Clip(
         item,
         labels,
-        poses=data["poses"].reshape(-1, NUM_JOINTS, 3).astype(np.float32),
-        trans=data["trans"].astype(np.float32),
-        betas=data["betas"].astype(np.float32).reshape(-1),
+        poses=stored.poses.astype(np.float32),
+        trans=stored.trans.astype(np.float32),
+        betas=stored.betas.astype(np.float32).reshape(-1),
         joints_m=data["joints_m"].astype(np.float32),
         joint_covariance=data["joint_covariance"][..., upper[0], upper[1]].astype(np.float32),
         valid=data["joint_valid"].astype(bool),
@@ -112,7 +123,14 @@ def read_session(session_dir: Path, item: str) -> Clip:
     )
 
 
-def _rate(data: dict[str, np.ndarray], path: Path) -> str:
+def _motion(data: dict[str, np.ndarray], path: Path) -> AmassMotion:
+    """The motion of the body that was fitted."""
+    kind = kind_of_poses(data["poses"].shape[1], str(path))
+    poses = data["poses"].reshape(-1, kind.num_joints, 3)
+    return AmassMotion(kind, poses, data["trans"], data["betas"], str(data.get("gender", "neutral")), _rate(data, path))
+
+
+def _rate(data: dict[str, np.ndarray], path: Path) -> Fraction:
     """The rational rate, checked against the times."""
     found = data.get("rate", data.get("mocap_frame_rate"))
     if found is None:
@@ -124,15 +142,17 @@ def _rate(data: dict[str, np.ndarray], path: Path) -> str:
         raise InputError(
             str(path), f"its times leave the grid of {rate} Hz by {error:.2f} frames", "run `motifs fit` with --redo"
         )
-    return f"{rate.numerator}/{rate.denominator}"
+    return rate
 
 
 def _check(data: dict[str, np.ndarray], path: Path) -> None:
     """Refuses a file whose arrays are missing or do not fit together."""
     problem = ""
     num_frames = len(data["t_s"]) if "t_s" in data and data["t_s"].ndim else 0
+    num_columns = data["poses"].shape[-1] if "poses" in data and data["poses"].ndim else 0
+    sizes = {"T": num_frames, "C": num_columns if num_columns in _COLUMNS else _COLUMNS[0]}
     for name, shape in _SHAPES.items():
-        expected = tuple(num_frames if size == "T" else size for size in shape)
+        expected = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in shape)
         if name not in data or "betas" not in data:
             problem = f"it has no {name if name not in data else 'betas'}"
         elif data[name].shape != expected:

@@ -206,5 +206,5 @@ def test_what_a_body_does_not_have_is_named(
         Landmarks.of_vertices(bodies[SMPL_H], [], [-1])
     with pytest.raises(InputError, match="no joint and no skinned vertex"):
         Landmarks.from_regressors(bodies[SMPL], ("nothing",), np.zeros((1, 24)), np.zeros((1, 6890)))
-    with pytest.raises(InputError, match="SMPLH_NEUTRAL: a model of SMPL-H with 52 joints, the fit takes SMPL"):
-        load_body(str(models / "SMPLH_NEUTRAL.pkl"))
+    with pytest.raises(InputError, match="a model of SMPL-H with 52 joints, a dataset takes SMPL"):
+        load_body(str(models / "SMPLH_NEUTRAL.pkl")).require(SMPL, "a dataset")
