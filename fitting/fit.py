@@ -18,7 +18,7 @@ import numpy as np
 from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
-from core.files import read_npz, write_json, write_npz
+from core.files import read_npz, require_file, write_json, write_npz
 from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
@@ -35,6 +35,7 @@ from fitting.observations import Observations
 from fitting.person_shape import PersonShape
 from fitting.playback import Playback
 from fitting.points import reprojection_px
+from fitting.pose_density_files import read_pose_density
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.silhouettes import MaskConfig, compare_with_masks
@@ -56,6 +57,7 @@ STRETCHES = "stretches"
 PICTURE = "fit.png"
 _CHUNK = 2000  # frames reprojected at a time
 STAND_IN = "stand-in"
+ANATOMY = "anatomy"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class FitConfig:
         gender: of the body model, noted in the result.
         feet: whether foot cameras are used where they were tracked.
         shape: file of `motifs shape`, the person's shape over all sessions; found from this session alone without it.
+        pose_prior: "anatomy" for each joint's spread and range, or a file: SMPLify's mixture (.pkl, .npz), or VPoser
+            (.ckpt).
         estimate: weights and iterations.
         contacts: when a sole rests on the floor.
         quality: thresholds of validity and refusal.
@@ -79,6 +83,7 @@ class FitConfig:
     gender: str = "neutral"
     feet: bool = True
     shape: Path | None = None
+    pose_prior: str = ANATOMY
     estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
     contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
@@ -129,7 +134,7 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
 
     def process(item: str, folder: Path) -> Mapping[str, Any]:
         body, landmarks, measured, seen = load_measured(session, config)
-        model = FitModel.of(body, landmarks)
+        model = _model_for(config, seen.skeleton)
         found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
         if (shape := _shape(config, body)) is not None:  # as sure as all sessions are
             count = len(found.betas)
@@ -157,14 +162,16 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
 
 
 def _portable(config: FitConfig) -> FitConfig:
-    """The config without the model file's folder: its content is hashed as an input."""
-    return dataclasses.replace(config, body_model=Path(config.body_model).name)
+    """The config without the folders of files: their content is hashed as an input."""
+    return dataclasses.replace(config, body_model=Path(config.body_model).name, pose_prior=Path(config.pose_prior).name)
 
 
 def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     inputs = {**stage_inputs(session), "points": session.stage(POINTS_OUT)}
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
+    if config.pose_prior != ANATOMY:
+        inputs["pose prior"] = Path(config.pose_prior)
     if config.shape is not None:
         inputs["shape"] = config.shape
     room = session.of_role("room")
@@ -204,15 +211,17 @@ def _shape(config: FitConfig, body: BodyModel) -> PersonShape | None:
 
 
 @lru_cache(maxsize=2)
-def _model(body_model: str, stamp: int, skeleton: Skeleton) -> FitModel:
-    """The body made ready, kept from one stretch to the next; the stamp tells a model file that was written again."""
+def _model(body_model: str, pose_prior: str, stamps: tuple[int, ...], skeleton: Skeleton) -> FitModel:
+    """The body made ready, kept from one stretch to the next; the stamps tell files that were written again."""
     body = load_body(body_model)
-    return FitModel.of(body, Landmarks.of(body, skeleton))
+    density = None if pose_prior == ANATOMY else read_pose_density(Path(pose_prior))
+    return FitModel.of(body, Landmarks.of(body, skeleton), density)
 
 
 def _model_for(config: FitConfig, skeleton: Skeleton) -> FitModel:
-    stamp = 0 if config.body_model == STAND_IN else Path(config.body_model).stat().st_mtime_ns
-    return _model(config.body_model, stamp, skeleton)
+    files = [Path(name) for name in (config.body_model, config.pose_prior) if name not in (STAND_IN, ANATOMY)]
+    stamps = tuple(require_file(path).stat().st_mtime_ns for path in files)
+    return _model(config.body_model, config.pose_prior, stamps, skeleton)
 
 
 def _fit_stretch(session_dir: Path, config: FitConfig, item: str, folder: Path) -> Mapping[str, Any]:

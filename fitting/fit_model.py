@@ -14,6 +14,7 @@ from fitting.chains import Chain, chains_of
 from fitting.held import on_solved, solved_joints
 from fitting.landmarks import Landmarks
 from fitting.mount_geometry import ANKLES, FootShape, foot_shape
+from fitting.pose_density import PoseDensity
 from fitting.sequence import CONTACTS
 from fitting.smpl import BodyModel
 
@@ -32,6 +33,7 @@ class FitModel:
         joints: SMPL's 24 joints, or what stands for them.
         chains: of the landmarks.
         feet: by their ankle's joint, where the whole body has some.
+        density: how likely poses are, where more is known than each joint's spread (`fitting.prior`).
     """
 
     body: BodyModel
@@ -41,11 +43,12 @@ class FitModel:
     joints: Landmarks
     chains: tuple[Chain, ...]
     feet: Mapping[int, FootShape]
+    density: PoseDensity | None = None
 
     @staticmethod
-    def of(body: BodyModel, keypoints: Landmarks) -> FitModel:
+    def of(body: BodyModel, keypoints: Landmarks, density: PoseDensity | None = None) -> FitModel:
         """From a whole body."""
-        return _made(body, keypoints)
+        return dataclasses.replace(_made(body, keypoints), density=density)
 
     def with_offsets(self, offsets_m: Float[np.ndarray, "keypoints 3"]) -> FitModel:
         """The same for a detector whose joints lie so far from these (`Landmarks.shifted`)."""

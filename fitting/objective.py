@@ -21,6 +21,7 @@ from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
 from fitting.held import with_held
 from fitting.mount_geometry import FootShape, MountGeometryConfig, MountTerm, mount_term
 from fitting.own_view import own_view_term
+from fitting.pose_density import PoseTerm
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
 from fitting.residuals import (
@@ -200,7 +201,7 @@ class Objective:
             _add_chain(system, chain, term, by_pose, by_betas, by_offsets)
             if coupling is not None:
                 _add_links(system, chain, coupling, by_pose)
-        cost = term.cost + _add_joints(system, self._on_joints(state))
+        cost = term.cost + self._add_pose(system, state)
         for time_term in self._on_time(state):
             cost += _add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
@@ -217,7 +218,7 @@ class Objective:
     def prior_alone(self, state: FitState) -> Float[np.ndarray, "frames D D"]:
         """What is known of every frame's unknowns without any measurement and any other frame."""
         system = ArrowSystem.zeros(len(state.R), state.num_unknowns, 0)
-        _add_joints(system, self._on_joints(state))
+        self._add_pose(system, state)
         return system.diagonal
 
     def _add_shape(self, system: ArrowSystem, state: FitState) -> float:
@@ -277,16 +278,34 @@ class Objective:
             coupling[:, soles] = stand.coupling
         return PointTerm(cost, gradient, hessian), coupling
 
-    def _on_joints(self, state: FitState) -> JointTerm:
-        prior, joints = pose_prior(), slice(1, state.R.shape[1])
-        spread = prior.sigma[joints] * self.weights.rest_scale
-        if self.step_s is not None:
-            spread = _lasting(spread, self._acceleration_sigma(state)[2:, None])
-        rest = rest_term(state.R[:, joints], np.zeros(spread.shape), spread)
-        if not self.limits:
-            return rest
-        low, high = prior.low[joints], prior.high[joints]
-        return rest + limit_term(state.R[:, joints], low, high, self.weights.limit_sigma_rad)
+    def _add_pose(self, system: ArrowSystem, state: FitState) -> float:
+        """What is known of poses before any picture: how joints are spread, or how likely they are together; limits."""
+        R, prior, cost = state.R[:, 1:], pose_prior(), 0.0
+        told = 0  # joints that a density of whole poses tells of
+        if (density := self.model.density) is not None:
+            told = min(len(density.sigma) // 3, R.shape[1])
+            sigma = self.weights.rest_scale * density.sigma[: 3 * told].reshape(-1, 3)
+            share = density.sigma[: 3 * told] / self._lasting(sigma, slice(1, 1 + told)).ravel()
+            cost += _add_whole(system, density.term(R[:, :told], share))
+        alone = slice(1 + told, state.R.shape[1])
+        spread = self._lasting(prior.sigma[alone] * self.weights.rest_scale, alone)
+        cost += _add_joints(system, rest_term(R[:, told:], np.zeros(spread.shape), spread), 1 + told)
+        if self.limits:
+            low, high = (bound[1 : state.R.shape[1]] for bound in (prior.low, prior.high))
+            cost += _add_joints(system, limit_term(R, low, high, self.weights.limit_sigma_rad), 1)
+        return cost
+
+    def _lasting(self, sigma: np.ndarray, joints: slice) -> np.ndarray:
+        """What each frame of a smooth motion may say of its pose so that all together say what one alone would.
+
+        Neighbouring frames hardly differ, and a prior that counted for each of them would hold a limb that nobody sees
+        for seconds at rest, and state it certain. White acceleration a under a potential of spread p has the spectrum
+        1 / (1/p^2 + w^4/a^2) and so the variance p^2 sqrt(a/p) / sqrt(8); this is the p that makes it sigma^2.
+        """
+        if self.step_s is None:
+            return sigma
+        acceleration = acceleration_sigma(self.step_s)[1:][joints, None] * self.weights.acceleration_scale
+        return np.asarray(np.maximum(sigma, 2 * sigma ** (4 / 3) * acceleration ** (-1 / 3)))
 
     def _acceleration_sigma(self, state: FitState) -> np.ndarray:
         assert self.step_s is not None
@@ -302,16 +321,6 @@ class Objective:
         if len(state.R) >= 3:
             terms.append(acceleration_term(state.R, state.transl, sigma))
         return terms
-
-
-def _lasting(sigma: np.ndarray, acceleration: np.ndarray) -> np.ndarray:
-    """What each frame of a smooth motion may say of its pose so that all together say what one alone would.
-
-    Neighbouring frames hardly differ, and a prior that counted for each of them would hold a limb that nobody sees for
-    seconds at rest, and state it certain. White acceleration a under a potential of spread p has the spectrum
-    1 / (1/p^2 + w^4/a^2) and so the variance p^2 sqrt(a/p) / sqrt(8); this is the p that makes it sigma^2.
-    """
-    return np.asarray(np.maximum(sigma, 2 * sigma ** (4 / 3) * acceleration ** (-1 / 3)))
 
 
 def _add_chain(
@@ -380,11 +389,20 @@ def _by_slot(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), -1, 3)
 
 
-def _add_joints(system: ArrowSystem, term: JointTerm) -> float:
-    joints = np.arange(2, 2 + term.gradient.shape[1])
+def _add_joints(system: ArrowSystem, term: JointTerm, first: int) -> float:
+    """Adds a term on joints that begin with the given one."""
+    slots = np.arange(1 + first, 1 + first + term.gradient.shape[1])
     # advanced indices lead: (joints, frames, 3, 3)
-    _slots(system.diagonal)[:, joints, :, joints] += term.hessian.transpose(1, 0, 2, 3)
-    _by_slot(system.gradient)[:, joints] += term.gradient
+    _slots(system.diagonal)[:, slots, :, slots] += term.hessian.transpose(1, 0, 2, 3)
+    _by_slot(system.gradient)[:, slots] += term.gradient
+    return term.cost
+
+
+def _add_whole(system: ArrowSystem, term: PoseTerm) -> float:
+    """Adds a term on the joints after the pelvis together."""
+    own = slice(6, 6 + term.gradient.shape[1])
+    system.diagonal[:, own, own] += term.hessian
+    system.gradient[:, own] += term.gradient
     return term.cost
 
 
