@@ -148,7 +148,8 @@ def test_what_is_no_prior_is_refused(rng: np.random.Generator, tmp_path: Path) -
     (tmp_path / "a.txt").write_text("no")
     for name, said in (
         ("short.npz", r"'means' has the shape \(3, 60\)"), ("none.npz", "lacks 'covars'"),
-        ("flat.npz", "positive definite"), ("other.ckpt", "VPoser's encoder"), ("evil.pkl", "exec"), ("evil.ckpt", "no file of tensors"),
+        ("flat.npz", "positive definite"), ("other.ckpt", "VPoser's encoder"),
+        ("evil.pkl", "exec"), ("evil.ckpt", "no file of tensors"),
         ("a.txt", "not '.txt'"), ("missing.npz", "no such file"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
