@@ -35,6 +35,7 @@ from fitting.observations import Observations
 from fitting.person_shape import PersonShape
 from fitting.playback import Playback
 from fitting.points import reprojection_px
+from fitting.pose_density import PoseDensity
 from fitting.pose_density_files import read_pose_density
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
@@ -104,7 +105,7 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     """Fits SMPL to the subject of a session.
 
     Raises:
-        InputError: if an earlier stage is missing or the body model is none.
+        InputError: if an earlier stage is missing, or a file that was named is not what it should be.
         GateError: if the fit is not believable.
         StageError: if it was run before with other settings.
     """
@@ -112,6 +113,8 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     session = Session.load(session_dir)
     body = load_body(config.body_model)
     subject_points(session)  # tells which stage is missing before anything is hashed
+    _shape(config, body)
+    _density(config.pose_prior)
     inputs = _inputs(session, config)
     _find_subject(session, config, inputs, redo=redo)
     stretches = Stretches.load(session.stage(SUBJECT_OUT) / STRETCHES)
@@ -214,8 +217,11 @@ def _shape(config: FitConfig, body: BodyModel) -> PersonShape | None:
 def _model(body_model: str, pose_prior: str, stamps: tuple[int, ...], skeleton: Skeleton) -> FitModel:
     """The body made ready, kept from one stretch to the next; the stamps tell files that were written again."""
     body = load_body(body_model)
-    density = None if pose_prior == ANATOMY else read_pose_density(Path(pose_prior))
-    return FitModel.of(body, Landmarks.of(body, skeleton), density)
+    return FitModel.of(body, Landmarks.of(body, skeleton), _density(pose_prior))
+
+
+def _density(pose_prior: str) -> PoseDensity | None:
+    return None if pose_prior == ANATOMY else read_pose_density(Path(pose_prior))
 
 
 def _model_for(config: FitConfig, skeleton: Skeleton) -> FitModel:
