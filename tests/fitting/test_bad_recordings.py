@@ -30,6 +30,7 @@ FRAMES = RATE * SECONDS
 T_S = np.arange(FRAMES) / RATE
 SPAN = (T_S > 2.0) & (T_S < 3.0)  # in which something is wrong
 INNER, OUTER = (T_S > 2.2) & (T_S < 2.8), (T_S < 1.7) | (T_S > 3.3)
+AWAY_M = np.array([1.5, 0.0, 0.0])
 CONFIG = fit.FitConfig(num_overlays=0)
 Spoil = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -107,7 +108,7 @@ def test_sides_exchanged_by_the_detector(session: Path) -> None:
 def test_two_people_exchanged_by_the_detector(session: Path) -> None:
     """A second person is 1.5 m away; in each view the detector lists the two the other way round for a second."""
     person = make_person(np.random.default_rng(6), (0.0, float(SECONDS)))
-    points = landmarks_of(person.shaped.body, HALPE_26).positions(person.posed_at(T_S)) + [1.5, 0.0, 0.0]
+    points = landmarks_of(person.shaped.body, HALPE_26).positions(person.posed_at(T_S)) + AWAY_M
     for view, camera in enumerate(wall_rig(4)):
         path = session / "02_keypoints" / f"{camera.id}.npz"
         one, two = load_keypoints(path), camera.project(points)[:, None].astype(np.float32)
@@ -117,7 +118,7 @@ def test_two_people_exchanged_by_the_detector(session: Path) -> None:
         xy[exchanged], score[exchanged] = xy[exchanged][:, ::-1], score[exchanged][:, ::-1]
         Keypoints2d(xy, score, HALPE_26).save(path)
     truth = read_npz(session / "truth" / "smpl.npz")["joints_m"]
-    truths = [truth, person.joints_at(T_S) + [1.5, 0.0, 0.0]]
+    truths = [truth, person.joints_at(T_S) + AWAY_M]
     triangulate.run(session, triangulate.TriangulateConfig(subject="1"))
     fit.run(session, CONFIG)
     found = load_smpl(session / fit.OUT / "smpl.npz")
