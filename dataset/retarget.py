@@ -164,12 +164,10 @@ def floor_height(posed: PosedBody, trans: Float[np.ndarray, "frames 3"]) -> floa
 
 
 def _points(motion: ArticulatedMotion, skeleton: SkeletonMap) -> Float[np.ndarray, "24 joints"]:
-    """Weights of source joints; spine2 and spine3 without a point of their own lie between or above the others'."""
+    """Which source joint gives each SMPL joint's place, as rows of weights; NaN where none does."""
     points = np.full((NUM_JOINTS, len(motion.names)), np.nan)
     for joint, name in skeleton.points.items():
         points[_J[joint]] = np.eye(len(motion.names))[motion.names.index(name)]
-    if "spine2" not in skeleton.points and "spine3" in skeleton.points:
-        points[_J["spine2"]] = (points[_J["spine1"]] + points[_J["spine3"]]) / 2
     return points
 
 

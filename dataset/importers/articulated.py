@@ -17,6 +17,7 @@ from core.errors import InputError
 
 # far above any motion capture file, far below what exhausts a machine
 MAX_FILE_BYTES, MAX_JOINTS = 1 << 29, 1000
+_MAX_DIGITS = 30  # of a frame time
 _TURNED_COLUMNS = {"X": (1, 2), "Y": (2, 0), "Z": (0, 1)}
 _BROADCAST_RATES = tuple(Fraction(1000 * rate, 1001) for rate in (24, 30, 60, 120))
 
@@ -102,12 +103,13 @@ def rate_of_frame_time(text: str, item: str) -> Fraction:
         InputError: if it is no positive time.
     """
     try:
-        frame_s, digits = Fraction(text), len(text.lower().partition("e")[0].partition(".")[2])
-        slack = Fraction(1, 10**digits)
-        if frame_s <= slack:
+        # as a float first, which refuses exponents that would fill the memory
+        if not (1e-5 < float(text) < 100.0 and len(text) <= _MAX_DIGITS):
             raise ValueError(text)
-    except (ValueError, ZeroDivisionError) as error:
+        frame_s, digits = Fraction(text), len(text.lower().partition("e")[0].partition(".")[2])
+    except ValueError as error:
         raise InputError(item, f"its frame time is {text!r}", "write it in seconds, as 0.0333333") from error
+    slack = min(Fraction(1, 10**digits), frame_s / 10)
     slowest, fastest = 1 / (frame_s + slack), 1 / (frame_s - slack)
     candidates = (Fraction(round(1 / frame_s)), *_BROADCAST_RATES)
     fitting = [rate for rate in candidates if slowest <= rate <= fastest]

@@ -16,7 +16,7 @@ from core.arrays import UInt8
 from core.errors import InputError
 from core.files import sha256_of_file
 from core.skeletons import SMPL_24
-from core.transforms import geodesic, so3_log
+from core.transforms import so3_log
 from dataset.importers.amass import contacts_from_joints
 from dataset.importers.articulated import ArticulatedMotion
 from dataset.importers.asf_amc import read_asf_amc
@@ -133,4 +133,4 @@ def _starts_at_rest(motion: ArticulatedMotion, skeleton: SkeletonMap) -> bool:
     turns = [j for j in motion.idx(sorted(set(skeleton.turns.values()))).tolist() if motion.parents[j] >= 0]
     R = motion.rotations[0]
     local = np.swapaxes(R[motion.parents[turns]], -1, -2) @ R[turns]
-    return bool(np.rad2deg(geodesic(local, np.eye(3)[None])).max() < _REST_DEG)
+    return bool(np.rad2deg(np.linalg.norm(so3_log(local), axis=-1)).max() < _REST_DEG)

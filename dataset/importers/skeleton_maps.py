@@ -30,7 +30,7 @@ class SkeletonMap:
 
     Attributes:
         name: of the skeleton.
-        points: SMPL joint -> source joint at its place; spine2 without one lies between spine1 and spine3.
+        points: SMPL joint -> source joint at its place.
         turns: SMPL joint -> source joint whose rotation it follows.
         axes: SMPL joint -> its T-pose axes in the frame of the joint it follows; parallel where left out.
         lean_deg: SMPL joint -> by how much the joint that it follows is turned, beyond `axes`, when SMPL's stands as in

@@ -19,7 +19,8 @@ from fitting.stand_in import stand_in_body
 def posed_body(frames: int, rng: np.random.Generator, betas: np.ndarray | None = None) -> PosedBody:
     """The stand-in in smooth random poses, upright, feet about the floor; joints without a turn keep still."""
     poses = 0.4 * np.sin(np.linspace(0, 6, frames)[:, None, None] + rng.uniform(0, 6, (24, 3)))
-    poses[:, [6, 10, 11, 22, 23]] = 0.0
+    poses[:, [10, 11, 22, 23]] = 0.0
+    poses[:, 6] = poses[:, 9]  # what a source without spine2 leaves open
     poses[:, 0] *= 0.3
     poses[:, 0] = (Rotation.from_matrix(UPRIGHT) * Rotation.from_rotvec(poses[:, 0])).as_rotvec()
     shaped = stand_in_body().with_shape(np.zeros(10) if betas is None else betas)

@@ -120,7 +120,7 @@ def test_damaged_motions_are_named_by_line(tmp_path: Path, old: str, new: str, m
         ("length 0.45", "length 0", "unit of length is 0.0"),
         ("length 0.45", "length x", r"line 4: 'x' is not a finite number"),
         ("direction 0 -1 0", "direction 0 -1", r"line 15: 2 numbers"),
-        ("dof rx ry rz", "dof rx rx rz", r"a bone 'femur' with dof RX RX RZ"),
+        ("dof rx ry rz", "dof rx rx rz", r"a bone 'femur' with dof 'RX RX RZ'"),
         ("axis 0 0 20 XYZ", "axis 0 0 20 XXZ", "order of the axes is 'XXZ'"),
         ("tibia foot\n  end", "end", "lacks bone 'foot'"),
         ("root femur\n", "root tibia\n", "'tibia' cannot hang on 'femur'"),
