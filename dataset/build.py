@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import numpy as np
 
 from core.files import read_json, sha256_of_file, write_json, write_text
 from core.stage import Health, Manifest, Summary, run_stage
+from dataset.archives import unpacked
 from dataset.card import card
 from dataset.cutting import CutConfig, cut
 from dataset.features import LAYOUT, FeatureStats, leg_length
 from dataset.importers.amass import read_amass
+from dataset.importers.mocap import read_take
 from dataset.importers.session import read_session
 from dataset.resample import resample
 from dataset.schema import SCHEMA, SPLITS, Clip, ClipInfo, DatasetInfo, ShardInfo, Skipped
@@ -46,7 +48,7 @@ class BuildConfig:
         feature_rate_hz: rate at which the statistics of the frame vectors are taken (the model's rate).
         compression: of the arrays. `gzip` is read by every HDF5 library; `lzf` is faster and larger.
         shard_mb: size at which a shard is closed, MiB; a clip is never divided.
-        body_model: model that joints of AMASS files are computed with: a file, or `stand-in`.
+        body_model: model that AMASS's and motion capture's joints are computed with: a file, or `stand-in`.
         max_failed_fraction: share of the sources that may fail to import.
     """
 
@@ -65,7 +67,7 @@ def build(
     """Builds a dataset.
 
     Args:
-        sources: session folders, AMASS `.npz` files, or folders of them.
+        sources: session folders, AMASS `.npz`, `.bvh` or `.amc` files, folders of them, or archives of such folders.
         out: the dataset's folder.
         config: settings; None for the defaults.
         workers: processes; the result does not depend on it.
@@ -77,10 +79,16 @@ def build(
         GateError: if no clip is left.
     """
     config = BuildConfig() if config is None else config
-    found = find_sources(sources)
+    with unpacked(sources) as paths:
+        return _build(find_sources(paths), out, config, workers, redo)
+
+
+def _build(found: Mapping[str, Source], out: Path, config: BuildConfig, workers: int, redo: bool) -> Manifest:
+    """`build` of the sources found."""
     inputs = {f"{item}/{path.name}": path for item, source in found.items() for path in source.inputs}
     if config.body_model != "stand-in":
         inputs["body_model"] = Path(config.body_model)
+    actions = tuple(sorted({source.take.action for source in found.values()} - {""}))
     # of the model file its name alone: its content is hashed, and its folder is no business of the dataset's
     portable = dataclasses.replace(config, body_model=Path(config.body_model).name)
     return run_stage(
@@ -90,14 +98,15 @@ def build(
         config=portable,
         out=out,
         items=list(found),
-        process=partial(_import_source, found, config),
-        finish=partial(_assemble, portable),
+        process=partial(_import_source, found, config, actions),
+        finish=partial(_assemble, portable, actions),
         max_failed_fraction=config.max_failed_fraction,
         workers=workers,
         redo=redo,
     )
 
 
+@lru_cache(maxsize=1)
 def load_body(name: str) -> BodyModel:
     """The body model of a setting: a file, or `stand-in`."""
     if name != "stand-in":
@@ -107,13 +116,11 @@ def load_body(name: str) -> BodyModel:
     return stand_in_body()
 
 
-def _import_source(sources: Mapping[str, Source], config: BuildConfig, item: str, folder: Path) -> dict[str, Any]:
+def _import_source(
+    sources: Mapping[str, Source], config: BuildConfig, actions: tuple[str, ...], item: str, folder: Path
+) -> dict[str, Any]:
     """One source into a part file; its facts are the index entries, what was skipped, and the sums for statistics."""
-    source = sources[item]
-    if source.kind == "session":
-        sequence = read_session(source.path, item)
-    else:
-        sequence = read_amass(source.path, item, source.subject, load_body(config.body_model))
+    sequence = _read(sources[item], config, actions)
     labels = dataclasses.replace(sequence.labels, subject=file_name(sequence.labels.subject))
     clips, skipped = cut(dataclasses.replace(sequence, labels=labels), config.cut)
     entries = []
@@ -124,6 +131,16 @@ def _import_source(sources: Mapping[str, Source], config: BuildConfig, item: str
                 info = clip_info(clip, sha256)
                 entries.append({"info": info, "sums": feature_sums(clip, info, config.feature_rate_hz)})
     return {"clips": entries, "skipped": skipped}
+
+
+def _read(source: Source, config: BuildConfig, actions: tuple[str, ...]) -> Clip:
+    """The whole sequence of a source."""
+    if source.kind == "session":
+        return read_session(source.path, source.item)
+    body = load_body(config.body_model)
+    if source.kind == "amass":
+        return read_amass(source.path, source.item, source.take.subject, body)
+    return read_take(source.path, source.item, source.take, body, actions)
 
 
 def clip_info(clip: Clip, sha256: str) -> ClipInfo:
@@ -152,7 +169,9 @@ def feature_sums(clip: Clip, info: ClipInfo, rate_hz: float) -> dict[str, Any]:
     return {"count": len(features), "total": features.sum(axis=0), "squares": (features**2).sum(axis=0)}
 
 
-def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
+def _assemble(
+    config: BuildConfig, actions: tuple[str, ...], folder: Path, facts: Mapping[str, Mapping[str, Any]]
+) -> Summary:
     """Shards, index, statistics and description from the parts."""
     meta, parts = folder / "meta", folder / _PARTS
     # info.json is written last: with it, all else is there, and a killed run may already have removed parts
@@ -161,7 +180,7 @@ def _assemble(config: BuildConfig, folder: Path, facts: Mapping[str, Mapping[str
         clips, shards = _write_shards(folder, clips, facts, round(config.shard_mb * 2**20))
         write_json(meta / "clips.json", {"schema": SCHEMA, "clips": clips})
         write_json(meta / "stats.json", _statistics(clips, facts, config.feature_rate_hz))
-        described = _describe(clips, shards, notes, facts, config)
+        described = _describe(clips, shards, notes, facts, config, actions)
         write_text(folder / "README.md", card(described, clips))
         write_json(meta / "info.json", described.to_json())
     for part in sorted(parts.glob("*.h5")):
@@ -254,6 +273,7 @@ def _describe(
     notes: tuple[str, ...],
     facts: Mapping[str, Mapping[str, Any]],
     config: BuildConfig,
+    actions: tuple[str, ...],
 ) -> DatasetInfo:
     counts = Counter(clip.split for clip in clips)
     return DatasetInfo(
@@ -264,7 +284,7 @@ def _describe(
         split_by=config.split.split_by,
         split_clips={str(split): counts[split] for split in SPLITS},
         notes=notes,
-        action_names=(),
+        action_names=actions,
         shards=shards,
         skipped=tuple(Skipped(**entry) for fact in facts.values() for entry in fact["skipped"]),
         settings=dataclasses.asdict(config),

@@ -1,16 +1,22 @@
-"""What `motifs build` is given, sorted out: session folders, AMASS files, and folders of either."""
+"""What `motifs build` is given, sorted out: session folders, AMASS and motion capture files, and folders of any."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from core.errors import InputError
+from dataset.importers import bandai_namco, cmu_mocap
+from dataset.importers.mocap import SUFFIXES, skeleton_file
 from dataset.importers.session import require_fit, session_names
+from dataset.importers.takes import Take
+
+_KINDS = (".npz", *SUFFIXES)
+_WANTED = "session folders, AMASS .npz, BVH, or AMC files with their ASF"
 
 
 @dataclass(frozen=True)
@@ -20,16 +26,16 @@ class Source:
     Attributes:
         item: unique name, good as a file name; the clips' ids begin with it.
         kind: which importer reads it.
-        path: session folder or `.npz` file.
-        subject: who moves, where the source itself does not say.
+        path: session folder or file.
+        take: who moves, where the source itself does not say, and labels.
         inputs: files that are read.
     """
 
     item: str
-    kind: Literal["session", "amass"]
+    kind: Literal["session", "amass", "mocap"]
     path: Path
-    subject: str
-    inputs: tuple[Path, ...]
+    take: Take
+    inputs: tuple[Path, ...] = field(default=())
 
 
 def file_name(text: str) -> str:
@@ -40,15 +46,15 @@ def file_name(text: str) -> str:
 def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
     """The sequences under the given paths by item name, sorted, so that the order of the paths does not matter.
 
-    A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and for `.npz`
-    files (all the way down).
+    A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and for
+    `.npz`, `.bvh` and `.amc` files (all the way down).
 
     Raises:
         InputError: if a path is missing or holds nothing, or a session has no fit yet.
     """
     found = {entry.resolve(): entry for path in paths for entry in _expand(path)}
     if not found:
-        raise InputError("build", "no sources are given", "name session folders or AMASS .npz files")
+        raise InputError("build", "no sources are given", f"name {_WANTED}")
     ordered = sorted(found.values(), key=lambda path: path.resolve().as_posix())
     names = _unique_names(ordered)
     sources = [_source(path, name) for path, name in zip(ordered, names, strict=True)]
@@ -62,10 +68,11 @@ def _expand(path: Path) -> Iterable[Path]:
         raise InputError(str(path), "there is no such file or folder", "check the path")
     sessions = sorted(description.parent for description in path.glob("*/session.json"))
     # shape.npz and the like lie beside AMASS motions and hold no motion
-    files = sorted(file for file in path.rglob("*.npz") if not file.name.endswith(("shape.npz", "stagei.npz")))
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _KINDS)
+    files = [file for file in files if not file.name.endswith(("shape.npz", "stagei.npz"))]
     files = [file for file in files if not any(file.is_relative_to(session) for session in sessions)]
     if not sessions and not files:
-        raise InputError(str(path), "it holds no session.json and no .npz files", "check the path")
+        raise InputError(str(path), "it holds no session.json and no motion files", f"give {_WANTED}")
     return [*sessions, *files]
 
 
@@ -85,11 +92,16 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _source(path: Path, item: str) -> Source:
-    if path.is_file():
-        parents = path.resolve().parent.parts[-2:]
-        if path.suffix != ".npz":
-            raise InputError(str(path), "not an .npz file", "give session folders or AMASS .npz files")
-        return Source(item, "amass", path, file_name("-".join(p for p in parents if p != "/")), (path,))
-    fit = require_fit(path)
-    _, subject = session_names(path)
-    return Source(item, "session", path, file_name(subject), (fit, path / "session.json"))
+    if not path.is_file():
+        fit = require_fit(path)
+        _, subject = session_names(path)
+        return Source(item, "session", path, Take(file_name(subject)), (fit, path / "session.json"))
+    parents = path.resolve().parent.parts[-2:]
+    folder = file_name("-".join(p for p in parents if p != "/"))
+    suffix = path.suffix.lower()
+    if suffix not in _KINDS:
+        raise InputError(str(path), f"not a file of {', '.join(_KINDS)}", f"give {_WANTED}")
+    if suffix == ".npz":
+        return Source(item, "amass", path, Take(folder), (path,))
+    take = bandai_namco.take_of(path) or cmu_mocap.take_of(path) or Take(folder)
+    return Source(item, "mocap", path, take, (path, skeleton_file(path)) if suffix == ".amc" else (path,))

@@ -211,7 +211,7 @@ def test_sources_of_the_same_name_are_told_apart(make_session, tmp_path: Path) -
         write_npz(tmp_path / "CMU" / subject / "walk.npz", {"poses": np.zeros((3, 72))})
     found = find_sources([tmp_path / "CMU"])
     assert list(found) == ["01-walk", "02-walk"]
-    assert [source.subject for source in found.values()] == ["CMU-01", "CMU-02"]
+    assert [source.take.subject for source in found.values()] == ["CMU-01", "CMU-02"]
 
 
 @pytest.mark.parametrize(
