@@ -1,4 +1,4 @@
-"""What `motifs build` is given, sorted out: session folders, AMASS files, and folders of either."""
+"""What `motifs build` is given, sorted out: session folders, motion files of other projects, and folders of either."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import InputError
+from dataset.importers.foreign import npz_names
+from dataset.importers.hik import MARKS as HIK_MARKS
 from dataset.importers.session import require_fit, session_names
+
+Kind = Literal["session", "amass", "hik", "ntu", "humanml3d"]
+# how a file's name ends; an .npz is of AMASS or of Humans in Kitchens by what it holds
+_KINDS: dict[str, Kind] = {".npz": "amass", ".skeleton": "ntu", ".npy": "humanml3d"}
+# what lies beside motions and holds none: shapes of AMASS, statistics of HumanML3D, a body model of Humans in Kitchens
+_BESIDE = ("shape.npz", "stagei.npz", "SMPLX_NEUTRAL.npz", "Mean.npy", "Std.npy", "mean.npy", "std.npy")
+_GIVE = "give session folders, AMASS or HiK .npz, NTU .skeleton, or HumanML3D .npy files"
 
 
 @dataclass(frozen=True)
@@ -20,13 +29,13 @@ class Source:
     Attributes:
         item: unique name, good as a file name; the clips' ids begin with it.
         kind: which importer reads it.
-        path: session folder or `.npz` file.
+        path: session folder or file.
         subject: who moves, where the source itself does not say.
         inputs: files that are read.
     """
 
     item: str
-    kind: Literal["session", "amass"]
+    kind: Kind
     path: Path
     subject: str
     inputs: tuple[Path, ...]
@@ -40,15 +49,15 @@ def file_name(text: str) -> str:
 def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
     """The sequences under the given paths by item name, sorted, so that the order of the paths does not matter.
 
-    A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and for `.npz`
-    files (all the way down).
+    A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and for motion
+    files (all the way down). Of HumanML3D's two files of a motion the joints are taken and the vectors left.
 
     Raises:
         InputError: if a path is missing or holds nothing, or a session has no fit yet.
     """
     found = {entry.resolve(): entry for path in paths for entry in _expand(path)}
     if not found:
-        raise InputError("build", "no sources are given", "name session folders or AMASS .npz files")
+        raise InputError("build", "no sources are given", _GIVE)
     ordered = sorted(found.values(), key=lambda path: path.resolve().as_posix())
     names = _unique_names(ordered)
     sources = [_source(path, name) for path, name in zip(ordered, names, strict=True)]
@@ -61,12 +70,17 @@ def _expand(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         raise InputError(str(path), "there is no such file or folder", "check the path")
     sessions = sorted(description.parent for description in path.glob("*/session.json"))
-    # shape.npz and the like lie beside AMASS motions and hold no motion
-    files = sorted(file for file in path.rglob("*.npz") if not file.name.endswith(("shape.npz", "stagei.npz")))
+    files = sorted(file for file in path.rglob("*") if file.suffix in _KINDS and not file.name.endswith(_BESIDE))
+    files = [file for file in files if file.is_file() and not _said_twice(file)]
     files = [file for file in files if not any(file.is_relative_to(session) for session in sessions)]
     if not sessions and not files:
-        raise InputError(str(path), "it holds no session.json and no .npz files", "check the path")
+        raise InputError(str(path), f"it holds no session.json and no {', '.join(_KINDS)} files", "check the path")
     return [*sessions, *files]
+
+
+def _said_twice(file: Path) -> bool:
+    """Whether these are HumanML3D's vectors, and the joints that they are made of lie beside them."""
+    return file.parent.name == "new_joint_vecs" and (file.parent.parent / "new_joints" / file.name).is_file()
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
@@ -87,9 +101,10 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
 def _source(path: Path, item: str) -> Source:
     if path.is_file():
         parents = path.resolve().parent.parts[-2:]
-        if path.suffix != ".npz":
-            raise InputError(str(path), "not an .npz file", "give session folders or AMASS .npz files")
-        return Source(item, "amass", path, file_name("-".join(p for p in parents if p != "/")), (path,))
+        if path.suffix not in _KINDS:
+            raise InputError(str(path), f"not a {', '.join(_KINDS)} file", _GIVE)
+        kind: Kind = "hik" if path.suffix == ".npz" and npz_names(path) >= HIK_MARKS else _KINDS[path.suffix]
+        return Source(item, kind, path, file_name("-".join(p for p in parents if p != "/")), (path,))
     fit = require_fit(path)
     _, subject = session_names(path)
     return Source(item, "session", path, file_name(subject), (fit, path / "session.json"))

@@ -44,7 +44,12 @@ Out = Annotated[Path, arg(help="folder to make")]
 Recording = Annotated[Positional[Path], arg(metavar="RECORDING", help="folder of the recording")]
 SessionPaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="fitted sessions of one person")]
 Sources = Annotated[
-    Positional[tuple[Path, ...]], arg(metavar="SOURCES", help="session folders, AMASS .npz files, folders of them")
+    Positional[tuple[Path, ...]],
+    arg(
+        metavar="SOURCES",
+        help="session folders; motions of AMASS (.npz), Humans in Kitchens (.npz), NTU (.skeleton), HumanML3D (.npy); "
+        "folders of them",
+    ),
 ]
 RecipeName = Annotated[
     Literal["paper", "gpu_10min", "cpu_10min", "debug_cpu"], arg(help="what to train, and for how long")
@@ -181,7 +186,7 @@ def run(
 def build(
     sources: Sources, config: Annotated[BuildConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
 ) -> None:
-    """Make AMD shards from fitted sessions and AMASS files."""
+    """Make AMD shards from fitted sessions and motion files of other projects."""
     from dataset.build import build as build_dataset
 
     manifest = build_dataset(sources, out, config, workers=workers, redo=redo)
