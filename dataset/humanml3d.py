@@ -17,17 +17,18 @@ wrong, and everything after is turned; here the step is right, so the joints com
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from core.arrays import Float
-from core.skeletons import SMPL_24
 from core.transforms import matrix_to_rot6d
 from fitting.initialise import smallest_turn
-from fitting.smpl import rodrigues
+from fitting.smpl import PARENTS, rodrigues
 
 NUM_JOINTS, NUM_VALUES, RATE_HZ = 22, 263, 20
-JOINTS = SMPL_24.joints[:NUM_JOINTS]
+_PARENTS = PARENTS[:NUM_JOINTS]
 _PLACES, _TURNS, _STEPS, _CONTACTS = slice(4, 67), slice(67, 193), slice(193, 259), slice(259, 263)
 _LEFT_HIP, _RIGHT_HIP, _LEFT_SHOULDER, _RIGHT_SHOULDER = 1, 2, 16, 17
 _FEET = [7, 10, 8, 11]
@@ -80,7 +81,26 @@ def canonical(joints_m: Float[np.ndarray, "frames 22 3"]) -> Float[np.ndarray, "
     """The motion with its lowest joint at y = 0, its first pelvis above the origin, and its first pose facing +z."""
     origin = joints_m[0, 0] * np.array([1.0, 0.0, 1.0])
     origin[1] = joints_m[..., 1].min()
-    return (joints_m - origin) @ _about_y(-_yaw(joints_m[:1], 1.0)[0]).T
+    return (joints_m - origin) @ _about_y(-_yaw(joints_m[:1], 1.0))[0].T
+
+
+def with_bones(
+    joints_m: Float[np.ndarray, "frames 22 3"], skeleton: Float[np.ndarray, "22 3"]
+) -> Float[np.ndarray, "frames 22 3"]:
+    """The motion with the lengths of another skeleton's bones, its way scaled as its legs are (by the right one)."""
+    old, new = (_lengths(pose) for pose in (joints_m[0], skeleton))
+    moved = np.empty(joints_m.shape)
+    moved[:, 0] = joints_m[:, 0] * (new[[5, 8]].sum() / old[[5, 8]].sum())
+    for joint, parent in enumerate(_PARENTS[1:].tolist(), start=1):
+        bone = joints_m[:, joint] - joints_m[:, parent]
+        length = np.linalg.norm(bone, axis=-1, keepdims=True)
+        moved[:, joint] = moved[:, parent] + bone * (new[joint] / np.maximum(length, 1e-9))
+    return moved
+
+
+def _lengths(pose: Float[np.ndarray, "22 3"]) -> Float[np.ndarray, "22"]:
+    """Of the bone that ends at each joint; 0 for the pelvis."""
+    return np.linalg.norm(pose - pose[np.maximum(_PARENTS, 0)], axis=-1)
 
 
 def _yaw(joints: np.ndarray, hips: float) -> np.ndarray:
@@ -103,7 +123,7 @@ def _rotations(joints: np.ndarray, into_heading: np.ndarray) -> np.ndarray:
     rotations = np.broadcast_to(np.eye(3), (*joints.shape[:2], 3, 3)).copy()
     for chain in _CHAINS:
         before = into_heading
-        for parent, joint in zip(chain[:-1], chain[1:], strict=True):
+        for parent, joint in pairwise(chain):
             bone = np.broadcast_to(_BONES[joint], joints[:, joint].shape)
             turned = rodrigues(smallest_turn(bone, joints[:, joint] - joints[:, parent]))
             rotations[:, joint] = np.swapaxes(before, -1, -2) @ turned
@@ -113,7 +133,7 @@ def _rotations(joints: np.ndarray, into_heading: np.ndarray) -> np.ndarray:
 
 def _about_y(angle: np.ndarray) -> np.ndarray:
     """Rotations about y."""
-    return rodrigues(np.asarray(angle)[..., None] * np.array([0.0, 1.0, 0.0]))
+    return rodrigues(angle[:, None] * np.array([0.0, 1.0, 0.0]))
 
 
 def _apply(rotations: Float[np.ndarray, "frames 3 3"], points: Float[np.ndarray, "frames n 3"]) -> np.ndarray:

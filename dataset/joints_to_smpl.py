@@ -1,10 +1,10 @@
 """SMPL from joints alone: a shape from the lengths of bones, rotations from their directions, in closed form.
 
-For data that state joints and no body (NTU, HumanML3D). Every joint that two or more known joints hang from is turned by
-Procrustes on their directions (pelvis, upper spine); one that a single joint hangs from by the smallest turn of its bone;
-one from which nothing known hangs keeps its parent's direction. Joints that the source lacks are passed over: the next
-known ones down the tree count. So bones point where they were seen, and the turn of a limb about its own axis is not
-known: it is taken as the smallest, and whoever uses these rotations must not read anything into it.
+For data that state joints and no body (NTU, HumanML3D). A joint that two or more known joints hang from is turned by
+Procrustes on their directions (pelvis, upper spine); one that a single joint hangs from by the smallest turn of its
+bone; one from which nothing known hangs keeps its parent's direction. Joints that the source lacks are passed over: the
+next known ones down the tree count. So bones point where they were seen, and the turn of a limb about its own axis is
+not known: it is taken as the smallest, and whoever uses these rotations must not read anything into it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ the root, `smpl` (n, 21, 3) rotation vectors of the body joints, `poses3d` (n, 2
 points of the face), `frames` (n,) of the kitchen, `act` (n, 82) binary activities, and `betas` (10,) of SMPL-X.
 
 Rotations come as they are, since SMPL and SMPL-X share these joints. SMPL-X's betas and translation mean something else
-to SMPL and are not read: the shape is fitted to the lengths of the bones in `poses3d`, and the pelvis put where it is there.
+to SMPL and are not read: the shape is fitted to the lengths of the bones in `poses3d`, and the pelvis put where it is
+there.
 """
 
 from __future__ import annotations

@@ -21,13 +21,14 @@ ACTIVITIES = (
     "fill water to coffee machine", "fussball", "kneeling", "kneeling down", "leaning", "leaning down", "listening",
     "make coffee", "mark coffee", "open cupboard", "open dishwasher", "open drawer", "open fridge", "open window",
     "peal fruit", "phone call", "place cake on plate", "place cake on table", "place cup onto coffee machine",
-    "place in dishwasher", "place sheet onto whiteboard", "place water tank in coffee machine", "pour kettle", "pour milk",
-    "press coffee button", "put cake in fridge", "put cup in microwave", "put sugar in cup", "put teabag in cup",
-    "put water in glass", "put water in kettle", "read paper", "remove sheet from whiteboard", "sitting", "sitting down",
-    "squatting", "standing", "standing up", "start dishwasher", "start microwave", "steps", "take cake out of fridge",
-    "take cup from coffee machine", "take cup out of microwave", "take dish out of cupboard", "take kettle", "take milk",
-    "take piece of cake", "take teabag", "take water from sink", "take water tank from coffee machine", "talking",
-    "throw in trash", "use laptop", "use smartphone", "walking", "washing hands",
+    "place in dishwasher", "place sheet onto whiteboard", "place water tank in coffee machine", "pour kettle",
+    "pour milk", "press coffee button", "put cake in fridge", "put cup in microwave", "put sugar in cup",
+    "put teabag in cup", "put water in glass", "put water in kettle", "read paper", "remove sheet from whiteboard",
+    "sitting", "sitting down", "squatting", "standing", "standing up", "start dishwasher", "start microwave",
+    "steps", "take cake out of fridge", "take cup from coffee machine", "take cup out of microwave",
+    "take dish out of cupboard", "take kettle", "take milk", "take piece of cake", "take teabag",
+    "take water from sink", "take water tank from coffee machine", "talking", "throw in trash", "use laptop",
+    "use smartphone", "walking", "washing hands",
 )  # fmt: skip
 
 # class: (main activities, sub-activities); where two classes have a main activity in one frame, the first here has it
@@ -97,13 +98,12 @@ def regroup(activities: UInt8[np.ndarray, "frames 82"]) -> UInt8[np.ndarray, "fr
 
 
 def _any_of(activities: np.ndarray, names: tuple[str, ...]) -> Bool[np.ndarray, "frames"]:
-    found: Bool[np.ndarray, "frames"] = activities[:, [ACTIVITIES.index(name) for name in names]].any(axis=1)
-    return found
+    return np.asarray(activities[:, [ACTIVITIES.index(name) for name in names]].any(axis=1))
 
 
 def _runs_with(seeds: Bool[np.ndarray, "frames"], more: Bool[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:
     """Frames of `more` in those unbroken runs of either that hold a seed."""
     either = seeds | more
     run = np.cumsum(np.diff(either.astype(int), prepend=0) == 1)
-    seeded = np.bincount(run, weights=seeds, minlength=run[-1] + 1) > 0 if len(run) else np.zeros(1, bool)
-    return more & seeded[run]
+    seeded = np.bincount(run, weights=seeds) > 0
+    return np.asarray(more & seeded[run])

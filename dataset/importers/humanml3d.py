@@ -1,8 +1,8 @@
-"""HumanML3D: joints (`joints/`, `new_joints/`, T x 22 x 3) or its 263-number vectors (`new_joint_vecs/`), `.npy`, 20 Hz.
+"""HumanML3D: joints (`joints/`, `new_joints/`: T x 22 x 3) or vectors (`new_joint_vecs/`: T x 263), `.npy`, 20 Hz.
 
-Nobody says who moves. A motion and its mirror image (`M` before the name) get one subject of their own, so a split never
-has a motion on one side and its mirror on the other. HumanML3D is made from AMASS and HumanAct12 with everybody's bones
-made alike: a data set with AMASS and HumanML3D in it holds the same motions twice.
+Nobody says who moves. A motion and its mirror image (`M` before the name) get one subject of their own, so a split
+never has a motion on one side and its mirror on the other. HumanML3D is made from AMASS and HumanAct12 with everybody's
+bones made alike: a data set with AMASS and HumanML3D in it holds the same motions twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From joints that some project states to a sequence of the dataset: a body is fitted, put on the floor, and described."""
+"""From joints that a project states to a sequence of the dataset: a body is fitted, put on the floor, and described."""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ _MAX_BODIES = 6  # what Kinect v2 follows at once
 _BONE_SIGMA_M = 0.02
 # SMPL joint: Kinect joint, from 0
 _KINECT = {
-    "pelvis": 0, "spine2": 1, "neck": 20, "head": 3, "left_shoulder": 4, "left_elbow": 5, "left_wrist": 6, "left_hand": 7,
-    "right_shoulder": 8, "right_elbow": 9, "right_wrist": 10, "right_hand": 11, "left_hip": 12, "left_knee": 13,
-    "left_ankle": 14, "left_foot": 15, "right_hip": 16, "right_knee": 17, "right_ankle": 18, "right_foot": 19,
+    "pelvis": 0, "spine2": 1, "neck": 20, "head": 3, "left_shoulder": 4, "left_elbow": 5, "left_wrist": 6,
+    "left_hand": 7, "right_shoulder": 8, "right_elbow": 9, "right_wrist": 10, "right_hand": 11, "left_hip": 12,
+    "left_knee": 13, "left_ankle": 14, "left_foot": 15, "right_hip": 16, "right_knee": 17, "right_ankle": 18,
+    "right_foot": 19,
 }  # fmt: skip
 _SMPL_IDX = [SMPL_24.idx(name) for name in _KINECT]
 _KINECT_IDX = list(_KINECT.values())
