@@ -18,20 +18,16 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from core.arrays import Float
-from core.errors import InputError
 from core.files import write_text
 from core.skeletons import SMPL_24
-from dataset.exporters.clips import chosen, gap_notes, new_path, without_gaps
+from dataset.exporters.clips import chosen, gap_notes, new_path, rest_offsets, without_gaps
 from dataset.rotations import matrix_from_rotvec
-from dataset.schema import NUM_JOINTS, Clip
+from dataset.schema import Clip
 from dataset.shards import AmdDataset
 from fitting.smpl import PARENTS
 
 _Y_UP_FROM_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 _UNITS = {"cm": 100.0, "m": 1.0}
-# float32 joints a hundred metres away are known to 4 micrometres; another body is centimetres off
-_MAX_OFFSET_ERROR_M = 1e-3
 
 
 @dataclass(frozen=True)
@@ -83,25 +79,6 @@ def bvh_text(clip: Clip, config: BvhConfig) -> str:
     return "\n".join(lines) + "\n" + _motion(clip, scale, config.order)
 
 
-def rest_offsets(clip: Clip) -> Float[np.ndarray, "24 3"]:
-    """Each joint from its parent in the parent's frame, metres; zero for the root.
-
-    Raises:
-        InputError: if they change from frame to frame.
-    """
-    world = matrix_from_rotvec(clip.poses.astype(np.float64))
-    for joint in range(1, NUM_JOINTS):
-        world[:, joint] = world[:, PARENTS[joint]] @ world[:, joint]
-    bones = np.diff(clip.joints_m.astype(np.float64)[:, [PARENTS[1:], np.arange(1, NUM_JOINTS)]], axis=1)[:, 0]
-    seen = np.einsum("tjba,tjb->tja", world[:, PARENTS[1:]], bones)
-    offsets = np.concatenate([np.zeros((1, 3)), seen.mean(axis=0)])
-    error_m = float(np.abs(seen - offsets[1:]).max())
-    if error_m > _MAX_OFFSET_ERROR_M:
-        problem = f"its joints leave a rigid skeleton by {1e3 * error_m:.1f} mm, so its rotations are of another body"
-        raise InputError(f"clip {clip.id}", problem, "build the dataset again from its sources")
-    return offsets
-
-
 def _hierarchy(joint: int, offsets: np.ndarray, order: str) -> list[str]:
     """Lines of a joint and of all below it."""
     children = np.flatnonzero(joint == PARENTS).tolist()
@@ -121,11 +98,17 @@ def _motion(clip: Clip, scale: float, order: str) -> str:
     rotations[:, 0] = _Y_UP_FROM_Z_UP @ rotations[:, 0]
     turns = Rotation.from_matrix(rotations.reshape(-1, 3, 3))
     # a joint at the poles of its angles has no unique ones; any will do
-    angles = turns.as_euler(order, degrees=True, suppress_warnings=True).reshape(len(clip), -1)
+    angles = turns.as_euler(order, degrees=True, suppress_warnings=True).reshape(len(clip), -1, 3)
+    angles = angles[:, _depth_first(0)].reshape(len(clip), -1)
     places = scale * clip.joints_m[:, 0].astype(np.float64) @ _Y_UP_FROM_Z_UP.T
     text = io.StringIO()
     np.savetxt(text, np.concatenate([places, np.unwrap(angles, axis=0, period=360.0)], axis=1), fmt="%.6f")
     return text.getvalue()
+
+
+def _depth_first(joint: int) -> list[int]:
+    """A joint and all below it in the order of the file's lines, which is that of its numbers."""
+    return [joint, *(j for child in np.flatnonzero(joint == PARENTS).tolist() for j in _depth_first(child))]
 
 
 def _numbers(values: np.ndarray) -> str:
