@@ -88,7 +88,7 @@ def test_other_files_are_refused(tmp_path: Path, walker, body: BodyModel, change
 def test_kitchen_d_is_for_testing(tmp_path: Path, walker, body: BodyModel) -> None:
     for number, kitchen in enumerate("ABCD"):
         hik_file(tmp_path / "poses" / f"{kitchen}_1_0.npz", walker(100, 25.0, seed=number), body)
-    split = SplitConfig("session", val_share=0.3, test_share=0.0, pinned_splits={"kitchen-D": "test"})
+    split = SplitConfig("session", test_share=0.0, pinned_splits={"kitchen-D": "test"})
     build([tmp_path / "poses"], tmp_path / "amd", BuildConfig(split=split, hik_labels="regrouped"))
     dataset = AmdDataset(tmp_path / "amd")
     assert [clip.session for clip in dataset.of_split("test")] == ["kitchen-D"]
