@@ -17,7 +17,7 @@ from core.errors import InputError
 from core.files import inside
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_WANTED = frozenset({".bvh", ".asf", ".amc", ".npz", ".csv"})
+_WANTED = frozenset({".bvh", ".asf", ".amc", ".npz", ".npy", ".skeleton", ".csv", ".json"})
 _MAX_BYTES, _MAX_MEMBERS = 1 << 36, 1_000_000
 
 

@@ -17,15 +17,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from core.errors import InputError
 from core.files import read_json, sha256_of_file, write_json, write_text
 from core.stage import Health, Manifest, Summary, run_stage
 from dataset.archives import unpacked
 from dataset.card import card
 from dataset.cutting import CutConfig, cut
 from dataset.features import LAYOUT, FeatureStats, leg_length
-from dataset.importers.amass import read_amass
-from dataset.importers.mocap import read_take
-from dataset.importers.session import read_session
+from dataset.importers.hik import HikLabels
+from dataset.importers.reading import read_source
 from dataset.resample import resample
 from dataset.schema import SCHEMA, SPLITS, Clip, ClipInfo, DatasetInfo, ShardInfo, Skipped
 from dataset.shards import Compression, body_scale, copy_clip, motion_from_clip, new_shard, stored_bytes, write_clip
@@ -48,7 +48,9 @@ class BuildConfig:
         feature_rate_hz: rate at which the statistics of the frame vectors are taken (the model's rate).
         compression: of the arrays. `gzip` is read by every HDF5 library; `lzf` is faster and larger.
         shard_mb: size at which a shard is closed, MiB; a clip is never divided.
-        body_model: model that AMASS's and motion capture's joints are computed with: a file, or `stand-in`.
+        body_model: model that the joints of AMASS and motion capture files are computed with, and bodies fitted to
+            joints: a file, or `stand-in`.
+        hik_labels: what Humans in Kitchens is labelled with: its 82 activities, or the paper's 36 classes.
         max_failed_fraction: share of the sources that may fail to import.
     """
 
@@ -58,6 +60,7 @@ class BuildConfig:
     compression: Compression = "gzip"
     shard_mb: float = 256.0
     body_model: str = "stand-in"
+    hik_labels: HikLabels = "original"
     max_failed_fraction: float = 0.0
 
 
@@ -67,7 +70,7 @@ def build(
     """Builds a dataset.
 
     Args:
-        sources: session folders, AMASS `.npz`, `.bvh` or `.amc` files, folders of them, or archives of such folders.
+        sources: session folders, motion files of other projects, folders of them, or archives of such folders.
         out: the dataset's folder.
         config: settings; None for the defaults.
         workers: processes; the result does not depend on it.
@@ -117,12 +120,15 @@ def load_body(name: str) -> BodyModel:
 
 
 def _import_source(
-    sources: Mapping[str, Source], config: BuildConfig, actions: tuple[str, ...], item: str, folder: Path
+    sources: Mapping[str, Source], config: BuildConfig, item: str, folder: Path
 ) -> dict[str, Any]:
     """One source into a part file; its facts are the index entries, what was skipped, and the sums for statistics."""
-    sequence = _read(sources[item], config, actions)
-    labels = dataclasses.replace(sequence.labels, subject=file_name(sequence.labels.subject))
-    clips, skipped = cut(dataclasses.replace(sequence, labels=labels), config.cut)
+    clips, skipped = [], []
+    for sequence in read_source(sources[item], partial(load_body, config.body_model), config.hik_labels):
+        labels = dataclasses.replace(sequence.labels, subject=file_name(sequence.labels.subject))
+        kept, left = cut(dataclasses.replace(sequence, labels=labels), config.cut)
+        clips += kept
+        skipped += left
     entries = []
     if clips:
         with new_shard(folder / _PARTS / f"{item}.h5") as file:
@@ -130,17 +136,7 @@ def _import_source(
                 sha256 = write_clip(file, clip, config.compression)
                 info = clip_info(clip, sha256)
                 entries.append({"info": info, "sums": feature_sums(clip, info, config.feature_rate_hz)})
-    return {"clips": entries, "skipped": skipped}
-
-
-def _read(source: Source, config: BuildConfig, actions: tuple[str, ...]) -> Clip:
-    """The whole sequence of a source."""
-    if source.kind == "session":
-        return read_session(source.path, source.item)
-    body = load_body(config.body_model)
-    if source.kind == "amass":
-        return read_amass(source.path, source.item, source.take.subject, body)
-    return read_take(source.path, source.item, source.take, body, actions)
+    return {"clips": entries, "skipped": skipped, "action_names": list(clips[0].labels.action_names) if clips else []}
 
 
 def clip_info(clip: Clip, sha256: str) -> ClipInfo:
@@ -284,8 +280,17 @@ def _describe(
         split_by=config.split.split_by,
         split_clips={str(split): counts[split] for split in SPLITS},
         notes=notes,
-        action_names=actions,
+        action_names=_vocabulary(facts),
         shards=shards,
         skipped=tuple(Skipped(**entry) for fact in facts.values() for entry in fact["skipped"]),
         settings=dataclasses.asdict(config),
     )
+
+
+def _vocabulary(facts: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the columns of `actions` mean, which is one list in a dataset."""
+    found = {tuple(fact["action_names"]): item for item, fact in facts.items() if fact["action_names"]}
+    if len(found) > 1:
+        problem = f"{' and '.join(found.values())} are labelled with other lists of actions"
+        raise InputError("build", problem, "build a dataset of its own for each project's files")
+    return next(iter(found), ())

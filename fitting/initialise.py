@@ -86,12 +86,18 @@ def _swing(
     known: Bool[np.ndarray, "frames"] = np.isfinite(seen).all(axis=-1)
     world = posed.world_rotations[:, joint]
     old, new = (np.einsum("tji,tj->ti", world, v) for v in (position[:, b] - position[:, a], np.nan_to_num(seen)))
-    R[known, joint] = R[known, joint] @ rodrigues(_smallest_turn(old[known], new[known]))
+    R[known, joint] = R[known, joint] @ rodrigues(smallest_turn(old[known], new[known]))
 
 
-def _smallest_turn(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Rotation vectors (n, 3) that turn one direction onto the other about their common normal."""
+def smallest_turn(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Rotation vectors (n, 3) that turn one direction onto the other about their common normal.
+
+    Opposite directions have none: they are turned about the axis of x, y, z that is farthest from them.
+    """
     axis = np.cross(old, new)
     sine = np.linalg.norm(axis, axis=-1)
-    angle = np.arctan2(sine, (old * new).sum(axis=-1))
-    return axis * (angle / np.maximum(sine, 1e-12))[:, None]
+    cosine = (old * new).sum(axis=-1)
+    opposite = (cosine < 0) & (sine < 1e-9 * np.abs(cosine))
+    axis[opposite] = np.cross(old[opposite], np.eye(3)[np.abs(old[opposite]).argmin(axis=-1)])
+    length = np.linalg.norm(axis, axis=-1)
+    return axis * (np.arctan2(sine, cosine) / np.maximum(length, 1e-12))[:, None]

@@ -32,8 +32,9 @@ class Reason(IntFlag):
 
 
 def spoken(reasons: Reason) -> str:
-    """Reasons in words, such as "no keypoints, uncertain"."""
-    return ", ".join(reason.name.lower().replace("_", " ") for reason in Reason if reason.name and reason in reasons)
+    """Reasons in words, such as "no keypoints, uncertain"; bits that mean nothing here are "unspecified"."""
+    names = [reason.name.lower().replace("_", " ") for reason in Reason if reason.name and reason in reasons]
+    return ", ".join(names if names or not reasons else ["unspecified"])
 
 
 @dataclass(frozen=True, eq=False)

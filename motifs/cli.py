@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "triangulate": "lift the keypoints to 3D",
     "fit": "fit SMPL to the whole sequence",
     "run": "all annotation stages of a session, from sync to fit",
-    "build": "make AMD shards from fitted sessions",
+    "build": "make AMD shards from fitted sessions and motion files of other projects",
     "verify": "check every clip of a dataset against its checksum",
     "export": "write clips or cameras in the formats of other tools",
     "train": "train A4Mer on a dataset",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from tyro.conf import Positional, arg
 
@@ -28,6 +28,7 @@ from fitting.triangulate import TriangulateConfig
 from fitting.view import ViewConfig
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
+from motifs.export import ClipFormat, ExportConfig
 from motifs.pipeline import STEPS, RunConfig, Step
 from motifs.report import ReportConfig
 from simulation.recording import SimulateConfig
@@ -46,7 +47,9 @@ SessionPaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", h
 Sources = Annotated[
     Positional[tuple[Path, ...]],
     arg(
-        metavar="SOURCES", help="session folders, AMASS .npz, .bvh, .amc (with .asf) files, folders or .tar.xz of them"
+        metavar="SOURCES",
+        help="session folders; motions of AMASS (.npz), Humans in Kitchens (.npz), BVH, AMC with its ASF, NTU (.skeleton), "
+        "HumanML3D (.npy); folders or .tar.xz of them",
     ),
 ]
 RecipeName = Annotated[
@@ -184,7 +187,7 @@ def run(
 def build(
     sources: Sources, config: Annotated[BuildConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
 ) -> None:
-    """Make AMD shards from fitted sessions, AMASS and motion capture files."""
+    """Make AMD shards from fitted sessions and motion files of other projects."""
     from dataset.build import build as build_dataset
 
     manifest = build_dataset(sources, out, config, workers=workers, redo=redo)
@@ -202,16 +205,20 @@ def verify(dataset: DatasetPath) -> None:
 
 def export(
     source: Annotated[Positional[Path], arg(metavar="SOURCE", help="dataset, or session with a rig")],
+    config: Annotated[ExportConfig, SETTINGS],
     out: Out,
     format: Annotated[
-        Literal["amass"] | Writable,
-        arg(help="amass: a dataset's clips; the others: a session's cameras, for these tools"),
+        ClipFormat | Writable,
+        arg(help="amass to webdataset: a dataset's clips; the others: a session's cameras, for these tools"),
     ] = "amass",
 ) -> None:
-    """Write a dataset's clips as AMASS files, or a session's rig for another tool."""
+    """Write a dataset's clips, or a session's rig, in the files of another tool."""
     from motifs.export import export_clips, export_rig
 
-    paths, notes = (export_clips(source, out), ()) if format == "amass" else export_rig(source, out, format)
+    if format in get_args(ClipFormat):
+        paths, notes = export_clips(source, out, cast(ClipFormat, format), config)
+    else:
+        paths, notes = export_rig(source, out, cast(Writable, format))
     print("\n".join([f"{out}: {len(paths)} files", *notes]))
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import InputError
 from core.files import write_npz
+from dataset.exporters.clips import chosen, new_path
 from dataset.schema import Clip
 from dataset.shards import AmdDataset
-from dataset.sources import file_name
 from fitting.amass import AmassMotion
 from fitting.body_kinds import SMPL, SMPL_H
 
@@ -37,10 +36,8 @@ def export_amass(dataset: AmdDataset, out: Path, clip_ids: Sequence[str] | None 
         InputError: if there is no such clip, or a file is there already.
     """
     paths = []
-    for clip_id in [clip.id for clip in dataset.clips] if clip_ids is None else clip_ids:
-        path = out / file_name(dataset[clip_id].subject) / f"{clip_id}_poses.npz"
-        if path.exists():
-            raise InputError(str(path), "there is a file already", "export into an empty folder")
+    for clip_id in chosen(dataset, clip_ids):
+        path = new_path(dataset, out, clip_id, "_poses.npz")
         write_npz(path, amass_arrays(dataset.read(clip_id)))
         paths.append(path)
     return tuple(paths)

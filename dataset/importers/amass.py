@@ -13,12 +13,15 @@ import numpy as np
 from core.arrays import Bool, Float
 from core.files import read_npz, sha256_of_file
 from core.skeletons import SMPL_24
+from dataset.importers.foreign import require_bounded
 from dataset.schema import NUM_JOINTS, Clip, ClipLabels
 from fitting.amass import read_amass as read_motion
 from fitting.body_kinds import NUM_BODY_JOINTS, SMPL, SMPL_X
 from fitting.smpl import BodyModel
 
 _NUM_BETAS = 10
+_OWN = ("valid", "reasons", "contacts")
+_READ = ("poses", "trans", "betas", "dmpls", *_OWN)
 # A foot joint stands when it is this close to the lowest it gets in the sequence and hardly moves.
 _CONTACT_HEIGHT_M, _CONTACT_SPEED_M_S = 0.05, 0.25
 _FEET = [SMPL_24.idx(name) for name in ("left_ankle", "left_foot", "right_ankle", "right_foot")]
@@ -36,6 +39,7 @@ def read_amass(path: Path, item: str, subject: str, body: BodyModel) -> Clip:
     Raises:
         InputError: if the file is damaged, holds Python objects, or lacks poses, trans or the rate.
     """
+    require_bounded(path, _READ)
     found = read_motion(path)
     motion = found.to_kind(SMPL)
     betas = np.zeros(_NUM_BETAS)
@@ -59,7 +63,7 @@ def read_amass(path: Path, item: str, subject: str, body: BodyModel) -> Clip:
             "file_sha256": sha256_of_file(path),
         },
     )
-    data = read_npz(path, ("valid", "reasons", "contacts"))
+    data = read_npz(path, _OWN)
     measured: Bool[np.ndarray, "frames 24"] = np.ones((frames, NUM_JOINTS), dtype=bool)
     measured[:, NUM_BODY_JOINTS:] = found.kind is SMPL
     return Clip(

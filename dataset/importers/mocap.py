@@ -7,12 +7,11 @@ spine has a joint less; their rotations are their parents', and spine2's is half
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from core.arrays import UInt8
 from core.errors import InputError
 from core.files import sha256_of_file
 from core.skeletons import SMPL_24
@@ -58,7 +57,7 @@ def skeleton_file(amc: Path) -> Path:
     return named[0] if len(named) == 1 else found[0]
 
 
-def read_take(path: Path, item: str, take: Take, body: BodyModel, actions: Sequence[str] = ()) -> Clip:
+def read_take(path: Path, item: str, take: Take, body: BodyModel) -> Clip:
     """A whole take, not yet cut.
 
     Args:
@@ -66,7 +65,6 @@ def read_take(path: Path, item: str, take: Take, body: BodyModel, actions: Seque
         item: id for the sequence, unique in the dataset.
         take: who moves, and what is said about it.
         body: model that is shaped and posed.
-        actions: vocabulary of the dataset's labels.
 
     Raises:
         InputError: if the file is damaged, or its skeleton not known or of no human size.
@@ -86,7 +84,7 @@ def read_take(path: Path, item: str, take: Take, body: BodyModel, actions: Seque
         gender="neutral",
         body_model=body.name,
         body_model_sha256=body.sha256,
-        action_names=tuple(actions) if take.action else (),
+        action_names=(take.action,) if take.action else (),
         provenance={"source": path.suffix[1:].lower(), **take.details, **_facts(path, skeleton, found)},
     )
     frames = len(motion)
@@ -101,7 +99,7 @@ def read_take(path: Path, item: str, take: Take, body: BodyModel, actions: Seque
         valid=np.tile(found.measured, (frames, 1)),
         reasons=np.zeros(frames, dtype=np.int32),
         contacts=contacts_from_joints(joints, float(motion.rate)),
-        actions=_one_hot(actions, take.action, frames) if take.action else None,
+        actions=np.ones((frames, 1), dtype=np.uint8) if take.action else None,
     )
 
 
@@ -120,12 +118,6 @@ def _facts(path: Path, skeleton: SkeletonMap, found: Retargeted) -> Mapping[str,
         "floor_m": round(found.floor_m, 4),
         "error_mm": {name: round(1e3 * float(np.nanmean(error)), 1) for name, error in errors.items()},
     }
-
-
-def _one_hot(actions: Sequence[str], action: str, frames: int) -> UInt8[np.ndarray, "frames actions"]:
-    labels = np.zeros((frames, len(actions)), dtype=np.uint8)
-    labels[:, list(actions).index(action)] = 1
-    return labels
 
 
 def _starts_at_rest(motion: ArticulatedMotion, skeleton: SkeletonMap) -> bool:

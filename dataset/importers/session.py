@@ -43,7 +43,7 @@ def require_fit(session_dir: Path) -> Path:
         InputError: if the session has none, with the command that makes it.
     """
     if not (session_dir / "session.json").is_file():
-        raise InputError(str(session_dir), "it holds no session.json", "give a session folder or AMASS .npz files")
+        raise InputError(str(session_dir), "it holds no session.json", "give a session folder or motion files")
     path = session_dir / STAGE / "smpl.npz"
     if not path.is_file():
         raise InputError(str(session_dir), f"it has no {STAGE}/smpl.npz", f"fit it first: `motifs fit {session_dir}`")

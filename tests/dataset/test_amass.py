@@ -147,3 +147,26 @@ def test_root_turns_with_the_room(tmp_path: Path, walker, body: BodyModel) -> No
     assert (up[:, 2] > 0.4).all()
     turned = rotations.matrix_from_rotvec(clip.poses[:, 0].astype(float))
     np.testing.assert_allclose(turned[:, 2, 1], 1.0, atol=1e-6)  # SMPL's y axis points up
+
+
+def test_stageii_files_of_smpl_x_come_in_by_folder(tmp_path: Path, walker, body: BodyModel) -> None:
+    """The keys of AMASS's SMPL-X release; its stage i and shape files beside it hold no motion."""
+    walk = walker(120, 120.0)
+    extras = {
+        "surface_model_type": np.array("smplx"),
+        "mocap_time_length": np.array(1.0),
+        "markers_latent": np.zeros((41, 3)),
+        "latent_labels": np.array(["ARIEL", "C7"]),
+        "num_betas": np.array(16),
+        "root_orient": walk["poses"][:, 0],
+        "pose_body": walk["poses"][:, 1:22].reshape(120, 63),
+        "pose_hand": np.zeros((120, 90)),
+        "mocap_framerate": None,
+        "mocap_frame_rate": np.array(120.0),
+    }
+    amass_file(tmp_path / "ACCAD" / "s001" / "walk_stageii.npz", walk, 165, **extras)
+    for name in ("neutral_stagei.npz", "female_shape.npz"):
+        write_npz(tmp_path / "ACCAD" / "s001" / name, {"betas": np.zeros(16)})
+    build([tmp_path / "ACCAD"], tmp_path / "amd")
+    (clip,) = AmdDataset(tmp_path / "amd").clips
+    assert (clip.id, clip.subject, clip.num_frames) == ("walk_stageii-000", "ACCAD-s001", 120)
