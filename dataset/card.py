@@ -25,23 +25,27 @@ def card(info: DatasetInfo, clips: Sequence[ClipInfo]) -> str:
         f"{info.num_clips} clips, {info.num_frames} frames, {hours:.2f} h of {len(info.subjects)} people; schema "
         f"`{SCHEMA}`. {measured:.1%} of the joints were measured; the rest is the fit's guess and marked in `valid`.",
         "## Splits",
-        f"Divided by {info.split_by}.",
+        f"Divided by {info.split_by}; `meta/splits.json` names who is where.",
         _table(("split", "clips", "frames", "people"), _split_rows(clips)),
-        *(f"- {note}" for note in info.notes),
+        "\n".join(f"- {note}" for note in info.notes),
         "## Fields",
         "Each clip is the group `/clips/<id>` of one file under `data/`; `meta/clips.json` says which. "
         "T: the clip's frames, B: shape coefficients, A: actions.",
         _table(("field", "shape", "type", "unit"), _field_rows()),
+        "## Actions",
+        f"Labels of every frame, several at once; the columns of `actions`: {', '.join(info.action_names)}."
+        if info.action_names
+        else "No clip is labelled.",
         "## Conventions",
         _table(("what", "how"), ((f"`{name}`", value) for name, value in CONVENTIONS.items())),
         "## Reading",
         _READ,
-        "Check a copy with `motifs verify`.",
+        "Check a copy with `motifs verify`. `croissant.json` describes the files for search engines and loaders.",
     ]
     if info.skipped:
         seconds = sum(entry.duration_s for entry in info.skipped)
         parts += ["## Left out", f"{len(info.skipped)} stretches, {seconds:.1f} s; `meta/info.json` lists them."]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _split_rows(clips: Sequence[ClipInfo]) -> Iterable[tuple[str, str, str, str]]:

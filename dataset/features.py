@@ -1,4 +1,4 @@
-"""The paper's frame vector, its inverse, and the heading-aligned local joints that action atoms are found on.
+"""The paper's frame vector, and the heading-aligned local joints that action atoms are found on.
 
 One frame is `(c, yaw rate, root velocity, joint positions, joint velocities, 6D rotations)`: 4 + 1 + 2 + 12 J values,
 271 for J = 22 (SMPL without its hands, which no keypoint drives; the paper leaves J open). Choices where it is silent:
@@ -10,6 +10,8 @@ One frame is `(c, yaw rate, root velocity, joint positions, joint velocities, 6D
 - *Body shape* is normalised by one scale for a clip that brings hip-knee-ankle to `REFERENCE_LEG_M`. A uniform scale
   needs no body model, keeps feet on the floor and rotations as they are; proportions remain the subject's.
 - *Rotations*: the root's in the heading frame, the others relative to their parents.
+
+`dataset.inverse` leads back to SMPL's parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 from core.arrays import Float
 from core.skeletons import SMPL_24
-from dataset.rotations import matrix_from_rotvec, matrix_from_sixd, rotvec_from_matrix, sixd_from_matrix, yaw_matrix
+from dataset.rotations import matrix_from_rotvec, sixd_from_matrix, yaw_matrix
 
 NUM_FEATURE_JOINTS = 22
 # hip-knee-ankle of the mean SMPL body is close to this
@@ -185,41 +187,6 @@ def frame_features(
         sixd_from_matrix(rotations).reshape(-1, 6 * NUM_FEATURE_JOINTS),
     ]
     return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def root_path(
-    features: Float[np.ndarray, "frames 271"], rate_hz: float, yaw0: float = 0.0, xy0: tuple[float, float] = (0.0, 0.0)
-) -> tuple[Float[np.ndarray, "frames"], Float[np.ndarray, "frames 2"]]:
-    """Yaw (rad) and ground position (m) of every frame, by adding up the root's velocities from a given start."""
-    step = features.astype(np.float64) / rate_hz
-    yaw = yaw0 + np.concatenate([[0.0], np.cumsum(step[:-1, LAYOUT.yaw_rate][:, 0])])
-    flat = np.pad(step[:-1, LAYOUT.root_velocity], ((0, 0), (0, 1)))
-    world = (yaw_matrix(yaw[:-1]) @ flat[..., None])[..., :2, 0]
-    xy = np.asarray(xy0) + np.concatenate([np.zeros((1, 2)), np.cumsum(world, axis=0)])
-    return yaw, xy
-
-
-def joints_from_features(
-    features: Float[np.ndarray, "frames 271"], rate_hz: float, yaw0: float = 0.0, xy0: tuple[float, float] = (0.0, 0.0)
-) -> Float[np.ndarray, "frames 22 3"]:
-    """World joints (of the normalised body), from the positions and the summed root path."""
-    yaw, xy = root_path(features, rate_hz, yaw0, xy0)
-    local = features[:, LAYOUT.positions].astype(np.float64).reshape(-1, NUM_FEATURE_JOINTS, 3)
-    world = local @ np.swapaxes(yaw_matrix(yaw), -1, -2)
-    world[..., :2] += xy[:, None]
-    return world
-
-
-def poses_from_features(
-    features: Float[np.ndarray, "frames 271"], rate_hz: float, yaw0: float = 0.0
-) -> Float[np.ndarray, "frames 24 3"]:
-    """SMPL's axis-angle poses; the hands, which the vector lacks, stay at rest."""
-    yaw, _ = root_path(features, rate_hz, yaw0)
-    matrices = matrix_from_sixd(features[:, LAYOUT.rotations].astype(np.float64).reshape(-1, NUM_FEATURE_JOINTS, 6))
-    matrices[:, 0] = yaw_matrix(yaw) @ matrices[:, 0]
-    poses = np.zeros((len(features), len(SMPL_24), 3))
-    poses[:, :NUM_FEATURE_JOINTS] = rotvec_from_matrix(matrices)
-    return poses
 
 
 @dataclass(frozen=True)

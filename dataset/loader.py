@@ -22,6 +22,8 @@ from dataset.shards import AmdDataset
 
 # Eq. A finds action atoms on the 30-fps stream.
 ATOM_RATE_HZ = 30.0
+# clips up to this many windows long are kept in memory where not all are
+_FEW_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class WindowReader:
         dataset: where the clips are.
         window_s: length of a window.
         rate_hz: frames a second of the features.
-        cache_mb: memory for clips kept decoded; a clip larger than an eighth of it is read window by window.
+        cache_mb: memory for clips kept decoded. Where the dataset does not fit, only clips of a few windows are kept:
+            a longer one would be read whole for one window and dropped before the next.
     """
 
     def __init__(self, dataset: AmdDataset, window_s: float, rate_hz: float, cache_mb: int = 512) -> None:
@@ -83,15 +86,18 @@ class WindowReader:
         if self.num_frames < 2:
             raise InputError("window", f"{window_s} s at {rate_hz} Hz is less than two frames", "make it longer")
         self._budget = cache_mb << 20
-        self._largest = self._budget // 8
+        fits = sum(_motion_bytes(clip.num_frames) for clip in dataset.clips) <= self._budget
+        self._longest_s = np.inf if fits else _FEW_WINDOWS * window_s
         self._cache: OrderedDict[str, Motion] = OrderedDict()
+        self._held = 0
 
     def read(self, ref: WindowRef) -> dict[str, Any]:
         """One window, padded at its end with zeros that `valid` marks.
 
         Returns:
             `features` (T, 271) float32, not normalised; `valid` (T,); `joint_valid` (T, 22) measured joints;
-            `joint_sigma_m` (T, 22) float32, NaN unknown; `clip_idx` () int64 position in the index; `start_s` ().
+            `joint_sigma_m` (T, 22) float32, of the normalised body as the positions are, NaN unknown; `clip_idx` ()
+            int64 position in the index; `start_s` ().
         """
         info = self.dataset[ref.clip_id]
         motion, offset = self._motion(info, ref.start_s)
@@ -105,13 +111,15 @@ class WindowReader:
             "features": np.where(valid[:, None], features, np.float32(0.0)),
             "valid": valid,
             "joint_valid": seen.joint_valid[:count, joints] & valid[:, None],
-            "joint_sigma_m": seen.joint_sigma_m[:count, joints].astype(np.float32),
+            "joint_sigma_m": (motion.scale * seen.joint_sigma_m[:count, joints]).astype(np.float32),
         }
         padded = {name: self._pad(array) for name, array in parts.items()}
         return {**padded, "clip_idx": np.int64(ref.clip_idx), "start_s": np.float64(ref.start_s)}
 
     def _pad(self, array: np.ndarray) -> np.ndarray:
         missing = self.num_frames - len(array)
+        if missing == 0:
+            return array
         return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
 
     def _motion(self, info: ClipInfo, start_s: float) -> tuple[Motion, float]:
@@ -128,17 +136,28 @@ class WindowReader:
         if info.id in self._cache:
             self._cache.move_to_end(info.id)
             return self._cache[info.id]
-        if _motion_bytes(info) > self._largest:
+        size = _motion_bytes(info.num_frames)
+        if info.duration_s > self._longest_s or size > self._budget:
             return None
         motion = self._cache[info.id] = self.dataset.motion(info.id)
-        while sum(_motion_bytes(self.dataset[clip_id]) for clip_id in self._cache) > self._budget:
-            self._cache.popitem(last=False)
+        self._held += size
+        while self._held > self._budget:
+            self._held -= _motion_bytes(len(self._cache.popitem(last=False)[1]))
         return motion
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes, which fill a memory of their own."""
+        return {**self.__dict__, "_cache": OrderedDict(), "_held": 0}
 
-def _motion_bytes(info: ClipInfo) -> int:
-    """Memory of a clip's `Motion`: poses, joints, contacts, validity and sigma, float32."""
-    return info.num_frames * (24 * 3 * 4 * 2 + 4 * 4 + 24 + 24 * 4 + 1)
+    def share_memory(self, readers: int) -> None:
+        """Leaves room for as many readers of the same settings in the memory of one."""
+        self._budget //= readers
+        self._longest_s = min(self._longest_s, _FEW_WINDOWS * self.num_frames / self.rate_hz)
+
+
+def _motion_bytes(num_frames: int) -> int:
+    """Memory of a `Motion`: poses, joints, contacts, validity and sigma, float32."""
+    return num_frames * (24 * 3 * 4 * 2 + 4 * 4 + 24 + 24 * 4 + 1)
 
 
 class WindowSampler:
@@ -159,7 +178,7 @@ class WindowSampler:
         cache_mb: memory for decoded clips.
 
     Raises:
-        InputError: if the split has no clips.
+        InputError: if the split has no clips, or there are more ranks than rows in a batch.
     """
 
     def __init__(
@@ -177,6 +196,10 @@ class WindowSampler:
     ) -> None:
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         self.rank, self.num_ranks = rank, num_ranks
+        if not 0 <= rank < num_ranks <= batch_size:
+            raise InputError(
+                f"rank {rank} of {num_ranks}", f"a batch of {batch_size} has no rows for it", "make the batch larger"
+            )
         self.reader = WindowReader(dataset, window_s, rate_hz, cache_mb)
         chosen = [i for i, clip in enumerate(dataset.clips) if split in ("all", clip.split)]
         self._idx = np.array(chosen, dtype=np.int64)

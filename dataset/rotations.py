@@ -34,12 +34,16 @@ def rotvec_from_quat(quat: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "
 def matrix_from_quat(quat: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Rotation matrices of unit quaternions wxyz."""
     w, x, y, z = np.moveaxis(quat, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    matrix = np.empty((*quat.shape[:-1], 3, 3), dtype=quat.dtype)
+    for i, row in enumerate(rows):  # nested stacking takes as long as the products
+        for j, entry in enumerate(row):
+            matrix[..., i, j] = entry
+    return matrix
 
 
 def quat_from_matrix(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 4"]:
@@ -78,9 +82,13 @@ def rotvec_from_matrix(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndar
 
 def yaw_matrix(yaw: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Rotations about world z by `yaw` radians."""
-    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw), np.ones_like(yaw)
-    rows = [[c, -s, zero], [s, c, zero], [zero, zero, one]]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    cosine = np.cos(yaw)
+    matrix = np.zeros((*np.shape(yaw), 3, 3), dtype=cosine.dtype)
+    matrix[..., 0, 0] = matrix[..., 1, 1] = cosine
+    matrix[..., 1, 0] = np.sin(yaw)
+    matrix[..., 0, 1] = -matrix[..., 1, 0]
+    matrix[..., 2, 2] = 1.0
+    return matrix
 
 
 def sixd_from_matrix(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 6"]:

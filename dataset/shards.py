@@ -1,7 +1,8 @@
 """Shards: HDF5 files that hold many clips each, chunked along time so that a random window reads only its own frames.
 
 The same clips give the same bytes: no times are stored, groups are written in order, the file format version is pinned.
-Every clip carries the SHA-256 of its content, every shard's hash stands in `meta/info.json`.
+Every clip carries the SHA-256 of its content, every chunk a checksum that reading it checks, and every shard's hash
+stands in `meta/info.json`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.files import inside, read_json
+from dataset.checks import require_whole
 from dataset.features import LAYOUT, REFERENCE_LEG_M, FeatureStats
 from dataset.resample import Motion, motion_of
 from dataset.schema import (
@@ -34,12 +37,15 @@ from dataset.schema import (
     require_schema,
 )
 
-Compression = Literal["gzip", "lzf", "none"]
+Compression = Literal["auto", "gzip", "lzf", "none"]
 # About 8 s at 30 fps: a 30-s window reads at most one chunk more than it needs at either end.
 CHUNK_FRAMES = 256
+# `auto`: an array is deflated where this brings it below this share of its size. Poses of a fit are noise in their last
+# bits: a fifth less space would cost five times as long for a window (benchmarks/shard_compression.py).
+_WORTH = 0.5
 _LIBVER = ("v110", "v110")
 _LABEL_NAMES = ("rate", "subject", "session", "gender", "body_model", "body_model_sha256")
-_MOTION_FIELDS = ("poses", "joints_m", "contacts", "valid", "reasons", "joint_covariance")
+MOTION_FIELDS = ("poses", "joints_m", "contacts", "valid", "reasons", "joint_covariance")
 
 
 def content_sha256(clip: Clip) -> str:
@@ -74,21 +80,35 @@ def new_shard(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def write_clip(file: h5py.File, clip: Clip, compression: Compression) -> str:
-    """Appends a clip to a shard; returns its content's SHA-256."""
+def write_clip(file: h5py.File, clip: Clip, compression: Compression, chunk_frames: int = CHUNK_FRAMES) -> str:
+    """Appends a clip to a shard; returns its content's SHA-256.
+
+    Raises:
+        InputError: if the clip contradicts itself, see `dataset.checks`.
+    """
+    require_whole(clip)
     group = file["clips"].create_group(clip.id)
     for name, array in clip.arrays().items():
         filters: dict[str, Any] = {}
         if array.ndim > 1 or name == "reasons":
-            filters = {"chunks": (min(len(array), CHUNK_FRAMES), *array.shape[1:])}
-            if compression != "none":
-                filters |= {"compression": compression, "shuffle": array.dtype.itemsize > 1}
+            filters = {"chunks": (min(len(array), chunk_frames), *array.shape[1:]), "fletcher32": True}
+            chosen = _compression_of(array) if compression == "auto" else compression
+            if chosen != "none":
+                filters |= {"compression": chosen, "shuffle": array.dtype.itemsize > 1}
         group.create_dataset(name, data=array, track_times=False, **filters)
     for key, value in _attributes(clip).items():
         group.attrs[key] = value
     sha256 = content_sha256(clip)
     group.attrs["sha256"] = sha256
     return sha256
+
+
+def _compression_of(array: np.ndarray) -> Compression:
+    """Whether an array is worth deflating, judged by its first, middle and last frames as HDF5 would shuffle them."""
+    middle, length = len(array) // 2, CHUNK_FRAMES // 4
+    sample = np.concatenate([array[:length], array[middle : middle + length], array[-length:]])
+    shuffled = np.ascontiguousarray(sample).view(np.uint8).reshape(-1, array.dtype.itemsize).T
+    return "gzip" if len(zlib.compress(shuffled.tobytes(), 4)) < _WORTH * sample.nbytes else "none"
 
 
 def copy_clip(source: h5py.File, target: h5py.File, clip_id: str) -> None:
@@ -112,10 +132,11 @@ def read_clip(file: h5py.File, clip_id: str, start: int = 0, stop: int | None = 
         provenance=json.loads(attributes["provenance"]),
     )
     names = [name for name in FIELDS if name in group or name not in OPTIONAL_FIELDS]
-    return Clip(clip_id, labels, **_read_fields(group, names, start, stop))
+    return Clip(clip_id, labels, **read_fields(group, names, start, stop))
 
 
-def _read_fields(group: h5py.Group, names: Collection[str], start: int, stop: int | None) -> dict[str, np.ndarray]:
+def read_fields(group: h5py.Group, names: Collection[str], start: int, stop: int | None) -> dict[str, np.ndarray]:
+    """Frames `start` to `stop` of some arrays of a clip's group."""
     return {name: group[name][()] if FIELDS[name][0][0] != "T" else group[name][start:stop] for name in names}
 
 
@@ -176,12 +197,12 @@ class AmdDataset:
         """Some arrays of a clip only."""
         info = self[clip_id]
         with self._reading(info):
-            return _read_fields(self._open(info.shard)["clips"][clip_id], names, start, stop)
+            return read_fields(self._open(info.shard)["clips"][clip_id], names, start, stop)
 
     def motion(self, clip_id: str, start: int = 0, stop: int | None = None) -> Motion:
         """What features are made of, for frames `start` to `stop`, with the clip's own body normalisation."""
         info = self[clip_id]
-        arrays = self.read_fields(clip_id, _MOTION_FIELDS, start, stop)
+        arrays = self.read_fields(clip_id, MOTION_FIELDS, start, stop)
         return motion_of(arrays, float(info.frame_rate), body_scale(info))
 
     def stats(self) -> FeatureStats:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +64,16 @@ def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
     ordered = sorted(found.values(), key=lambda path: path.resolve().as_posix())
     names = _unique_names(ordered)
     sources = [_source(path, name) for path, name in zip(ordered, names, strict=True)]
-    return {source.item: source for source in sorted(sources, key=lambda source: source.item)}
+    return {source.item: source for source in sorted(_with_vocabularies(sources), key=lambda source: source.item)}
+
+
+def _with_vocabularies(sources: Sequence[Source]) -> list[Source]:
+    """Tells every take which actions its dataset is labelled with, so that a 0 means the same in all of them."""
+    actions: dict[object, set[str]] = defaultdict(set)
+    for source in sources:
+        actions[source.take.details.get("dataset")] |= {source.take.action} - {""}
+    words = {dataset: tuple(sorted(found)) for dataset, found in actions.items()}
+    return [replace(s, take=replace(s.take, vocabulary=words[s.take.details.get("dataset")])) for s in sources]
 
 
 def _expand(path: Path) -> Iterable[Path]:

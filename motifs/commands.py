@@ -48,8 +48,8 @@ Sources = Annotated[
     Positional[tuple[Path, ...]],
     arg(
         metavar="SOURCES",
-        help="session folders; motions of AMASS (.npz), Humans in Kitchens (.npz), BVH, AMC with its ASF, NTU (.skeleton), "
-        "HumanML3D (.npy); folders or .tar.xz of them",
+        help="session folders; motions of AMASS (.npz), Humans in Kitchens (.npz), BVH, AMC with its ASF, NTU "
+        "(.skeleton), HumanML3D (.npy); folders or .tar.xz of them",
     ),
 ]
 RecipeName = Annotated[

@@ -39,7 +39,7 @@ def take_of(path: Path) -> Take | None:
     labels = _labels(table) if table.is_file() else {}
     action, description = labels.get(path.resolve().relative_to(table.parent).as_posix(), ("", ""))
     details = {"dataset": "cmu-mocap", **({"description": description} if description else {})}
-    return Take(f"cmu-{match[1]}", action, _LEAD_IN if match[3] == "bvh" else 0, details)
+    return Take(f"cmu-{match[1]}", action, lead_in=_LEAD_IN if match[3] == "bvh" else 0, details=details)
 
 
 @lru_cache(maxsize=4)

@@ -84,10 +84,11 @@ def read_take(path: Path, item: str, take: Take, body: BodyModel) -> Clip:
         gender="neutral",
         body_model=body.name,
         body_model_sha256=body.sha256,
-        action_names=(take.action,) if take.action else (),
+        action_names=take.vocabulary if take.action else (),
         provenance={"source": path.suffix[1:].lower(), **take.details, **_facts(path, skeleton, found)},
     )
     frames = len(motion)
+    actions = np.tile(np.array([name == take.action for name in take.vocabulary], dtype=np.uint8), (frames, 1))
     return Clip(
         item,
         labels,
@@ -99,7 +100,7 @@ def read_take(path: Path, item: str, take: Take, body: BodyModel) -> Clip:
         valid=np.tile(found.measured, (frames, 1)),
         reasons=np.zeros(frames, dtype=np.int32),
         contacts=contacts_from_joints(joints, float(motion.rate)),
-        actions=np.ones((frames, 1), dtype=np.uint8) if take.action else None,
+        actions=actions if take.action else None,
     )
 
 

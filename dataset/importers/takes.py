@@ -13,6 +13,7 @@ class Take:
     Attributes:
         subject: who moves.
         action: what the whole of it shows, "" where nothing is said.
+        vocabulary: all actions that its dataset is labelled with, in the order of the columns; `action` is one of them.
         lead_in: frames at the beginning that a converter added or blended with a T-pose; left out where the first of
             them is near the rest pose.
         details: what else is said (a style, a description), for the clip's provenance.
@@ -20,5 +21,6 @@ class Take:
 
     subject: str
     action: str = ""
+    vocabulary: tuple[str, ...] = ()
     lead_in: int = 0
     details: Mapping[str, str] = field(default_factory=dict)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import multiprocessing
 import pickle
+import time
 from pathlib import Path
 
 import h5py
@@ -166,6 +168,32 @@ def test_a_kill_after_the_parts_are_gone_is_mended(make_session, tmp_path: Path,
     assert not (tmp_path / "amd").exists()
     build([session], tmp_path / "amd")
     assert tree(tmp_path / "amd") == tree(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_two_builders_of_one_dataset_do_no_harm(make_session, tmp_path: Path) -> None:
+    sessions = [make_session(f"rec{i}", f"s{i}", 200, seed=i) for i in range(3)]
+    build(sessions, tmp_path / "alone")
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=_build_or_wait, args=(sessions, tmp_path / "amd")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert tree(tmp_path / "amd") == tree(tmp_path / "alone")
+
+
+def _build_or_wait(sessions: list[Path], out: Path) -> None:
+    """Builds; the one that comes second is told so and tries again."""
+    for _ in range(200):
+        try:
+            build(sessions, out, workers=2)
+            return
+        except StageError as error:
+            assert "another process is working on it" in str(error)
+            time.sleep(0.1)
+    raise AssertionError("the other never ended")
 
 
 def test_an_unfitted_session_names_the_next_command(make_session, tmp_path: Path) -> None:

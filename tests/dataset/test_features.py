@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+from core.errors import InputError
 from core.transforms import so3_exp, so3_log
 from dataset import rotations
+from dataset.checks import require_whole
 from dataset.features import (
     LAYOUT,
     REFERENCE_LEG_M,
@@ -14,12 +19,13 @@ from dataset.features import (
     FeatureStats,
     frame_features,
     heading,
-    joints_from_features,
     leg_length,
     local_joints,
-    poses_from_features,
 )
-from dataset.resample import Motion, num_instants, resample
+from dataset.inverse import joints_from_features, poses_from_features
+from dataset.reclock import clip_at_rate
+from dataset.resample import Motion, num_instants, resample, resample_times
+from dataset.shards import AmdDataset, motion_from_clip
 
 FLOAT32_M = 1e-5  # a few metres in float32, added up over some hundred frames
 
@@ -155,8 +161,6 @@ def test_on_grid_resampling_copies_frames(walker) -> None:
     walk = walker(61, 30.0)
     found = resample(motion_from(walk, 30.0), 5.0)
     np.testing.assert_array_equal(found.joints_m, walk["joints_m"][::6])
-    from fractions import Fraction
-
     assert num_instants(61, Fraction(30), 5.0) == len(found) == 11
 
 
@@ -168,6 +172,53 @@ def test_resampling_bridges_no_invalid_frame(walker) -> None:
     t = np.arange(len(found)) / 30.0 * 25.0
     np.testing.assert_array_equal(found.frame_valid, (t <= 19) | (t >= 21))
     np.testing.assert_array_equal(found.joint_valid[:, 7], (t <= 29) | (t >= 31))
+
+
+def test_frames_at_times_of_their_own_give_the_same_motion(walker, rng: np.random.Generator) -> None:
+    """A webcam's jitter: taken where the motion really was, resampled as if the times had been even."""
+    t_s = np.arange(240) / 30.0 + rng.uniform(-0.008, 0.008, 240)
+    t_s[0] = 0.0
+    fine = walker(24000, 3000.0)
+    taken = {name: np.asarray(fine[name])[np.rint(t_s * 3000).astype(int).clip(0)] for name in ("poses", "joints_m")}
+    found = resample_times(motion_from(taken, 30.0), np.rint(t_s * 3000).clip(0) / 3000, 25.0)
+    expected = walker(len(found), 25.0)
+    # see test_resampled_motion_is_the_same_motion: here frames are at most 49 ms apart
+    sagitta = 40.0 * (1 / 30 + 0.016) ** 2 / 8
+    np.testing.assert_allclose(found.joints_m, expected["joints_m"], atol=sagitta)
+    assert found.frame_valid.all()
+
+
+def test_frames_far_apart_bound_a_gap(walker) -> None:
+    t_s = np.delete(np.arange(60) / 30.0, np.arange(20, 32))
+    walk = {name: np.delete(array, np.arange(20, 32), axis=0) for name, array in walker(60, 30.0).items()}
+    found = resample_times(motion_from(walk, 30.0), t_s, 60.0)
+    instants = np.arange(len(found)) / 60.0
+    np.testing.assert_array_equal(found.frame_valid, (instants <= 19 / 30) | (instants >= 32 / 30 - 1e-9))
+    assert resample_times(motion_from(walk, 30.0), t_s, 60.0, max_gap_s=1.0).frame_valid.all()
+    with pytest.raises(InputError, match="do not rise"):
+        resample_times(motion_from(walk, 30.0), t_s[::-1], 60.0)
+
+
+@pytest.mark.parametrize("rate", [Fraction(5), Fraction(25), Fraction(30), Fraction(60)])
+def test_a_whole_clip_at_another_rate(dataset: AmdDataset, rate: Fraction) -> None:
+    """Every field follows, and features are those of the motion resampled."""
+    clip = dataset.read(dataset.clips[0].id)
+    clip.valid[50, 3], clip.reasons[90] = False, 2
+    labels = dataclasses.replace(clip.labels, action_names=("late",))
+    late = (np.arange(300) >= 150).astype(np.uint8)[:, None]
+    found = require_whole(clip_at_rate(dataclasses.replace(clip, labels=labels, actions=late), rate))
+    expected = resample(motion_from_clip(clip, 1.0), float(rate))
+    assert len(found) == len(expected) and found.rate == rate
+    np.testing.assert_allclose(found.joints_m, expected.joints_m, atol=1e-6)
+    np.testing.assert_allclose(
+        rotations.matrix_from_rotvec(found.poses), rotations.matrix_from_rotvec(expected.poses), atol=1e-6
+    )
+    np.testing.assert_array_equal(found.valid, expected.joint_valid)
+    np.testing.assert_array_equal(found.frame_valid, expected.frame_valid)
+    assert found.actions is not None and found.actions.sum() == pytest.approx(len(found) / 2, abs=1)
+    np.testing.assert_allclose(
+        found.joint_covariance, np.broadcast_to(clip.joint_covariance[0, 0], (len(found), 24, 6))
+    )
 
 
 def test_standard_deviations_have_a_floor() -> None:

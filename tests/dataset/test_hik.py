@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import InputError, StageError
+from core.errors import InputError
 from core.files import write_npz
 from dataset.build import BuildConfig, build
 from dataset.importers.hik import read_hik
@@ -93,18 +93,6 @@ def test_kitchen_d_is_for_testing(tmp_path: Path, walker, body: BodyModel) -> No
     dataset = AmdDataset(tmp_path / "amd")
     assert [clip.session for clip in dataset.of_split("test")] == ["kitchen-D"]
     assert dataset.info.action_names == CLASSES and len(dataset.of_split("val")) == 1
-
-
-def test_lists_of_labels_do_not_mix(tmp_path: Path, walker, body: BodyModel) -> None:
-    hik_file(tmp_path / "A_1_0.npz", walker(100, 25.0), body)
-    joints = walker(100, 30.0)["joints_m"][:, [0] * 25]
-    lines = ["100"]
-    for frame in joints:
-        lines += ["1", "5 0 0 0 0 0 0 0 0 2", "25", *(f"{x} {y} {z} 0 0 0 0 0 0 0 0 2" for x, y, z in frame)]
-    (tmp_path / "S001C001P001R001A001.skeleton").write_text("\n".join(lines))
-    with pytest.raises((InputError, StageError)) as refused:
-        build([tmp_path], tmp_path / "amd")
-    assert "Next: " in str(refused.value)
 
 
 def test_regrouping_follows_the_papers_rule() -> None:

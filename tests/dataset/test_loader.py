@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core.errors import InputError
 from dataset.build import build
-from dataset.features import LAYOUT
+from dataset.features import LAYOUT, REFERENCE_LEG_M
 from dataset.loader import WindowReader, WindowRef, WindowSampler, local_joints_at, window_refs
 from dataset.resample import resample
 from dataset.shards import AmdDataset
@@ -26,7 +29,8 @@ def test_a_window_holds_its_own_frames(dataset: AmdDataset) -> None:
     assert window["features"].shape == (20, LAYOUT.size) and window["features"].dtype == np.float32
     np.testing.assert_allclose(window["features"], whole[15:35], atol=1e-4)
     assert window["valid"].all() and window["joint_valid"].shape == (20, 22)
-    np.testing.assert_allclose(window["joint_sigma_m"], np.sqrt((1e-4 + 4e-4 + 9e-4) / 3), rtol=1e-5)
+    sigma_m = REFERENCE_LEG_M / clip.leg_m * np.sqrt((1e-4 + 4e-4 + 9e-4) / 3)
+    np.testing.assert_allclose(window["joint_sigma_m"], sigma_m, rtol=1e-5)
 
 
 def test_short_clips_are_padded_and_the_mask_says_so(dataset: AmdDataset) -> None:
@@ -45,10 +49,18 @@ def test_memory_changes_no_value(dataset: AmdDataset) -> None:
 def test_memory_is_bounded(dataset: AmdDataset) -> None:
     reader = WindowReader(dataset, 3.0, 5.0, cache_mb=8)
     reader._budget = 700_000  # room for two of the five clips
-    reader._largest = 700_000
     for ref in window_refs(dataset, "all", 3.0):
         reader.read(ref)
     assert len(reader._cache) <= 2
+
+
+def test_long_clips_of_a_large_dataset_are_read_window_by_window(dataset: AmdDataset, monkeypatch) -> None:
+    monkeypatch.setattr("dataset.loader._motion_bytes", lambda num_frames: 10_000 * num_frames)
+    reader = WindowReader(dataset, 2.0, 5.0, cache_mb=8)  # 11 clips of 2 s; the dataset's are 10 s and more
+    whole = WindowReader(dataset, 2.0, 5.0, cache_mb=1000)
+    for ref in window_refs(dataset, "all", 2.0):
+        assert same(reader.read(ref), whole.read(ref))
+    assert not reader._cache and len(whole._cache) == 5
 
 
 def test_steps_resume_in_the_middle_of_an_epoch(dataset: AmdDataset) -> None:
@@ -82,6 +94,25 @@ def test_ranks_share_one_batch(dataset: AmdDataset) -> None:
     ]
     assert sorted(map(str, ranks[0] + ranks[1])) == sorted(map(str, whole.refs(1)))
     assert ranks[0] == whole.refs(1)[::2]
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 5))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_ranks_are_disjoint_and_complete_in_every_epoch(dataset: AmdDataset, ranks: int, rows: int, seed: int) -> None:
+    make = partial(WindowSampler, dataset, "all", 2.0, 5.0, seed, batch_size=ranks * rows)
+    whole = make()
+    parts = [make(rank=rank, num_ranks=ranks) for rank in range(ranks)]
+    for epoch in range(2):
+        steps = range(epoch * whole.steps_per_epoch, (epoch + 1) * whole.steps_per_epoch)
+        expected = [ref for step in steps for ref in whole.refs(step)]
+        shared = [ref for part in parts for step in steps for ref in part.refs(step)]
+        assert sorted(map(str, shared)) == sorted(map(str, expected))
+        assert len(set(expected)) >= 0.9 * len(expected)  # a short clip may give one place twice
+
+
+def test_more_ranks_than_rows_are_refused(dataset: AmdDataset) -> None:
+    with pytest.raises(InputError, match="rank 2 of 3: a batch of 2 has no rows for it"):
+        WindowSampler(dataset, "all", 2.0, 5.0, 0, batch_size=2, rank=2, num_ranks=3)
 
 
 def test_a_batch_larger_than_the_data_is_filled(dataset: AmdDataset) -> None:

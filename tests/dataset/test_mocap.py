@@ -40,7 +40,7 @@ def test_a_folder_and_its_archive_give_the_same_labelled_clips(tmp_path: Path, b
     build([archive_of(tmp_path / "bn.tar.xz", bandai)], tmp_path / "again")
     dataset, again = AmdDataset(tmp_path / "amd"), AmdDataset(tmp_path / "again")
     assert [clip.sha256 for clip in dataset.clips] == [clip.sha256 for clip in again.clips]
-    assert dataset.info.action_names == ("bow", "walk", "walk-turn-left")
+    assert set(dataset.info.action_names) == {"bow", "walk", "walk-turn-left"}
     assert [clip.subject for clip in dataset.clips] == ["bandai-1", "bandai-2c", "bandai-2b"]
     clip = dataset.read("dataset-2_walk_youthful_001-000")
     assert clip.labels.provenance["style"] == "youthful" and clip.labels.provenance["skeleton"] == "bandai"

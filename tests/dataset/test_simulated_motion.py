@@ -11,11 +11,9 @@ from dataset.features import (
     REFERENCE_LEG_M,
     frame_features,
     heading,
-    joints_from_features,
     leg_length,
-    poses_from_features,
-    root_path,
 )
+from dataset.inverse import joints_from_features, poses_from_features, root_path
 from fitting.stand_in import stand_in_body
 from simulation.person import make_person
 

@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import InputError
 from core.files import read_json, write_json
+from dataset.build import build
 from dataset.shards import AmdDataset
 from dataset.verify import verify
 
@@ -93,3 +94,9 @@ def test_a_subject_in_two_splits_is_found(dataset_copy: AmdDataset) -> None:
     twins = [{**clip, "subject": "s0"} for clip in data["clips"]]
     write_json(path, {**data, "clips": twins})
     assert any("more than one split" in problem.problem for problem in verify(dataset_copy.path).problems)
+
+
+def test_one_motion_under_two_names_in_two_splits_is_found(make_session, tmp_path: Path) -> None:
+    build([make_session(name, name, 90, seed=7) for name in ("anna", "bert", "carl")], tmp_path / "amd")
+    problems = verify(tmp_path / "amd").problems
+    assert len(problems) == 2 and all("the same motion as clip anna-000" in p.problem for p in problems)
