@@ -69,6 +69,7 @@ def build_from(
     config: BuildConfig | None = None,
     inputs: Mapping[str, Path] | None = None,
     *,
+    settings: Any = None,
     workers: int = 1,
     redo: bool = False,
 ) -> Manifest:
@@ -82,6 +83,7 @@ def build_from(
         out: the dataset's folder.
         config: settings; None for the defaults.
         inputs: files that `read` reads, by a short name; when their content changes, it is refused until `redo`.
+        settings: a frozen dataclass that `read` depends on; when it changes, likewise.
         workers: processes; the result does not depend on it.
         redo: replace a dataset made from other sources or settings.
 
@@ -96,7 +98,7 @@ def build_from(
         "build",
         _VERSION,
         inputs=inputs or {},
-        config=portable,
+        config=portable if settings is None else {"build": portable, "read": settings},
         out=out,
         items=items,
         process=partial(_write_item, read, portable),
