@@ -44,6 +44,8 @@ CHUNK_FRAMES = 256
 # bits: a fifth less space would cost five times as long for a window (benchmarks/shard_compression.py).
 _WORTH = 0.5
 _LIBVER = ("v110", "v110")
+# a file is open until so many others were used after it; systems allow a process some hundreds
+_MAX_OPEN = 64
 _LABEL_NAMES = ("rate", "subject", "session", "gender", "body_model", "body_model_sha256")
 MOTION_FIELDS = ("poses", "joints_m", "contacts", "valid", "reasons", "joint_covariance")
 
@@ -236,11 +238,14 @@ class AmdDataset:
     def _open(self, shard: str) -> h5py.File:
         if self._pid != os.getpid():  # a forked worker must not share the parent's file positions
             self._files, self._pid = {}, os.getpid()
-        if shard not in self._files:
+        file = self._files.pop(shard, None)
+        if file is None:
             file = h5py.File(inside(self.path / "data", shard), "r")
             require_schema(file.attrs.get("schema"), self.path / "data" / shard)
-            self._files[shard] = file
-        return self._files[shard]
+            if len(self._files) >= _MAX_OPEN:
+                self._files.pop(next(iter(self._files))).close()
+        self._files[shard] = file  # the last in the order of use
+        return file
 
     @contextlib.contextmanager
     def _reading(self, info: ClipInfo) -> Iterator[None]:

@@ -109,7 +109,9 @@ def make_batch(
             seen = segmentation.motif[clip_id][first : first + int(local_BT[row].max()) + 1]
             motif_BK[row, : len(seen)] = seen - seen[:1]
         motif = torch.from_numpy(motif_BK)
-    return MotionBatch(torch.from_numpy(windows["features"]), torch.from_numpy(local_BT), motif), first_B
+    measured, sigma_m = (torch.from_numpy(windows[name]) for name in ("joint_valid", "joint_sigma_m"))
+    x = torch.from_numpy(windows["features"])
+    return MotionBatch(x, torch.from_numpy(local_BT), motif, measured, sigma_m), first_B
 
 
 def iterate_windows(
