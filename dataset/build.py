@@ -27,7 +27,7 @@ from fitting.smpl import BodyModel
 
 __all__ = ["BuildConfig", "build", "build_from", "load_body"]
 
-_VERSION = 2  # arrays that do not shrink are no longer deflated; splits stay when people are added; Croissant card
+_VERSION = 3  # velocities that look at an invalid frame are left out of the statistics
 
 
 def build(

@@ -192,6 +192,20 @@ def test_invalid_frames_are_masked_not_used(make_session, walker, tmp_path: Path
     assert np.isnan(local_joints_at(dataset, "nan-000")[60]).all()
 
 
+def test_no_velocity_looks_at_what_stands_in_an_invalid_frame(make_session, walker, tmp_path: Path) -> None:
+    joints = walker(300, 30.0)["joints_m"]
+    joints[60] += 5.0  # a fit gone wrong, and known to be
+    valid, reasons = np.arange(300) != 60, np.where(np.arange(300) == 60, 4, 0)
+    build([make_session("wild", joints_m=joints, frame_valid=valid, reasons=reasons)], tmp_path / "amd")
+    dataset = AmdDataset(tmp_path / "amd")
+    window = WindowReader(dataset, 10.0, 5.0).read(WindowRef("wild-000", 0, 0.0))
+    np.testing.assert_array_equal(np.flatnonzero(~window["valid"]), [9, 10])
+    # the circle of 1 m in 8 s, and limbs that swing: nobody here moves faster than 3 m/s
+    assert (
+        np.abs(window["features"][:, LAYOUT.velocities]).max() < 3 and dataset.stats().mean[LAYOUT.velocities].max() < 1
+    )
+
+
 def test_an_empty_split_is_an_error_with_a_cure(make_session, tmp_path: Path) -> None:
     build([make_session("only")], tmp_path / "amd")
     with pytest.raises(InputError, match=r"split val.*--split-by session"):
