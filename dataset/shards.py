@@ -212,10 +212,19 @@ class AmdDataset:
         path = self.path / "meta" / "stats.json"
         data = read_json(path)
         require_schema(data.get("schema") if isinstance(data, dict) else None, path)
-        mean, sd = np.array(data["mean"], float), np.array(data["sd"], float)
-        if mean.shape != (LAYOUT.size,) or sd.shape != (LAYOUT.size,):
-            raise InputError(str(path), f"statistics of {mean.shape} values, not {LAYOUT.size}", "run `motifs build`")
-        return FeatureStats(float(data["rate_hz"]), mean, sd, int(data["num_frames"]))
+        try:
+            stats = FeatureStats(
+                float(data["rate_hz"]),
+                np.array(data["mean"], float),
+                np.array(data["sd"], float),
+                int(data["num_frames"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(str(path), f"damaged: {error!r}", "run `motifs build` with --redo") from error
+        if stats.mean.shape != (LAYOUT.size,) or stats.sd.shape != (LAYOUT.size,):
+            problem = f"statistics of {stats.mean.shape} values, not {LAYOUT.size}"
+            raise InputError(str(path), problem, "run `motifs build` with --redo")
+        return stats
 
     def close(self) -> None:
         """Closes the shards; they open again when needed."""

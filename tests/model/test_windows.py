@@ -6,9 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from stick_person import stick_clip, write_dataset
 
+from core.errors import InputError
+from dataset.cutting import part
 from dataset.features import REFERENCE_LEG_M
 from dataset.loader import WindowReader as Reader
 from dataset.loader import WindowRef, WindowSampler, collate
@@ -58,3 +61,10 @@ def test_random_windows_carry_it_too(tmp_path: Path) -> None:
     dataset = partly_seen(tmp_path)
     windows = WindowSampler(dataset, "train", 4.0, 5.0, 0, batch_size=3).batch(0)
     assert windows["joint_valid"].shape == windows["joint_sigma_m"].shape == (3, 20, 22)
+
+
+def test_a_clip_that_is_too_short_for_a_velocity_is_named(tmp_path: Path) -> None:
+    clip = part(stick_clip("a-000", "anna", ["raise"], 0), 0, 8, "tiny")
+    dataset = AmdDataset(write_dataset(tmp_path / "amd", [(clip, "train")]))
+    with pytest.raises(InputError, match=r"clip tiny: 0\.27 s is less than two frames at 5\.0 Hz"):
+        find_atoms(dataset, dataset.clips, DataConfig(), AtomConfig())
