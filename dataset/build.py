@@ -69,6 +69,7 @@ def build_from(
     config: BuildConfig | None = None,
     inputs: Mapping[str, Path] | None = None,
     *,
+    stage: str = "build",
     settings: Any = None,
     workers: int = 1,
     redo: bool = False,
@@ -83,6 +84,7 @@ def build_from(
         out: the dataset's folder.
         config: settings; None for the defaults.
         inputs: files that `read` reads, by a short name; when their content changes, it is refused until `redo`.
+        stage: name of the command that does it, for messages.
         settings: a frozen dataclass that `read` depends on; when it changes, likewise.
         workers: processes; the result does not depend on it.
         redo: replace a dataset made from other sources or settings.
@@ -95,7 +97,7 @@ def build_from(
     # of the model file its name alone: its content is hashed, and its folder is no business of the dataset's
     portable = dataclasses.replace(config, body_model=Path(config.body_model).name)
     return run_stage(
-        "build",
+        stage,
         _VERSION,
         inputs=inputs or {},
         config=portable if settings is None else {"build": portable, "read": settings},

@@ -80,6 +80,7 @@ def stitch_dataset(
         out,
         dataclasses.replace(build, split=pinned),
         {"dataset": source / "meta" / "info.json"},
+        stage="stitch",
         settings=config,
         workers=workers,
         redo=redo,
