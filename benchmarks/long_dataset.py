@@ -3,9 +3,10 @@
 `python benchmarks/long_dataset.py [--hours 14] [--sizes 4] [--steps 30] [--cache-mb 64] [--seed 0]`: simulated clips of
 two minutes (`simulation.clips`) become a dataset of the given length and others of a half, a quarter and an eighth of
 it. Each is built, verified, read once in random order (30-s windows), and trained on from its first step, with Atoms
-found on all of it before. Every phase runs in a process of its own, whose largest resident memory is stated. `linear`
-is the time an hour of data takes in the largest dataset over that in the next smaller, `memory` the largest phase's
-memory in the one over that in the other: 1 is perfect for both. The last line is JSON.
+found on all of it before. Every phase runs in a process of its own, whose largest resident memory is stated. Times are
+of the processor, which other work on the machine does not lengthen; `wall_min` is by the clock. `linear` is the time an
+hour of data takes in the largest dataset over that in the next smaller, `memory` the largest phase's memory in the one
+over that in the other: 1 is perfect for both. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -70,25 +71,25 @@ def train_phase(path: Path, out: Path, steps: int, cache_mb: int) -> None:
     assert found.steps == steps
 
 
-def apart(work: Callable[..., None], *arguments: object) -> tuple[float, float]:
-    """Seconds and largest resident memory, MiB, of work in a fresh process."""
+def apart(work: Callable[..., None], *arguments: object) -> tuple[float, float, float]:
+    """Seconds of the processor and of the clock, and largest resident memory, MiB, of work in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measured, work, *arguments).result()
 
 
-def _measured(work: Callable[..., None], *arguments: object) -> tuple[float, float]:
-    begin = time.perf_counter()
+def _measured(work: Callable[..., None], *arguments: object) -> tuple[float, float, float]:
+    begin, busy = time.perf_counter(), time.process_time()
     work(*arguments)
-    seconds = time.perf_counter() - begin
+    wall_s, busy_s = time.perf_counter() - begin, time.process_time() - busy
     # not getrusage, whose maximum a new process inherits from its parent
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    return seconds, int(lines["VmHWM"].split()[0]) / 1024
+    return busy_s, wall_s, int(lines["VmHWM"].split()[0]) / 1024
 
 
 def measure(hours: float, steps: int, cache_mb: int, seed: int) -> dict[str, float]:
     """Minutes and memory of every phase, and the dataset's size."""
     with tempfile.TemporaryDirectory() as folder:
-        path, row = Path(folder) / "amd", {}
+        path, row = Path(folder) / "amd", {"wall_min": 0.0}
         phases = (
             (build_phase, path, hours, seed),
             (verify_phase, path),
@@ -96,8 +97,9 @@ def measure(hours: float, steps: int, cache_mb: int, seed: int) -> dict[str, flo
             (train_phase, path, Path(folder) / "run", steps, cache_mb),
         )
         for name, (work, *arguments) in zip(PHASES, phases, strict=True):
-            seconds, row[f"{name}_mib"] = apart(work, *arguments)
-            row[f"{name}_min"] = seconds / 60
+            busy_s, wall_s, row[f"{name}_mib"] = apart(work, *arguments)
+            row[f"{name}_min"] = busy_s / 60
+            row["wall_min"] += wall_s / 60
         info = AmdDataset(path).info
         row |= {"hours": info.duration_s / 3600, "frames": info.num_frames, "shards": len(info.shards)}
         row["disk_mib"] = sum(shard.num_bytes for shard in info.shards) / 2**20
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     heads = [f"{name} {unit}" for name in PHASES for unit in ("min", "MiB")]
-    print(f"{'hours':>6} {'frames':>8} {'disk MiB':>9}", *(f"{head:>10}" for head in heads))
+    print(f"{'hours':>6} {'frames':>8} {'disk MiB':>9}", *(f"{head:>10}" for head in heads), flush=True)
     rows = []
     for halvings in range(given.sizes - 1, -1, -1):
         rows.append(measure(given.hours / 2**halvings, given.steps, given.cache_mb, given.seed))
