@@ -15,6 +15,7 @@ import numpy as np
 
 from core.arrays import Float
 from core.transforms import SE3, right_jacobian_inverse, so3_log
+from fitting.backend import CPU, Array
 from fitting.chains import Chain
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
@@ -151,6 +152,7 @@ class Objective:
         standing: how firmly they do.
         ridden: feet whose cameras' seat is known before any frame, by view.
         geometry: how well it is known.
+        device: where the normal equations are added up and solved (`fitting.backend`).
     """
 
     model: FitModel
@@ -169,6 +171,7 @@ class Objective:
     standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
     ridden: Mapping[str, FootShape] = dataclasses.field(default_factory=dict)
     geometry: MountGeometryConfig = dataclasses.field(default_factory=MountGeometryConfig)
+    device: str = CPU
 
     def frames(self, index: np.ndarray, num_frames: int) -> Objective:
         """The same for some of the frames, which no longer follow each other."""
@@ -190,7 +193,8 @@ class Objective:
         carried = landmarks.carried(posed)
         term, coupling = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = state.globals_of[-1].stop if self.free else 0
-        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked=coupling is not None)
+        linked = coupling is not None
+        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked, self.device)
         by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
         if self.free:
             by_betas = landmarks.by_betas(posed)
@@ -238,7 +242,7 @@ class Objective:
         for (where, off), precision in zip(parts, precisions, strict=True):
             axis = np.arange(where.start, where.stop)
             system.corner[axis, axis] += precision
-            system.gradient_global[axis] += precision * off
+            system.gradient_global[axis] += system.beside(precision * off)
             cost += 0.5 * precision * float(off @ off)
         return cost
 
@@ -342,10 +346,11 @@ def _add_chain(
     J[..., :3], J[..., 3:D], J[..., D:B] = np.eye(3), by_pose.reshape(T, L, 3, -1), by_betas[:, rows]
     for k, row in enumerate(moved):
         J[:, row, :, B + 3 * k : B + 3 * k + 3] = by_offsets[:, rows[row]]
-    HJ = (term.hessian[:, rows] @ J).reshape(T, 3 * L, -1)
+    J, hessian, gradient = (system.beside(array) for array in (J, term.hessian[:, rows], term.gradient[:, rows]))
+    HJ = (hessian @ J).reshape(T, 3 * L, -1)
     J = J.reshape(T, 3 * L, -1)
-    H = np.swapaxes(J, 1, 2) @ HJ
-    g = (term.gradient[:, rows].reshape(T, 1, -1) @ J)[:, 0]
+    H = J.swapaxes(1, 2) @ HJ
+    g = (gradient.reshape(T, 1, -1) @ J)[:, 0]
     system.diagonal[:, own[:, None], own] += H[:, :D, :D]
     system.gradient[:, own] += g[:, :D]
     shared = np.concatenate([np.arange(num_betas), (num_betas + 3 * rows[moved][:, None] + np.arange(3)).ravel()])
@@ -368,23 +373,23 @@ def _add_links(system: ArrowSystem, chain: Chain, coupling: np.ndarray, by_pose:
     weight = coupling[np.ix_(frames, chain.landmark_idx[tied])][..., None, None]
     before = (weight * J[frames]).reshape(len(frames), -1, len(own))
     after = J[frames + 1].reshape(len(frames), -1, len(own))
-    system.link[(frames + 1)[:, None, None], own[:, None], own] -= np.swapaxes(after, 1, 2) @ before
+    system.link[(frames + 1)[:, None, None], own[:, None], own] -= system.beside(np.swapaxes(after, 1, 2) @ before)
 
 
 def _add_seat(system: ArrowSystem, column: int, term: MountTerm) -> float:
     axis = column + np.arange(6)
-    system.corner[np.ix_(axis, axis)] += term.hessian
-    system.gradient_global[axis] += term.gradient
+    system.corner[np.ix_(axis, axis)] += system.beside(term.hessian)
+    system.gradient_global[axis] += system.beside(term.gradient)
     return term.cost
 
 
-def _slots(blocks: np.ndarray) -> np.ndarray:
+def _slots(blocks: Array) -> Array:
     """The (frames, slots, 3, slots, 3) view of (frames, unknowns, unknowns) blocks."""
     S = blocks.shape[-1] // 3
     return blocks.reshape(-1, S, 3, S, 3)
 
 
-def _by_slot(rows: np.ndarray) -> np.ndarray:
+def _by_slot(rows: Array) -> Array:
     """The (frames, slots, 3) view of (frames, unknowns)."""
     return rows.reshape(len(rows), -1, 3)
 
@@ -393,16 +398,16 @@ def _add_joints(system: ArrowSystem, term: JointTerm, first: int) -> float:
     """Adds a term on joints that begin with the given one."""
     slots = np.arange(1 + first, 1 + first + term.gradient.shape[1])
     # advanced indices lead: (joints, frames, 3, 3)
-    _slots(system.diagonal)[:, slots, :, slots] += term.hessian.transpose(1, 0, 2, 3)
-    _by_slot(system.gradient)[:, slots] += term.gradient
+    _slots(system.diagonal)[:, slots, :, slots] += system.beside(term.hessian.transpose(1, 0, 2, 3))
+    _by_slot(system.gradient)[:, slots] += system.beside(term.gradient)
     return term.cost
 
 
 def _add_whole(system: ArrowSystem, term: PoseTerm) -> float:
     """Adds a term on the joints after the pelvis together."""
     own = slice(6, 6 + term.gradient.shape[1])
-    system.diagonal[:, own, own] += term.hessian
-    system.gradient[:, own] += term.gradient
+    system.diagonal[:, own, own] += system.beside(term.hessian)
+    system.gradient[:, own] += system.beside(term.gradient)
     return term.cost
 
 
@@ -411,13 +416,13 @@ def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
     slots, gradient = np.arange(S), _by_slot(system.gradient)
     for a in range(reach):
         Jt = np.swapaxes(term.jacobian[:, a], -1, -2)
-        gradient[a : a + n] += np.einsum("nsij,nsj->nsi", Jt, term.residual)
+        gradient[a : a + n] += system.beside(np.einsum("nsij,nsj->nsi", Jt, term.residual))
         for b in range(a + 1):
             block = Jt @ term.jacobian[:, b]
             if a == b:
-                _slots(system.diagonal)[a : a + n][:, slots, :, slots] += block.transpose(1, 0, 2, 3)
+                _slots(system.diagonal)[a : a + n][:, slots, :, slots] += system.beside(block.transpose(1, 0, 2, 3))
             else:
-                (system.back1, system.back2)[a - b - 1][a : a + n] += block
+                (system.back1, system.back2)[a - b - 1][a : a + n] += system.beside(block)
     return term.cost
 
 
@@ -431,7 +436,6 @@ def _add_anchors(system: ArrowSystem, state: FitState, frames: np.ndarray, held:
     hessian = np.concatenate([identity, Jt @ J], axis=1) / _ANCHOR_SIGMA**2
     gradient = np.concatenate([shift[:, None], (Jt @ turn[..., None])[..., 0]], axis=1) / _ANCHOR_SIGMA**2
     slots = np.arange(hessian.shape[1])
-    for frame, H in zip(frames, hessian, strict=True):
-        _slots(system.diagonal)[frame][slots, :, slots] += H
-    _by_slot(system.gradient)[frames] += gradient
+    _slots(system.diagonal)[frames[:, None], slots, :, slots] += system.beside(hessian)
+    _by_slot(system.gradient)[frames] += system.beside(gradient)
     return 0.5 * float((shift**2).sum() + (turn**2).sum()) / _ANCHOR_SIGMA**2
