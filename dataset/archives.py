@@ -17,7 +17,8 @@ from core.errors import InputError
 from core.files import inside
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_WANTED = frozenset({".bvh", ".asf", ".amc", ".npz", ".npy", ".skeleton", ".csv", ".json"})
+_MOTIONS = frozenset({".bvh", ".amc", ".npz", ".npy", ".skeleton"})
+_WANTED = _MOTIONS | {".asf", ".csv", ".json"}
 _MAX_BYTES, _MAX_MEMBERS = 1 << 36, 1_000_000
 
 
@@ -25,9 +26,12 @@ _MAX_BYTES, _MAX_MEMBERS = 1 << 36, 1_000_000
 def unpacked(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     """The paths, archives among them replaced by folders of their content that last as long as the context.
 
+    A folder that holds archives, and neither motions nor sessions, stands for its archives.
+
     Raises:
         InputError: if an archive is damaged, too large, or holds a name that leaves it.
     """
+    paths = [archive for path in paths for archive in _archives_of(path) or [path]]
     if not any(is_archive(path) for path in paths):
         yield tuple(paths)
         return
@@ -42,6 +46,14 @@ def unpacked(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 def is_archive(path: Path) -> bool:
     """Whether a path is a file named as an archive."""
     return path.name.lower().endswith(ARCHIVES) and path.is_file()
+
+
+def _archives_of(path: Path) -> list[Path]:
+    """The archives of a folder of nothing else to read, sorted."""
+    found = sorted(entry for entry in path.iterdir() if is_archive(entry)) if path.is_dir() else []
+    if found and any(f.suffix.lower() in _MOTIONS or f.name == "session.json" for f in path.rglob("*")):
+        return []  # they may be what was unpacked
+    return found
 
 
 def _unpack(path: Path, target: Path) -> Path:

@@ -53,7 +53,8 @@ def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
     """The sequences under the given paths by item name, sorted, so that the order of the paths does not matter.
 
     A folder with `session.json` is a session; any other folder is searched for sessions (one level down) and
-    for motion files (all the way down). Of HumanML3D's two files of a motion the joints are taken and the vectors left.
+    for motion files (all the way down). Of HumanML3D's two files of a motion the joints are taken and the vectors left;
+    of a take of CMU's database that is there as AMC and as BVH, CMU's own AMC is taken and the conversion left.
 
     Raises:
         InputError: if a path is missing or holds nothing, or a session has no fit yet.
@@ -61,7 +62,9 @@ def find_sources(paths: Sequence[Path]) -> dict[str, Source]:
     found = {entry.resolve(): entry for path in paths for entry in _expand(path)}
     if not found:
         raise InputError("build", "no sources are given", _GIVE)
-    ordered = sorted(found.values(), key=lambda path: path.resolve().as_posix())
+    originals = {cmu_mocap.trial_of(path) for path in found.values() if path.suffix.lower() == ".amc"} - {None}
+    once = [p for p in found.values() if p.suffix.lower() != ".bvh" or cmu_mocap.trial_of(p) not in originals]
+    ordered = sorted(once, key=lambda path: path.resolve().as_posix())
     names = _unique_names(ordered)
     sources = [_source(path, name) for path, name in zip(ordered, names, strict=True)]
     return {source.item: source for source in sorted(_with_vocabularies(sources), key=lambda source: source.item)}

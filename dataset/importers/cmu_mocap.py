@@ -26,6 +26,12 @@ _LEAD_IN = 8
 _MAX_BYTES = 1 << 24
 
 
+def trial_of(path: Path) -> str | None:
+    """SUBJECT_TRIAL of a file of this database; None of others."""
+    match = _NAME.fullmatch(path.name)
+    return path.stem if match and path.resolve().parent.name == match[1] else None
+
+
 def take_of(path: Path) -> Take | None:
     """The labels of a take; None if its name is not of this database.
 
@@ -33,7 +39,7 @@ def take_of(path: Path) -> Take | None:
         InputError: if the `labels.csv` above it is damaged.
     """
     match = _NAME.fullmatch(path.name)
-    if not match or path.resolve().parent.name != match[1]:
+    if not match or trial_of(path) is None:
         return None
     table = path.resolve().parents[2] / "labels.csv"
     labels = _labels(table) if table.is_file() else {}

@@ -19,6 +19,7 @@ from dataset.importers.mocap import read_motion
 from dataset.importers.skeleton_maps import BANDAI, MOTION_BUILDER
 from dataset.retarget import retarget
 from dataset.shards import AmdDataset
+from dataset.sources import find_sources
 from fitting.stand_in import stand_in_body
 
 
@@ -93,6 +94,26 @@ def test_links_and_other_kinds_stay_in_the_archive(tmp_path: Path) -> None:
     with unpacked([path]) as (folder,):
         assert list(folder.rglob("*")) == []
     assert not folder.exists()
+
+
+def test_a_folder_of_archives_stands_for_them_unless_it_holds_what_they_hold(tmp_path: Path, bandai: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    archive_of(folder / "bn.tar.xz", bandai)
+    (folder / "README.md").write_text("what this is")
+    with unpacked([folder]) as (inside,):
+        assert len(find_sources([inside])) == 3
+    (folder / "loose.bvh").write_text("")
+    with unpacked([folder]) as (same,):
+        assert same == folder
+
+
+def test_of_a_take_and_its_conversion_the_take_is_read(tmp_path: Path) -> None:
+    for name in ("bvh/02/02_01.bvh", "bvh/02/02_02.bvh", "asfamc/02/02_01.amc", "asfamc/02/02.asf", "own/02_01.bvh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = {source.path.relative_to(tmp_path).as_posix() for source in find_sources([tmp_path]).values()}
+    assert found == {"asfamc/02/02_01.amc", "bvh/02/02_02.bvh", "own/02_01.bvh"}
 
 
 def test_a_damaged_archive_is_refused(tmp_path: Path, bandai: Path) -> None:
