@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from fit_scenes import Fitted, fitted, make  # beside this file
 
+from fitting.fit import FitConfig
 from simulation.unfilmed import UnfilmedConfig
 
 SCENES: dict[str, dict[str, float | bool]] = {
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--only", default="", help="scenes that begin with this")
+    parser.add_argument("--pose-prior", default=FitConfig.pose_prior, help="as of `motifs fit`")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     result: dict[str, float] = {}
@@ -62,7 +64,9 @@ def main() -> None:
                 config = UnfilmedConfig(seed=seed, duration_s=given.seconds, **settings)  # type: ignore[arg-type]
                 make(Path(folder) / "session", config, given.workers)
                 feet = config.foot_cameras
-                found.append(fitted(Path(folder) / "session", feet=feet, workers=given.workers))
+                found.append(
+                    fitted(Path(folder) / "session", feet=feet, workers=given.workers, pose_prior=given.pose_prior)
+                )
         values = row(found)
         print(f"{name:12}" + "".join(f"{value:11.3f}" for value in values.values()), flush=True)
         result |= {f"{name.replace(' ', '_')}_{key}": value for key, value in values.items()}

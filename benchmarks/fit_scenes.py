@@ -14,7 +14,7 @@ from core.transforms import geodesic, so3_exp
 from fitting import fit, triangulate
 from fitting.sequence import SmplSequence, load_smpl
 from fitting.stand_in import stand_in_body
-from simulation.unfilmed import UnfilmedConfig, make_unfilmed
+from simulation.unfilmed import Mover, UnfilmedConfig, make_unfilmed
 
 CHI2_95, SIGMAS_95 = 7.815, 1.96  # of three degrees of freedom, and of one
 FEET = [SMPL_24.idx(name) for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]
@@ -41,17 +41,18 @@ class Fitted:
     sequence: SmplSequence
 
 
-def make(folder: Path, config: UnfilmedConfig, workers: int) -> None:
+def make(folder: Path, config: UnfilmedConfig, workers: int, mover: Mover | None = None) -> None:
     """A session up to its triangulated points."""
-    make_unfilmed(folder, config)
+    make_unfilmed(folder, config, mover=mover)
     triangulate.run(folder, workers=workers)
 
 
-def fitted(folder: Path, *, feet: bool, workers: int) -> Fitted:
+def fitted(folder: Path, *, feet: bool, workers: int, pose_prior: str = fit.FitConfig.pose_prior) -> Fitted:
     """The fit of a session; what a gate refused is measured all the same, aloud."""
     out = folder / "07_smpl"
+    config = fit.FitConfig(num_overlays=0, feet=feet, pose_prior=pose_prior)
     try:
-        fit.run(folder, fit.FitConfig(num_overlays=0, feet=feet), workers=workers, redo=True)
+        fit.run(folder, config, workers=workers, redo=True)
     except GateError as error:
         print(f"refused: {error}")
         out = folder / "07_smpl.refused"

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from fit_scenes import FEET, Fitted, fitted, make  # beside this file
 
+from fitting.fit import FitConfig
 from simulation.unfilmed import UnfilmedConfig
 
 WITHOUT, WITH, OWN = "without foot cameras", "with foot cameras", "and what they see"
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=float, default=5.0)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--own-views", action="store_true", help="foot cameras see their wearer too")
+    parser.add_argument("--pose-prior", default=FitConfig.pose_prior, help="as of `motifs fit`")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     names = [WITHOUT, WITH, *([OWN] if given.own_views else [])]
@@ -64,11 +66,11 @@ def main() -> None:
             make(Path(folder) / "session", config, given.workers)
             session = Path(folder) / "session"
             if given.own_views:
-                found[OWN].append(fitted(session, feet=True, workers=given.workers))
+                found[OWN].append(fitted(session, feet=True, workers=given.workers, pose_prior=given.pose_prior))
                 for path in session.glob("02_keypoints/*_foot.npz"):
                     path.unlink()
             for name, feet in ((WITHOUT, False), (WITH, True)):
-                found[name].append(fitted(session, feet=feet, workers=given.workers))
+                found[name].append(fitted(session, feet=feet, workers=given.workers, pose_prior=given.pose_prior))
     rows = {name: row(found[name]) for name in names}
     figures = list(rows[WITH])
     print(f"{'':22}" + "".join(f"{figure:>13}" for figure in figures))

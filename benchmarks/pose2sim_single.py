@@ -31,7 +31,7 @@ from core.files import read_json
 from core.skeletons import BODY_25B, SMPL_24
 from core.transforms import align_points
 from fitting.fit import OUT as FIT
-from fitting.fit import STAND_IN, FitConfig, load_body, load_measured, load_smpl
+from fitting.fit import STAND_IN, FitConfig, density_of, load_body, load_measured, load_smpl
 from fitting.landmarks import Landmarks
 from fitting.points import triangulate_points
 from fitting.windows import estimate_body
@@ -192,7 +192,7 @@ def left_out_px(session: Path, body_model: str = STAND_IN) -> dict[str, float]:
         score = np.where(np.arange(len(seen.view_ids))[:, None, None] == v, 0.0, seen.score)
         points = triangulate_points(measured.rig, seen.xy_px, score, seen.skeleton)
         others = dataclasses.replace(measured, score=score, points_m=points.xyz_m)
-        fitted = estimate_body(body, landmarks, others, config.estimate)
+        fitted = estimate_body(body, landmarks, others, config.estimate, density=density_of(config.pose_prior))
         joints = landmarks.shifted(fitted.subject.offsets).positions(fitted.state.posed(body))
         error = np.linalg.norm(measured.rig[view].project(joints) - seen.xy_px[v], axis=-1)
         found[view] = float(np.nanmedian(np.where(seen.score[v] >= config.estimate.min_score, error, np.nan)))

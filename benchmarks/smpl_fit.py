@@ -19,6 +19,7 @@ from core.parallel import process_pool
 from core.skeletons import BODY_25
 from fitting.backend import CPU, require_device
 from fitting.estimate import Estimate, Measurements
+from fitting.fit import FitConfig, density_of
 from fitting.landmarks import Landmarks
 from fitting.points import triangulate_points
 from fitting.smpl import NUM_JOINTS, BodyModel
@@ -32,7 +33,12 @@ _RUNS = 4  # the first starts the processes
 
 
 def fit(
-    arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks, workers: int = 1, device: str = CPU
+    arrays: dict[str, np.ndarray],
+    body: BodyModel,
+    landmarks: Landmarks,
+    workers: int = 1,
+    device: str = CPU,
+    pose_prior: str = FitConfig.pose_prior,
 ) -> Estimate:
     """From keypoints to parameters."""
     rig = rig_of(arrays)
@@ -43,7 +49,7 @@ def fit(
     score = np.where(points.swapped, score[:, :, mirror], score)
     measured = Measurements(rig, xy, score, points.xyz_m, 1 / float(arrays["fps"]))
     pool = process_pool(workers) if workers > 1 else None
-    return estimate_body(body, landmarks, measured, pool=pool, device=device)
+    return estimate_body(body, landmarks, measured, pool=pool, device=device, density=density_of(pose_prior))
 
 
 def main() -> None:
@@ -53,6 +59,7 @@ def main() -> None:
     parser.add_argument("--body", type=Path, required=True, help="smpl_body.npz, with body25_regressor")
     parser.add_argument("--workers", type=int, default=2, help="processes; the result does not depend on them")
     parser.add_argument("--device", type=require_device, default=CPU, help="cpu, cuda or cuda:1")
+    parser.add_argument("--pose-prior", default=FitConfig.pose_prior, help="as of `motifs fit`")
     given = parser.parse_args()
     arrays, body = read_npz(given.inputs), BodyModel.load(given.body)
     regressor = read_npz(given.body)["body25_regressor"].astype(float)
@@ -60,7 +67,7 @@ def main() -> None:
     seconds = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        found = fit(arrays, body, landmarks, given.workers, given.device)
+        found = fit(arrays, body, landmarks, given.workers, given.device, given.pose_prior)
         seconds.append(time.perf_counter() - start)
     posed = found.state.posed(body)
     error_mm = 1000 * np.linalg.norm(landmarks.positions(posed) - arrays["truth_body25_in_world_m"], axis=-1)

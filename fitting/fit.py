@@ -38,6 +38,7 @@ from fitting.playback import Playback
 from fitting.points import reprojection_px
 from fitting.pose_density import PoseDensity
 from fitting.pose_density_files import read_pose_density
+from fitting.pose_statistics import CMU_FILE, cmu_pose_statistics
 from fitting.quality import QualityConfig, figures, frame_reasons, health_of
 from fitting.sequence import Reason, SmplSequence, load_smpl
 from fitting.silhouettes import MaskConfig, compare_with_masks
@@ -59,7 +60,7 @@ STRETCHES = "stretches"
 PICTURE = "fit.png"
 _CHUNK = 2000  # frames reprojected at a time
 STAND_IN = "stand-in"
-ANATOMY = "anatomy"
+ANATOMY, CMU = "anatomy", "cmu"
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class FitConfig:
         gender: of the body model, noted in the result.
         feet: whether foot cameras are used where they were tracked.
         shape: file of `motifs shape`, the person's shape over all sessions; found from this session alone without it.
-        pose_prior: "anatomy" for each joint's spread and range, or a file: SMPLify's mixture (.pkl, .npz), or VPoser
-            (.ckpt).
+        pose_prior: "anatomy" for each joint's spread and range, "cmu" for how limbs are held, and go together, in CMU's
+            motion capture (`fitting/data`), or a file: SMPLify's mixture (.pkl, .npz), or VPoser (.ckpt).
         estimate: weights and iterations.
         contacts: when a sole rests on the floor.
         quality: thresholds of validity and refusal.
@@ -86,7 +87,7 @@ class FitConfig:
     gender: str = "neutral"
     feet: bool = True
     shape: Path | None = None
-    pose_prior: str = ANATOMY
+    pose_prior: str = CMU
     estimate: EstimateConfig = dataclasses.field(default_factory=EstimateConfig)
     contacts: ContactConfig = dataclasses.field(default_factory=ContactConfig)
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
@@ -119,7 +120,7 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     body = load_body(config.body_model)
     subject_points(session)  # tells which stage is missing before anything is hashed
     _shape(config, body)
-    _density(config.pose_prior)
+    density_of(config.pose_prior)
     inputs = _inputs(session, config)
     _find_subject(session, config, inputs, redo=redo)
     stretches = Stretches.load(session.stage(SUBJECT_OUT) / STRETCHES)
@@ -180,7 +181,7 @@ def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
     if config.body_model != STAND_IN:
         inputs["body model"] = Path(config.body_model)
     if config.pose_prior != ANATOMY:
-        inputs["pose prior"] = Path(config.pose_prior)
+        inputs["pose prior"] = CMU_FILE if config.pose_prior == CMU else Path(config.pose_prior)
     if config.shape is not None:
         inputs["shape"] = config.shape
     room = session.of_role("room")
@@ -223,15 +224,22 @@ def _shape(config: FitConfig, body: BodyModel) -> PersonShape | None:
 def _model(body_model: str, pose_prior: str, stamps: tuple[int, ...], skeleton: Skeleton) -> FitModel:
     """The body made ready, kept from one stretch to the next; the stamps tell files that were written again."""
     body = load_body(body_model)
-    return FitModel.of(body, Landmarks.of(body, skeleton), _density(pose_prior))
+    return FitModel.of(body, Landmarks.of(body, skeleton), density_of(pose_prior))
 
 
-def _density(pose_prior: str) -> PoseDensity | None:
+def density_of(pose_prior: str) -> PoseDensity | None:
+    """The pose prior of a setting (`FitConfig.pose_prior`); None where each joint counts by itself.
+
+    Raises:
+        InputError: if it is a file, and missing or no pose prior.
+    """
+    if pose_prior == CMU:
+        return cmu_pose_statistics().density()
     return None if pose_prior == ANATOMY else read_pose_density(Path(pose_prior))
 
 
 def _model_for(config: FitConfig, skeleton: Skeleton) -> FitModel:
-    files = [Path(name) for name in (config.body_model, config.pose_prior) if name not in (STAND_IN, ANATOMY)]
+    files = [Path(name) for name in (config.body_model, config.pose_prior) if name not in (STAND_IN, ANATOMY, CMU)]
     stamps = tuple(require_file(path).stat().st_mtime_ns for path in files)
     return _model(config.body_model, config.pose_prior, stamps, skeleton)
 

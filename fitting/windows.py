@@ -24,6 +24,7 @@ from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_po
 from fitting.fit_model import FitModel
 from fitting.landmarks import Landmarks
 from fitting.objective import FitState
+from fitting.pose_density import PoseDensity
 from fitting.smpl import BodyModel
 from fitting.subject import Subject, estimate_subject
 
@@ -105,6 +106,7 @@ def estimate_body(
     subject: Subject | None = None,
     pool: Executor | None = None,
     device: str = CPU,
+    density: PoseDensity | None = None,
 ) -> Estimate:
     """Fits one person to a whole sequence.
 
@@ -116,12 +118,13 @@ def estimate_body(
         subject: shape and mounts, where they are known; else they are found first.
         pool: processes that do the stretches; this one does them where not given. The result does not depend on it.
         device: where the normal equations are solved (`fitting.backend`).
+        density: how likely poses are; each joint by itself (`fitting.prior`) where not given.
 
     Raises:
         InputError: if the arrays do not fit each other, or the trunk is never seen.
     """
     config = config or EstimateConfig()
-    model, measured = FitModel.of(body, landmarks), measured.checked(landmarks)
+    model, measured = FitModel.of(body, landmarks, density), measured.checked(landmarks)
     subject = subject or estimate_subject(model, measured, config, device)
     windows = cut_windows(measured.known, measured.step_s, config)
     jobs = [(model, measured.frames(window.fitted), subject, config, device) for window in windows]

@@ -1,6 +1,7 @@
 """Sessions that nobody filmed: keypoints, clocks, rig and foot cameras as the stages before the fit would leave them.
 
-For tests and benchmarks of what comes after, over hours if need be: no picture is rendered. The detector errs as in
+For tests and benchmarks of what comes after, over hours if need be: no picture is rendered. The motion is simulated, or
+one that was captured (`simulation.replayed`). The detector errs as in
 `simulation.detector`; the foot cameras' poses are off by what they state, half of it for a third of a second at a time.
 """
 
@@ -10,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,17 +25,17 @@ from core.files import write_json, write_npz
 from core.skeletons import HALPE_26, SMPL_24, Skeleton
 from core.transforms import SE3
 from fitting.landmarks import landmarks_of
-from fitting.smpl import BodyModel
+from fitting.smpl import BodyModel, PosedBody, ShapedBody
 from simulation.cameras import fisheye_lens
 from simulation.detector import DetectorConfig, detect, slow_noise
-from simulation.person import Person, make_person
+from simulation.person import make_person
 from simulation.scenery import looking
 
 _CHUNK = 3000  # frames posed at a time
 _SIZE_PX = (1280, 960)
 _FOOT_SIZE_PX = (512, 512)
 _LEAST_DEPTH_M = 0.05  # nearer to a foot camera than this is the shoe's own
-_BELOW_KNEE = ("ankle", "heel", "big_toe", "small_toe")
+BELOW_KNEES = ("ankle", "heel", "big_toe", "small_toe")
 MOUNTS = {
     "left_foot": SE3.from_rotvec(np.array([-1.9, 0.1, 0.05]), np.array([0.01, 0.04, 0.09])),
     "right_foot": SE3.from_rotvec(np.array([-1.9, -0.1, -0.05]), np.array([-0.01, 0.04, 0.09])),
@@ -52,8 +53,9 @@ class UnfilmedConfig:
         rate: frames a second.
         foot_cameras: whether the person wears them.
         own_views: whether these see their wearer.
-        hidden_s: length of the stretches in which no room camera sees anything below the knees; 0 for none.
+        hidden_s: length of the stretches in which no room camera sees some joints; 0 for none.
         hidden_every_s: time from the beginning of one such stretch to that of the next.
+        hidden_joints: what is hidden, in both sides' names or, as `left_wrist`, one's: everything below the knees.
         foot_sigma_m: standard deviation of a foot camera's position.
         foot_sigma_rad: the same of its orientation.
         offset_sigma_m: how far what the detector means by a joint lies from the body's, each by a constant, alike on
@@ -69,22 +71,46 @@ class UnfilmedConfig:
     own_views: bool = False
     hidden_s: float = 0.0
     hidden_every_s: float = 15.0
+    hidden_joints: tuple[str, ...] = BELOW_KNEES
     foot_sigma_m: float = 0.003
     foot_sigma_rad: float = 0.005
     offset_sigma_m: float = 0.0
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
 
 
-def make_unfilmed(folder: Path, config: UnfilmedConfig, body: BodyModel | None = None) -> Person:
+@runtime_checkable
+class Mover(Protocol):
+    """A body in motion."""
+
+    @property
+    def shaped(self) -> ShapedBody:
+        """The body at rest."""
+        ...
+
+    @property
+    def betas(self) -> Float[np.ndarray, "betas"]:
+        """Its shape."""
+        ...
+
+    def posed_at(self, t_s: Float[np.ndarray, "n"]) -> PosedBody:
+        """The body at any times."""
+        ...
+
+
+def make_unfilmed(
+    folder: Path, config: UnfilmedConfig, body: BodyModel | None = None, mover: Mover | None = None
+) -> Mover:
     """Writes the session and its truth.
 
     Args:
         folder: where to.
         config: what to simulate.
         body: body model; the stand-in if left out.
+        mover: who moves, within the room of 5 by 4 m about the origin; somebody simulated if left out.
     """
     rng = np.random.default_rng(config.seed)
-    person, rig = make_person(rng, (0.0, config.duration_s), body=body), wall_rig(config.num_views)
+    person = mover or make_person(rng, (0.0, config.duration_s), body=body)
+    rig = wall_rig(config.num_views)
     t_s = np.arange(round(config.duration_s * config.rate)) / config.rate
     hidden = hidden_spans(t_s, config)
     seen = landmarks_of(person.shaped.body, HALPE_26)
@@ -103,7 +129,7 @@ def make_unfilmed(folder: Path, config: UnfilmedConfig, body: BodyModel | None =
     views = [View(c.id, "room", c.lens.size_px, num_frames=len(t_s), frame_rate=str(config.rate)) for c in rig]
     for camera_id, parts in found.items():
         xy, score = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        gone = hidden[:, None] & below_knees(HALPE_26)
+        gone = hidden[:, None] & hidden_joints(HALPE_26, config.hidden_joints)
         xy, score = np.where(gone[..., None], np.nan, xy), np.where(gone, 0.0, score)
         keypoints = clean(xy[:, None], score[:, None], HALPE_26)
         (folder / "02_keypoints").mkdir(exist_ok=True)
@@ -139,20 +165,20 @@ def wall_rig(num_views: int) -> Rig:
 
 
 def hidden_spans(t_s: Float[np.ndarray, "n"], config: UnfilmedConfig) -> Bool[np.ndarray, "n"]:
-    """Instants at which everything below the knees is hidden; the first stretch begins after half a period."""
+    """Instants at which something is hidden; the first stretch begins after half a period."""
     if not config.hidden_s:
         return np.zeros(len(t_s), bool)
     phase = np.mod(t_s + config.hidden_every_s / 2, config.hidden_every_s)
     return np.asarray((phase < config.hidden_s) & (t_s > config.hidden_every_s / 4))
 
 
-def below_knees(skeleton: Skeleton) -> Bool[np.ndarray, "joints"]:
-    """Which joints are below the knees."""
-    return np.array([name.split("_", 1)[-1] in _BELOW_KNEE for name in skeleton.joints])
+def hidden_joints(skeleton: Skeleton, names: tuple[str, ...] = BELOW_KNEES) -> Bool[np.ndarray, "joints"]:
+    """Which joints are meant by names with or without their side."""
+    return np.array([name in names or name.split("_", 1)[-1] in names for name in skeleton.joints])
 
 
 def _foot_views(
-    folder: Path, rng: np.random.Generator, person: Person, t_s: np.ndarray, config: UnfilmedConfig
+    folder: Path, rng: np.random.Generator, person: Mover, t_s: np.ndarray, config: UnfilmedConfig
 ) -> list[View]:
     lenses: dict[str, Any] = {}
     views, sigma = [], np.repeat([config.foot_sigma_rad, config.foot_sigma_m], 3)
@@ -184,7 +210,7 @@ def _foot_views(
 def _own_view(
     folder: Path,
     rng: np.random.Generator,
-    person: Person,
+    person: Mover,
     t_s: np.ndarray,
     config: UnfilmedConfig,
     role: str,
@@ -213,7 +239,7 @@ def _write_clocks(folder: Path, view_ids: Sequence[str], t_s: np.ndarray) -> Non
         write_npz(folder / "01_sync" / f"{view_id}.times.npz", {"t_local_s": t_s})
 
 
-def _write_truth(folder: Path, person: Person, t_s: np.ndarray, hidden: np.ndarray) -> None:
+def _write_truth(folder: Path, person: Mover, t_s: np.ndarray, hidden: np.ndarray) -> None:
     parts = [person.posed_at(t_s[k : k + _CHUNK]) for k in range(0, len(t_s), _CHUNK)]
     arrays = {
         "t_s": t_s,
