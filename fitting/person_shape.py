@@ -29,6 +29,7 @@ class PersonShape:
         subject: name of the person.
         body_sha256: hash of the body model that the betas belong to.
         sessions: ids of the sessions that told it.
+        scans: names of the scans that told it.
     """
 
     betas: Float[np.ndarray, "betas"]
@@ -36,10 +37,12 @@ class PersonShape:
     subject: str
     body_sha256: str
     sessions: tuple[str, ...]
+    scans: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Writes `shape.json`."""
-        write_json(path, {**dataclasses.asdict(self), "sessions": list(self.sessions)})
+        names = {"sessions": list(self.sessions), "scans": list(self.scans)}
+        write_json(path, {**dataclasses.asdict(self), **names})
 
     @staticmethod
     def load(path: Path) -> PersonShape:
@@ -53,20 +56,64 @@ class PersonShape:
             betas, covariance = (np.array(data[name], float) for name in ("betas", "covariance"))
             if covariance.shape != (len(betas), len(betas)):
                 raise ValueError(f"betas of length {len(betas)} with a covariance of {covariance.shape}")
-            return PersonShape(betas, covariance, data["subject"], data["body_sha256"], tuple(data["sessions"]))
+            names = tuple(data["sessions"]), tuple(data.get("scans", ()))
+            return PersonShape(betas, covariance, data["subject"], data["body_sha256"], *names)
         except (KeyError, TypeError, ValueError) as error:
             action = "make it with `motifs shape`"
             raise InputError(str(path), f"no file of a person's shape ({error!r})", action) from error
 
 
-def shape_of_sessions(session_dirs: Sequence[Path]) -> PersonShape:
-    """The shape that all sessions of one person agree on.
+@dataclass(frozen=True, eq=False)
+class ScannedShape:
+    """What scans say of a person's shape (`fitting.scan`).
+
+    Attributes:
+        betas: (betas,).
+        covariance: of these, the standard normal prior included.
+        subject: name of the person; empty if it is not stated.
+        body_sha256: hash of the body model that the betas belong to.
+        scans: names of the files.
+    """
+
+    betas: Float[np.ndarray, "betas"]
+    covariance: Float[np.ndarray, "betas betas"]
+    subject: str
+    body_sha256: str
+    scans: tuple[str, ...]
+
+
+def shape_of_sessions(session_dirs: Sequence[Path], scanned: ScannedShape | None = None) -> PersonShape:
+    """The shape that all sessions of one person, and scans of them, agree on.
 
     Raises:
-        InputError: if a session was not fitted, or they are of several people or body models.
-        GateError: if a session contradicts the others.
+        InputError: if a session was not fitted, they are of several people or body models, or nothing is given.
+        GateError: if a session, or the scans, contradict the others.
     """
-    found, names, models = {}, set(), set()
+    told: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    sessions, names, models = _told_by_sessions(session_dirs)
+    told |= {name: _own(subject) for name, subject in sessions.items()}
+    if scanned is not None:
+        told[f"scans {', '.join(scanned.scans)}"] = scanned.betas, scanned.covariance
+        models.add(scanned.body_sha256)
+        names |= {scanned.subject} if scanned.subject else set()
+    if not told:
+        raise InputError("shape", "no session and no scan is given", "give fitted sessions, or --scan FILE.ply")
+    if not names:
+        raise InputError("scans", "they do not say whose they are", "name the person: --subject NAME")
+    for what, values in (("people", names), ("body models", models)):
+        if len(values) > 1:
+            problem = f"they are of {len(values)} {what}: {', '.join(sorted(values))}"
+            raise InputError("sessions", problem, "give those of one person, fitted with one body model")
+    betas, covariance = combined(told)
+    scans = () if scanned is None else scanned.scans
+    return PersonShape(betas, covariance, names.pop(), models.pop(), tuple(sessions), scans)
+
+
+def _told_by_sessions(session_dirs: Sequence[Path]) -> tuple[dict[str, Subject], set[str], set[str]]:
+    """Subjects by session id, the names of the people, and the hashes of the body models."""
+    found: dict[str, Subject] = {}
+    names: set[str] = set()
+    models: set[str] = set()
     for folder in session_dirs:
         session = Session.load(folder)
         path = folder / SUBJECT_FILE
@@ -74,15 +121,14 @@ def shape_of_sessions(session_dirs: Sequence[Path]) -> PersonShape:
             raise InputError(session.id, "its subject has no shape yet", "run `motifs fit` on it first")
         if session.id in found:
             raise InputError(session.id, "it is given twice", "give every session once")
+        manifest = path.with_name("manifest.json")
+        if manifest.is_file() and read_json(manifest)["config"].get("shape"):
+            action = "fit it without --shape first, or leave it out"
+            raise InputError(session.id, "its shape was given to it and would count twice", action)
         found[session.id] = Subject.load(path)
         names.add(session.subject)
         models.add(read_json(path)["body_sha256"])
-    for what, values in (("people", names), ("body models", models)):
-        if len(values) > 1:
-            problem = f"they are of {len(values)} {what}: {', '.join(sorted(values))}"
-            raise InputError("sessions", problem, "give those of one person, fitted with one body model")
-    betas, covariance = combined({name: _own(subject) for name, subject in found.items()})
-    return PersonShape(betas, covariance, names.pop(), models.pop(), tuple(found))
+    return found, names, models
 
 
 def combined(

@@ -37,7 +37,7 @@ COMMANDS: dict[str, str] = {
     "train": "train A4Mer on a dataset",
     "evaluate": "measure a trained model beside simple references",
     "discover": "find the atoms and motifs of a dataset",
-    "shape": "one body shape for a person, from all of their fitted sessions",
+    "shape": "one body shape for a person, from their fitted sessions and from scans",
     "view": "a finished fit as videos with the body over every picture, and as GLB",
     "report": "one HTML page with the pictures and figures of a session",
     "status": "where a session stands, and what to do next",

@@ -25,6 +25,7 @@ from core.stage import Manifest
 from dataset.build import BuildConfig
 from dataset.stitching import StitchConfig
 from fitting.fit import FitConfig
+from fitting.scan import ScanConfig
 from fitting.triangulate import TriangulateConfig
 from fitting.view import ViewConfig
 from model.tasks import EvalConfig
@@ -283,13 +284,31 @@ def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "aut
         print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")
 
 
-def shape(sessions: SessionPaths, out: Annotated[Path, arg(help="file to write")] = Path("shape.json")) -> None:
-    """Find one body shape for a person from all of their fitted sessions; `motifs fit --shape FILE` then holds it."""
+def shape(
+    config: Annotated[ScanConfig, SETTINGS],
+    sessions: SessionPaths = (),
+    scan: Annotated[tuple[Path, ...], arg(help="RGB-D scans of the person in an A-pose, as .ply")] = (),
+    subject: Annotated[str, arg(help="name of the person, where scans alone are given")] = "",
+    body_model: Annotated[str, arg(help='SMPL model file for the scans, or "stand-in"')] = "stand-in",
+    out: Annotated[Path, arg(help="file to write")] = Path("shape.json"),
+) -> None:
+    """Find one body shape for a person from fitted sessions and from scans; `motifs fit --shape FILE` then holds it."""
     from fitting.person_shape import shape_of_sessions
 
-    found = shape_of_sessions(sessions)
+    scanned = None
+    if scan:
+        from fitting.fit import load_body
+        from fitting.scan import shape_from_scans
+        from fitting.scan_picture import draw_scan
+
+        body = load_body(body_model)
+        told = shape_from_scans(scan, body, config)
+        draw_scan(out.with_suffix(".png"), body, told)
+        print(f"{out.with_suffix('.png')}: {told}")
+        scanned = told.scanned(body, subject)
+    found = shape_of_sessions(sessions, scanned)
     found.save(out)
-    print(f"{out}: the shape of {found.subject} from {len(found.sessions)} sessions")
+    print(f"{out}: the shape of {found.subject} from {len(found.sessions)} sessions and {len(found.scans)} scans")
     print(f"next, `motifs fit SESSION --shape {out} --redo`")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from capture.session import Session, View
 from core.errors import GateError, InputError
-from fitting.person_shape import PersonShape, combined, shape_of_sessions
+from fitting.person_shape import PersonShape, ScannedShape, combined, shape_of_sessions
 from fitting.stand_in import stand_in_body
 from fitting.subject import Subject
 
@@ -68,3 +68,43 @@ def test_sessions_of_one_person_make_a_file(tmp_path: Path) -> None:
     (tmp_path / "shape.json").write_text('{"betas": [1, 2], "covariance": [[1]]}')
     with pytest.raises(InputError, match="no file of a person's shape"):
         PersonShape.load(tmp_path / "shape.json")
+
+
+def scanned(betas: np.ndarray, subject: str = "", sha256: str = "") -> ScannedShape:
+    covariance = 0.04 * np.eye(len(betas))
+    return ScannedShape(betas, covariance, subject, sha256 or stand_in_body().sha256, ("a.ply", "b.ply"))
+
+
+def test_scans_count_beside_sessions_by_their_certainty(tmp_path: Path) -> None:
+    """By hand: information 1/0.01 - 1 at 1, and 1/0.04 - 1 at 0.8 (under the prior), and the prior once."""
+    folder = session(tmp_path, "one", "anna", np.ones(10))
+    shape = shape_of_sessions([folder], scanned(0.8 * np.ones(10)))
+    information = 99 + 24 + 1
+    np.testing.assert_allclose(shape.covariance, np.eye(10) / information)
+    np.testing.assert_allclose(shape.betas, (100 * 1 + 25 * 0.8) / information)
+    assert shape.scans == ("a.ply", "b.ply")
+    shape.save(tmp_path / "shape.json")
+    assert PersonShape.load(tmp_path / "shape.json").scans == shape.scans
+
+
+def test_scans_that_do_not_fit_the_sessions_are_refused(tmp_path: Path) -> None:
+    folder = session(tmp_path, "one", "anna", np.ones(10))
+    with pytest.raises(InputError, match="2 people: anna, ben"):
+        shape_of_sessions([folder], scanned(np.ones(10), subject="ben"))
+    # betas of another length belong to another model
+    with pytest.raises(InputError, match="2 body models"):
+        shape_of_sessions([folder], scanned(np.ones(16), sha256="of a model with 16 betas"))
+    with pytest.raises(GateError, match="standard deviations from the others"):
+        shape_of_sessions([folder], scanned(-2 * np.ones(10)))
+    with pytest.raises(InputError, match="name the person: --subject"):
+        shape_of_sessions([], scanned(np.ones(10)))
+    with pytest.raises(InputError, match="no session and no scan"):
+        shape_of_sessions([])
+    assert shape_of_sessions([], scanned(np.ones(10), subject="anna")).subject == "anna"
+
+
+def test_a_shape_that_was_given_is_no_second_witness(tmp_path: Path) -> None:
+    folder = session(tmp_path, "one", "anna", np.ones(10))
+    (folder / "07_subject" / "manifest.json").write_text('{"config": {"shape": "anna.json"}}')
+    with pytest.raises(InputError, match="would count twice"):
+        shape_of_sessions([folder])
