@@ -25,18 +25,18 @@ from dataset.prefetch import prefetch
 from dataset.schema import Clip
 from dataset.shards import AmdDataset
 from model.a4mer import A4Mer, MotionBatch
+from model.optimiser import make_optimizer
 from model.recipes import Recipe, recipe_named
-from model.train import make_optimizer
 from model.windows import find_atoms, make_batch
 from simulation.clips import simulated_clip
 
 CLIP_S, SUBJECTS = 120.0, 10
 
 
-def read(seed: int, item: str) -> Clip:
-    """A clip of the dataset."""
+def read(seed: int, item: str) -> list[Clip]:
+    """The one sequence of a recording of the dataset."""
     number = int(item[1:])
-    return simulated_clip(item, seed * 10_000 + number, f"s{number % SUBJECTS}", CLIP_S)
+    return [simulated_clip(item, seed * 10_000 + number, f"s{number % SUBJECTS}", CLIP_S)]
 
 
 def sampler(dataset: AmdDataset, recipe: Recipe, cache_mb: int) -> WindowSampler:
