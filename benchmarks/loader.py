@@ -25,8 +25,8 @@ from dataset.prefetch import prefetch
 from dataset.schema import Clip
 from dataset.shards import AmdDataset
 from model.a4mer import A4Mer, MotionBatch
+from model.optimiser import make_optimizer
 from model.recipes import Recipe, recipe_named
-from model.train import make_optimizer
 from model.windows import find_atoms, make_batch
 from simulation.clips import simulated_clip
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "av", "torch", "h5py", "trimesh", "smplx")
+_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "av", "torch", "lightning-fabric", "h5py", "trimesh", "smplx")
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -24,7 +24,9 @@ _AHEAD = 2
 _sampler: WindowSampler | None = None
 
 
-def prefetch(sampler: WindowSampler, start: int, end: int, workers: int = 0) -> Iterator[tuple[int, Batch]]:
+def prefetch(
+    sampler: WindowSampler, start: int, end: int, workers: int = 0
+) -> Generator[tuple[int, Batch], None, None]:
     """(step, batch) of the steps from `start` up to `end`.
 
     Args:

@@ -21,8 +21,8 @@ from core.errors import InputError
 from core.files import atomic_folder, write_json, write_text
 from dataset.schema import ClipInfo
 from dataset.shards import AmdDataset
+from model.devices import choose_device, reproducible
 from model.loading import TrainedRun, load_run
-from model.train import choose_device, reproducible
 from model.windows import Segmentation
 
 SCHEMA = "action-motifs/discovered/1"

@@ -15,7 +15,7 @@ from model.a4mer import A4Mer
 from model.checkpoint import load_checkpoint
 from model.lexicon import Lexicon, apply_lexicon
 from model.recipes import Recipe, config_from_json
-from model.train import CHECKPOINT, CONFIG
+from model.run import CHECKPOINT, CONFIG
 from model.windows import ClipTokens, Segmentation, encode_clips, find_atoms
 
 

@@ -11,12 +11,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from core.errors import InputError
 from model.a4mer import A4MerConfig
 from model.atoms import AtomConfig
 from model.mining import MiningConfig
+from model.monitors import MonitorConfig
 from model.windows import DataConfig
 
 C = TypeVar("C")
@@ -57,7 +58,9 @@ class Recipe:
         checkpoint_every: steps between checkpoints.
         eval_every: steps between evaluations of the pretext task.
         eval_windows: largest number of windows in such an evaluation.
-        threads: of the CPU; part of the recipe because sums are ordered by it.
+        threads: of each process on the CPU; part of the recipe because sums are ordered by it.
+        precision: of the network's products; weights, optimiser and distances are float32 in either.
+        monitors: what counts as a collapse.
     """
 
     name: str
@@ -74,6 +77,8 @@ class Recipe:
     eval_every: int = 1000
     eval_windows: int = 256
     threads: int = 2
+    precision: Literal["float32", "bf16"] = "float32"
+    monitors: MonitorConfig = field(default_factory=MonitorConfig)
 
     @property
     def total_steps(self) -> int:

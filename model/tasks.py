@@ -26,12 +26,12 @@ from dataset.features import NUM_FEATURE_JOINTS
 from dataset.loader import WindowRef, WindowSampler
 from dataset.shards import AmdDataset
 from model import heads
+from model.devices import choose_device, reproducible
 from model.loading import TrainedRun, load_run
 from model.metrics import mpjpe_mm
 from model.recognition import recognition
 from model.references import linear, mean_by_motif, ridge_prediction
 from model.scenes import Hide, Scenes, concatenate, hide_future, hide_gap, hide_nothing, make_scenes
-from model.train import choose_device, reproducible
 from model.windows import Segmentation, iterate_windows, whole_windows
 
 # A stationary sequence says nothing about prediction; the paper leaves its threshold open.

@@ -28,6 +28,7 @@ from fitting.fit import FitConfig
 from fitting.scan import ScanConfig
 from fitting.triangulate import TriangulateConfig
 from fitting.view import ViewConfig
+from model.distributed import Hardware
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
@@ -242,19 +243,25 @@ def train(
     dataset: DatasetPath,
     out: Out,
     recipe: RecipeName,
-    device: Device = "auto",
-    seed: Annotated[int | None, arg(help="another seed than the recipe's")] = None,
+    hardware: Annotated[Hardware, SETTINGS],
+    changes: Annotated[
+        tuple[str, ...], arg(name="set", metavar="NAME=VALUE", help="other settings than the recipe's: optim.lr=5e-4")
+    ] = (),
+    precision: Annotated[Literal["float32", "bf16"] | None, arg(help="another than the recipe's")] = None,
+    seed: Annotated[int | None, arg(help="another than the recipe's")] = None,
     redo: Annotated[bool, arg(help="start anew instead of going on")] = False,
 ) -> None:
-    """Train A4Mer on a dataset; a run that was stopped goes on where it was."""
-    import dataclasses
-
+    """Train A4Mer on a dataset; a run that was stopped goes on where it was. With `torchrun`, on many machines."""
+    from model.distributed import in_main_process
+    from model.overrides import override
     from model.recipes import recipe_named
     from model.train import train as train_model
 
-    chosen = recipe_named(recipe)
-    chosen = chosen if seed is None else dataclasses.replace(chosen, seed=seed)
-    result = train_model(dataset, chosen, out, resume=not redo, device=device)
+    own = {"precision": precision, "seed": seed}
+    changes += tuple(f"{name}={value}" for name, value in own.items() if value is not None)
+    result = train_model(dataset, override(recipe_named(recipe), changes), out, resume=not redo, hardware=hardware)
+    if not in_main_process():
+        return
     for phase, losses in result.losses.items():
         print(f"{phase}: loss {losses['first']:.4f} -> {losses['last']:.4f}")
     print(f"next, `motifs discover {out} {dataset} --out MOTIFS`")

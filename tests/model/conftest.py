@@ -45,7 +45,7 @@ TINY = dataclasses.replace(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Recipe:
     """A recipe of 14 steps."""
     return TINY

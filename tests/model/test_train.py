@@ -23,8 +23,10 @@ from dataset.shards import AmdDataset
 from model.a4mer import A4Mer
 from model.atoms import AtomConfig
 from model.checkpoint import load_checkpoint
+from model.optimiser import learning_rate
 from model.recipes import RECIPES, OptimConfig, Recipe, config_from_json, debug_cpu, recipe_named
-from model.train import learning_rate, only_process, train
+from model.run import only_process
+from model.train import train
 from model.windows import DataConfig, encode_clips, find_atoms, iterate_windows
 
 LOGS = ("losses.jsonl", "metrics.jsonl", "mining.json", "result.json")

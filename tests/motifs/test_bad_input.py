@@ -21,7 +21,7 @@ from core.cameras import Camera, Lens, Rig
 from core.files import write_json, write_npz
 from core.transforms import SE3
 from model.recipes import debug_cpu
-from model.train import CHECKPOINT, CONFIG
+from model.run import CHECKPOINT, CONFIG
 from motifs import cli
 
 Refused = Callable[..., str]
