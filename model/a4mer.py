@@ -24,8 +24,8 @@ from torch import nn
 
 from core.arrays import Bool, Float, Int
 from model.blocks import Block, CrossAttention, FeedForward, Transformer, among, initialise, rotary, with_self
-from model.losses import Decomposition, jepa_loss, normalised_error
-from model.masking import mask_segments, spread_to_members
+from model.losses import Decomposition, jepa_sum, normalised_error, num_sequences
+from model.masking import draws, mask_segments, spread_to_members
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,15 @@ class Tokens:
     exists: Bool[torch.Tensor, "B K"]
     time: Float[torch.Tensor, "B K"]
     length: Float[torch.Tensor, "B K"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The predictor's tokens of a stage beside the teacher's; `masked` marks the hidden ones, which count."""
+
+    predicted: Float[torch.Tensor, "B K D"]
+    target: Float[torch.Tensor, "B K D"]
+    masked: Bool[torch.Tensor, "B K"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,47 +263,66 @@ class A4Mer(nn.Module):
         Before mining, Atoms are hidden and stage 1 alone is trained; afterwards whole Motifs are, with every Atom and
         frame in them, and both stages are trained together.
         """
+        found = self(batch, self.masks(batch, draws(*batch.atom.shape, generator)))
+        parts = {name: self.loss_sum(p) / num_sequences(p.masked).clamp(min=1) for name, p in found.items()}
+        errors = {n: normalised_error(p.predicted[p.masked], p.target[p.masked]).detach() for n, p in found.items()}
+        return PretextLoss(torch.stack(list(parts.values())).sum(), parts, errors)
+
+    def masks(self, batch: MotionBatch, draw_BT: Float[torch.Tensor, "B T"]) -> dict[str, torch.Tensor]:
+        """What is hidden of each stage; hidden Motifs hide all their Atoms."""
         atoms, motifs = self._layout(batch)
-        masks = self._draw_masks(batch, atoms, motifs, generator)
+        if motifs is None or batch.motif is None:
+            return {"atom": mask_segments(atoms.exists, self.config.mask_ratio, draw_BT)}
+        masked_BM = mask_segments(motifs.exists, self.config.mask_ratio, draw_BT)
+        return {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
+
+    def forward(self, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> dict[str, Prediction]:
+        """The hidden tokens of each stage as the predictor says and as the teacher sees them, for any part of a batch.
+
+        Args:
+            masks: of `masks`, on the batch's device.
+        """
+        atoms, motifs = self._layout(batch, *(masked.shape[1] for masked in masks.values()))
         visible_BT = batch.atom.masked_fill(spread_to_members(masks["atom"], batch.atom), -1)
         visible_BK = None if batch.motif is None else batch.motif.masked_fill(masks["atom"], -1)
         seen = self._extract(self.student, batch, atoms, motifs, visible_BT, visible_BK)
         with torch.no_grad():
             targets = self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
-        parts, errors = {}, {}
+        found = {}
         for name, predictor, source, target in zip(
             ("atom", "motif"), (self.atom_predictor, self.motif_predictor), seen, targets, strict=True
         ):
             if source is not None and target is not None:
                 predicted = predictor(source.z, masks[name], target.exists, target.time)
-                parts[name] = self._distance(predicted, target.z, masks[name])
-                errors[name] = normalised_error(predicted[masks[name]], target.z[masks[name]]).detach()
-        return PretextLoss(torch.stack(list(parts.values())).sum(), parts, errors)
+                # distances are taken in full precision, whatever the network computes in
+                found[name] = Prediction(predicted.float(), target.z.float(), masks[name])
+        return found
 
-    def _distance(self, predicted: torch.Tensor, target: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    def loss_sum(self, found: Prediction) -> Float[torch.Tensor, ""]:
+        """Loss of a stage, summed over the sequences of a part of a batch."""
         c = self.config
-        return jepa_loss(predicted, target, masked, alpha=c.alpha, beta=c.beta, decomposition=c.decomposition)
+        return jepa_sum(
+            found.predicted, found.target, found.masked, alpha=c.alpha, beta=c.beta, decomposition=c.decomposition
+        )
 
-    def _draw_masks(
-        self, batch: MotionBatch, atoms: Tokens, motifs: Tokens | None, generator: torch.Generator
-    ) -> dict[str, torch.Tensor]:
-        """What is hidden of each stage; hidden Motifs hide all their Atoms."""
-        if motifs is None or batch.motif is None:
-            return {"atom": mask_segments(atoms.exists, self.config.mask_ratio, generator)}
-        masked_BM = mask_segments(motifs.exists, self.config.mask_ratio, generator)
-        return {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
+    def _layout(
+        self, batch: MotionBatch, num_K: int | None = None, num_M: int | None = None
+    ) -> tuple[Tokens, Tokens | None]:
+        """Where the segments of both stages lie; the tokens themselves are still empty.
 
-    def _layout(self, batch: MotionBatch) -> tuple[Tokens, Tokens | None]:
-        """Where the segments of both stages lie; the tokens themselves are still empty."""
+        Args:
+            num_K: Atoms of the longest sequence, num_M: Motifs; where they are known, a GPU need not be asked.
+        """
         position_BT = torch.arange(batch.atom.shape[1], device=batch.atom.device).expand_as(batch.atom)
         ones_BT = torch.ones_like(position_BT, dtype=torch.float32)
-        num_K = int(batch.atom.max()) + 1 if batch.motif is None else batch.motif.shape[1]
+        if num_K is None:
+            num_K = _num_segments(batch.atom) if batch.motif is None else batch.motif.shape[1]
         atoms = _place(batch.atom, position_BT.float(), ones_BT, num_K)
         if batch.motif is None:
             return atoms, None
         # an Atom whose frames are all missing takes no part in its Motif
         motif_BK = batch.motif.masked_fill(~atoms.exists, -1)
-        return atoms, _place(motif_BK, atoms.time, atoms.length, int(motif_BK.max()) + 1)
+        return atoms, _place(motif_BK, atoms.time, atoms.length, num_M or _num_segments(motif_BK))
 
     def _extract(
         self,
@@ -316,6 +344,11 @@ class A4Mer(nn.Module):
         z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
         exists_BM = segment_members(motif_BK, z_BMD.shape[1]).any(dim=-1)
         return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length)
+
+
+def _num_segments(segment_BS: torch.Tensor) -> int:
+    """Segments of the longest sequence; one where there are none, for the sake of shapes."""
+    return max(int(segment_BS.max()) + 1, 1)
 
 
 def segment_members(segment_BS: Int[torch.Tensor, "B S"], num_K: int) -> Bool[torch.Tensor, "B K S"]:

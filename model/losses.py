@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from core.arrays import Bool, Float
+from core.arrays import Bool, Float, Int
 
 Decomposition = Literal["local-global", "plain", "local", "equal"]
 
@@ -27,7 +27,7 @@ def smooth_l1(
     return F.smooth_l1_loss(predicted, target, reduction="none", beta=beta).mean(dim=-1)
 
 
-def jepa_loss(
+def jepa_sum(
     predicted_BKD: Float[torch.Tensor, "B K D"],
     target_BKD: Float[torch.Tensor, "B K D"],
     masked_BK: Bool[torch.Tensor, "B K"],
@@ -36,7 +36,10 @@ def jepa_loss(
     beta: float = 1.0,
     decomposition: Decomposition = "local-global",
 ) -> Float[torch.Tensor, ""]:
-    """L = (1/|K|) sum_k [ L_k^l + alpha lambda_k L^g ], lambda_k = sg(L_k^l / L^g), averaged over sequences.
+    """L = (1/|K|) sum_k [ L_k^l + alpha lambda_k L^g ], lambda_k = sg(L_k^l / L^g), summed over sequences.
+
+    The parts of a batch add up to its sum, in whichever processes they are; divided by `num_sequences` of the whole
+    batch it is the loss. A mean of the parts' means would be another number wherever these differ in size.
 
     A sequence with a single hidden token has no local part (the token is its own mean): it adds its plain distance.
     One without any adds nothing.
@@ -53,7 +56,7 @@ def jepa_loss(
     plain_BK = smooth_l1(predicted_BKD, target_BKD, beta)
     count_B = masked_BK.sum(dim=1)
     if decomposition == "plain":
-        return _mean_over_sequences(plain_BK, masked_BK)
+        return _sum_over_sequences(plain_BK, masked_BK)
     weight_BK1 = (masked_BK / count_B.clamp(min=1)[:, None])[..., None]
     predicted_mean_BD = (predicted_BKD * weight_BK1).sum(dim=1)
     target_mean_BD = (target_BKD * weight_BK1).sum(dim=1)
@@ -66,14 +69,32 @@ def jepa_loss(
     else:
         ratio_BK = (local_BK / global_B1.clamp(min=_TINY)).detach()
         term_BK = local_BK + alpha * ratio_BK * global_B1
-    return _mean_over_sequences(torch.where(count_B[:, None] > 1, term_BK, plain_BK), masked_BK)
+    return _sum_over_sequences(torch.where(count_B[:, None] > 1, term_BK, plain_BK), masked_BK)
 
 
-def _mean_over_sequences(term_BK: torch.Tensor, masked_BK: torch.Tensor) -> torch.Tensor:
-    """Mean over each sequence's hidden tokens, then over the sequences that have any."""
+def num_sequences(masked_BK: Bool[torch.Tensor, "B K"]) -> Int[torch.Tensor, ""]:
+    """Sequences that have anything hidden: what the sum of the loss is divided by."""
+    return masked_BK.any(dim=1).sum()
+
+
+def _sum_over_sequences(term_BK: torch.Tensor, masked_BK: torch.Tensor) -> torch.Tensor:
+    """Mean over each sequence's hidden tokens, summed over the sequences."""
     count_B = masked_BK.sum(dim=1)
-    per_sequence_B = (term_BK * masked_BK).sum(dim=1) / count_B.clamp(min=1)
-    return per_sequence_B.sum() / (count_B > 0).sum().clamp(min=1)
+    return ((term_BK * masked_BK).sum(dim=1) / count_B.clamp(min=1)).sum()
+
+
+def jepa_loss(
+    predicted_BKD: Float[torch.Tensor, "B K D"],
+    target_BKD: Float[torch.Tensor, "B K D"],
+    masked_BK: Bool[torch.Tensor, "B K"],
+    *,
+    alpha: float = 0.05,
+    beta: float = 1.0,
+    decomposition: Decomposition = "local-global",
+) -> Float[torch.Tensor, ""]:
+    """The loss of a whole batch: `jepa_sum`, averaged over the sequences that have anything hidden."""
+    total = jepa_sum(predicted_BKD, target_BKD, masked_BK, alpha=alpha, beta=beta, decomposition=decomposition)
+    return total / num_sequences(masked_BK).clamp(min=1)
 
 
 def normalised_error(

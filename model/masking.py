@@ -1,25 +1,41 @@
 """Which segments the extractor may not see: half of them at random, whole Motifs once there are two stages.
 
-Masks are drawn from an explicit generator, so a resumed run hides the same segments.
+Which ones is decided by numbers that are drawn for the whole batch of a step, one for each place that a segment can
+have. A resumed run therefore hides the same segments, and so do several processes that take their rows of the numbers.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from core.arrays import Bool, Int
+from core.arrays import Bool, Float, Int
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The generator of the draws of a step; negative steps are evaluations."""
+    state = np.random.SeedSequence([seed, 2, int(step >= 0), abs(step)]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> 1))
+
+
+def draws(num_sequences: int, num_frames: int, generator: torch.Generator) -> Float[torch.Tensor, "B T"]:
+    """Numbers in [0, 1) for the segments of a batch; a sequence has at most as many segments as frames."""
+    return torch.rand(num_sequences, num_frames, generator=generator)
 
 
 def mask_segments(
-    exists_BK: Bool[torch.Tensor, "B K"], ratio: float, generator: torch.Generator
+    exists_BK: Bool[torch.Tensor, "B K"], ratio: float, draw_BT: Float[torch.Tensor, "B T"]
 ) -> Bool[torch.Tensor, "B K"]:
     """Hides round(ratio * n) of the n segments of each sequence, at least one, and leaves at least one visible.
 
     A sequence of a single segment has nothing to predict it from: none of it is hidden, and it adds no loss.
+
+    Args:
+        draw_BT: random numbers, of which the first K of a row rank its segments; see `draws`.
     """
     num_B = exists_BK.sum(dim=1)
     hide_B = torch.minimum(torch.clamp((num_B * ratio + 0.5).long(), min=1), torch.clamp(num_B - 1, min=0))
-    draw_BK = torch.rand(exists_BK.shape, generator=generator).to(exists_BK.device)
+    draw_BK = draw_BT[:, : exists_BK.shape[1]].to(exists_BK.device)
     # padding sorts behind every real segment
     rank_BK = draw_BK.masked_fill(~exists_BK, 2.0).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     return (rank_BK < hide_B[:, None]) & exists_BK

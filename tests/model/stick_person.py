@@ -9,8 +9,8 @@ import numpy as np
 
 from core.files import write_json
 from core.skeletons import SMPL_24
-from dataset.build import clip_info, feature_sums
 from dataset.features import FeatureStats
+from dataset.parts import clip_info, feature_sums
 from dataset.rotations import matrix_from_rotvec
 from dataset.schema import SCHEMA, Clip, ClipLabels, DatasetInfo, ShardInfo
 from dataset.shards import new_shard, write_clip
@@ -94,8 +94,8 @@ def write_dataset(path: Path, clips: list[tuple[Clip, str]]) -> Path:
             info = clip_info(clip, write_clip(file, clip, "gzip"))
             infos.append(dataclasses.replace(info, shard=shard.name, split=split))
             sums += [feature_sums(clip, info, 5.0)] if split == "train" else []
-    total, squares = (np.sum([s[k] for s in sums], axis=0) for k in ("total", "squares"))
-    stats = FeatureStats.from_sums(5.0, sum(s["count"] for s in sums), total, squares)
+    count, total, squares = np.split(np.sum(sums, axis=0), [1, 1 + len(sums[0]) // 2])
+    stats = FeatureStats.from_sums(5.0, int(count[0]), total, squares)
     counts = {s: sum(split == s for _, split in clips) for s in ("train", "val", "test")}
     info = DatasetInfo(
         len(clips), sum(len(c) for c, _ in clips), float(sum(i.duration_s for i in infos)),

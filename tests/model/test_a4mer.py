@@ -10,7 +10,7 @@ import torch
 
 from model.a4mer import A4Mer, A4MerConfig, MotionBatch, max_pool
 from model.blocks import Transformer, among, rotary, rotate
-from model.masking import spread_to_members
+from model.masking import draws, spread_to_members
 
 CONFIG = A4MerConfig(num_features=7, width=16, heads=2, encoder_layers=2, latent_layers=2, predictor_layers=1)
 
@@ -33,10 +33,13 @@ def seed(value: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
+def masks(model: A4Mer, batch: MotionBatch) -> dict[str, torch.Tensor]:
+    return model.masks(batch, draws(*batch.atom.shape, seed()))
+
+
 def hidden_frames(model: A4Mer, batch: MotionBatch) -> torch.Tensor:
     """The frames that `loss` hides with the generator of `seed()`."""
-    atoms, motifs = model._layout(batch)
-    return spread_to_members(model._draw_masks(batch, atoms, motifs, seed())["atom"], batch.atom)
+    return spread_to_members(masks(model, batch)["atom"], batch.atom)
 
 
 @pytest.mark.parametrize("both_stages", [False, True])
@@ -51,7 +54,7 @@ def test_no_value_and_no_gradient_crosses_from_a_hidden_segment(model: A4Mer, bo
         atoms, motifs = model._layout(batch)
         motif_BK = None
         if batch.motif is not None:
-            motif_BK = batch.motif.masked_fill(model._draw_masks(batch, atoms, motifs, seed())["atom"], -1)
+            motif_BK = batch.motif.masked_fill(masks(model, batch)["atom"], -1)
         found = model._extract(model.student, dataclasses.replace(batch, x=x), atoms, motifs, seen_BT, motif_BK)
         return torch.cat([t.z[t.exists].flatten() for t in found if t is not None])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.masking import mask_segments, spread_to_members
+from model.masking import draws, generator_of, mask_segments, spread_to_members
 
 
 def exists(*counts: int) -> torch.Tensor:
@@ -13,24 +13,28 @@ def exists(*counts: int) -> torch.Tensor:
 
 def test_half_are_hidden_and_one_always_stays() -> None:
     there = exists(1, 2, 3, 10, 11)
-    masked = mask_segments(there, 0.5, torch.Generator().manual_seed(0))
+    draw = draws(5, 20, torch.Generator().manual_seed(0))
+    masked = mask_segments(there, 0.5, draw)
     assert masked.sum(dim=1).tolist() == [0, 1, 2, 5, 6]
     assert not (masked & ~there).any()
-    greedy = mask_segments(there, 0.99, torch.Generator().manual_seed(0))
+    greedy = mask_segments(there, 0.99, draw)
     assert greedy.sum(dim=1).tolist() == [0, 1, 2, 9, 10]
 
 
 def test_every_segment_is_hidden_about_half_of_the_time() -> None:
     there = exists(*[8] * 4000)
-    share = mask_segments(there, 0.5, torch.Generator().manual_seed(1)).float().mean(dim=0)
+    share = mask_segments(there, 0.5, draws(4000, 8, torch.Generator().manual_seed(1))).float().mean(dim=0)
     # a share of 4,000 draws has a standard deviation of 0.008
     assert (share - 0.5).abs().max() < 0.04
 
 
-def test_same_generator_same_mask() -> None:
-    there = exists(9, 7)
-    first, second = (mask_segments(there, 0.5, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(first, second)
+def test_a_row_is_hidden_alike_in_every_batch_that_holds_it() -> None:
+    there = exists(9, 7, 4)
+    draw = draws(3, 30, generator_of(0, 5))
+    whole = mask_segments(there, 0.5, draw)
+    assert torch.equal(whole, mask_segments(there, 0.5, draws(3, 30, generator_of(0, 5))))
+    assert not torch.equal(whole, mask_segments(there, 0.5, draws(3, 30, generator_of(0, 6))))
+    assert torch.equal(whole[1:, :7], mask_segments(there[1:, :7], 0.5, draw[1:]))
 
 
 def test_hidden_motifs_hide_all_their_atoms() -> None:
