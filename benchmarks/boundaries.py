@@ -180,7 +180,7 @@ def motifs_of_run(trained: TrainedRun, sessions: Sequence[Stitched]) -> list[Cut
     """A trained run's Motifs of the sessions, which become a dataset for it."""
     clips = {s.clip.id: s.clip for s in sessions}
     with tempfile.TemporaryDirectory() as folder:
-        build_from(list(clips), lambda item: [clips[item]], Path(folder) / "amd", BuildConfig(clip_s=1e6))
+        build_from(list(clips), lambda item: [clips[item]], Path(folder) / "amd", BuildConfig())
         dataset = AmdDataset(Path(folder) / "amd")
         found = trained.segment(dataset, dataset.clips)
         by_session = {clip.session: clip.id for clip in dataset.clips}
