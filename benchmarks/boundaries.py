@@ -39,8 +39,10 @@ from dataset.schema import Clip
 from dataset.shards import AmdDataset, motion_from_clip
 from dataset.stitching import StitchConfig, Stitched, stitch
 from model.atoms import AtomConfig, cut_times
+from model.codes import kmeans, nearest_code
+from model.covering import covers
 from model.loading import TrainedRun, load_run
-from model.mining import MiningConfig, cover, find_patterns, kmeans, nearest_code
+from model.mining import MiningConfig, find_patterns
 
 RATE_HZ, GRID_HZ, TOLERANCE_S, NOISE_M, NOISE_FRAMES = 30.0, 5.0, 0.2, 0.002, 2
 STRIDING = ("walk", "run", "dash")
@@ -172,8 +174,8 @@ def mined(atoms: Sequence[Cuts], num_codes: int) -> list[Cuts]:
     config = MiningConfig()
     codes = [np.asarray(c.types) for c in atoms]
     patterns = find_patterns(codes, num_codes, config)
-    covers = [cover(code, patterns, config) for code in codes]
-    return [Cuts(c.starts_s[found.starts], found.types) for c, found in zip(atoms, covers, strict=True)]
+    found = covers(codes, patterns, config)
+    return [Cuts(c.starts_s[own.starts], own.types) for c, own in zip(atoms, found, strict=True)]
 
 
 def motifs_of_run(trained: TrainedRun, sessions: Sequence[Stitched]) -> list[Cuts]:
