@@ -157,3 +157,18 @@ def test_padding_tokens_do_not_make_nan() -> None:
     net = Transformer(8, 2, 2, 2)
     exists = torch.zeros(1, 4, dtype=torch.bool)
     assert torch.isfinite(net(torch.randn(1, 4, 8), torch.zeros(1, 4), among(exists))).all()
+
+
+def test_frames_that_the_fit_was_not_sure_of_count_less() -> None:
+    torch.manual_seed(0)
+    model = A4Mer(dataclasses.replace(CONFIG, half_trust_m=0.02))
+    batch = make_batch()
+    sure = dataclasses.replace(batch, sigma_m=torch.zeros(2, 12))
+    bare, same = model.loss(batch, seed()), model.loss(sure, seed())
+    assert torch.allclose(bare.total, same.total)
+    unsure = dataclasses.replace(batch, sigma_m=torch.full((2, 12), 0.06))
+    # everything counts a tenth, whatever is hidden
+    assert torch.allclose(model.loss(unsure, seed()).total, 0.1 * bare.total)
+    # without the setting nothing is looked at
+    torch.manual_seed(0)
+    assert torch.allclose(A4Mer(CONFIG).loss(unsure, seed()).total, bare.total)
