@@ -35,7 +35,7 @@ class PauseConfig:
     """
 
     smoothing_s: float = 1 / 15
-    depth_m_s: float = 0.25
+    depth_m_s: float = 0.3
     reach_s: float = 0.5
     rest_m_s: float = 0.2
     rest_s: float = 0.5

@@ -56,7 +56,7 @@ def test_missing_joints_do_not_count_and_missing_frames_are_unknown() -> None:
 def test_minima_must_lie_deep_enough_on_both_sides() -> None:
     valley = np.concatenate([np.linspace(1, 0.6, 11), np.linspace(0.64, 1, 10)])
     assert found(valley) == [10]
-    assert found(0.6 * valley) == []  # 0.24 m/s deep
+    assert found(0.7 * valley) == []  # 0.28 m/s deep
     assert found(np.concatenate([valley[:11], np.linspace(0.61, 0.8, 10)])) == []  # shallow on one side
     assert found(np.concatenate([np.full(30, 0.6), np.linspace(0.6, 1, 11)])) == []
 
