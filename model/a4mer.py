@@ -312,7 +312,7 @@ class A4Mer(nn.Module):
             return atoms, None
         # an Atom whose frames are all missing takes no part in its Motif
         motif_BK = batch.motif.masked_fill(~atoms.exists, -1)
-        return atoms, place(motif_BK, atoms.time, atoms.length, num_M or num_segments(motif_BK))
+        return atoms, place(motif_BK, atoms.time, atoms.length, num_M or num_segments(batch.motif))
 
     def _extract(
         self,
