@@ -47,7 +47,8 @@ from model.mining import MiningConfig, find_patterns
 RATE_HZ, GRID_HZ, TOLERANCE_S, NOISE_M, NOISE_FRAMES = 30.0, 5.0, 0.2, 0.002, 2
 STRIDING = ("walk", "run", "dash")
 RULES: Mapping[str, AtomConfig] = {
-    "pauses": AtomConfig(),
+    "turns": AtomConfig(),
+    "pauses": AtomConfig(rule="pauses"),
     "line": AtomConfig(rule="line"),
     "line, w = 1/3 s": AtomConfig(rule="line", window_s=1 / 3),
     "line, metres": AtomConfig(rule="line", error_unit="metre"),
@@ -245,7 +246,7 @@ def of_seed(
             "noise": noise_f1(sessions, config, rng),
             "purity_uniform": held_out_purity(sessions, with_codes(sessions, same, num_codes, seed)),
         }
-        if name in ("pauses", "line"):
+        if name in ("turns", "pauses", "line", "line, metres"):
             rows[f"motifs of {name}"] = judge(sessions, mined(atoms, num_codes), rng)
     if trained is not None:
         rows[f"motifs of {trained.path.name}"] = judge(sessions, motifs_of_run(trained, stitched), rng)

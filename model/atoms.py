@@ -1,11 +1,11 @@
 """Action Atoms: where a movement ends and the next begins, found on root-local joints at the recording's own rate.
 
-Two rules find where an Atom may begin. `line` is Eq. A of "Action Motifs" (arXiv 2604.28173, appendix A.2; see
-`model.straight_line`). `pauses` cuts where the body slows down or rests (see `model.pauses`). On real motion Eq. A is
-nearly a clock of half a second whose cuts move under a millimetre of noise; cuts at pauses stay, and lie at one phase
-of a stride. docs/a4mer.md has the figures. Cuts are then carried to the model's grid of 5 frames a second.
+Three rules find where an Atom may begin. `line` is Eq. A of "Action Motifs" (arXiv 2604.28173, appendix A.2; see
+`model.straight_line`). `turns` cuts where a movement turns (see `model.turns`), `pauses` where the body slows down or
+rests (see `model.pauses`). On real motion Eq. A is nearly a clock of half a second whose cuts move under a millimetre
+of noise; docs/a4mer.md has the figures. Cuts are then carried to the model's grid of 5 frames a second.
 
-Choices that hold for both rules:
+Choices that hold for all rules:
 
 | open              | choice            | reason                                                                      |
 |-------------------|-------------------|-----------------------------------------------------------------------------|
@@ -21,10 +21,12 @@ from typing import Literal
 import numpy as np
 
 from core.arrays import Bool, Float, Int
+from core.errors import InputError
 from model.pauses import PauseConfig, PauseReach, body_speed, pause_candidates
 from model.straight_line import ErrorUnit, line_candidates
+from model.turns import TurnConfig, body_acceleration, turn_candidates, turn_future
 
-Rule = Literal["pauses", "line"]
+Rule = Literal["turns", "pauses", "line"]
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,20 @@ class AtomConfig:
     """Settings of the Atom rule.
 
     Attributes:
-        rule: `pauses`, or `line` for the paper's Eq. A.
+        rule: `turns`, `pauses`, or `line` for the paper's Eq. A.
         pause_s: no other cut within this time of the last one, seconds.
         min_frames: shortest Atom on the model's grid, frames.
+        turns: settings of `turns`.
         pauses: settings of `pauses`.
         window_s: of `line`: length of the straight-line fit, seconds.
         slope_threshold: of `line`: tau1, rise of the error from one frame to the next, in `error_unit`.
         error_unit: of `line`: errors in units of their own spread over the clip, as printed, or in metres.
     """
 
-    rule: Rule = "pauses"
+    rule: Rule = "turns"
     pause_s: float = 0.5
     min_frames: int = 2
+    turns: TurnConfig = field(default_factory=TurnConfig)
     pauses: PauseConfig = field(default_factory=PauseConfig)
     window_s: float = 1 / 6
     slope_threshold: float = 0.005
@@ -64,8 +68,25 @@ def atom_candidates(
     if config.rule == "line":
         window = max(2, round(config.window_s * rate_hz))
         return line_candidates(joints_m, valid, window, config.slope_threshold, config.error_unit)
+    if config.rule == "turns":
+        acceleration = body_acceleration(joints_m, valid, rate_hz, config.turns)
+        return turn_candidates(acceleration, rate_hz, config.turns)
     reach = PauseReach.of(config.pauses, rate_hz)
     return pause_candidates(body_speed(joints_m, valid, rate_hz, reach), config.pauses, reach)
+
+
+def future_frames(rate_hz: float, config: AtomConfig) -> int:
+    """Frames after one, and before it, that may decide whether an Atom begins there.
+
+    Raises:
+        InputError: if the rule looks at the whole recording.
+    """
+    if config.rule == "line":
+        problem = "the Atom rule 'line' counts errors by the whole recording"
+        raise InputError("stream", problem, 'use AtomConfig(rule="turns")')
+    if config.rule == "turns":
+        return turn_future(rate_hz, config.turns)
+    return PauseReach.of(config.pauses, rate_hz).future
 
 
 def thinned(candidates: Int[np.ndarray, "n"], pause: int) -> Int[np.ndarray, "atoms"]:

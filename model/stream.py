@@ -1,7 +1,7 @@
 """Atoms found frame by frame, the same as those of the whole recording, after a delay that is known beforehand.
 
-Only the rule `pauses` can do that: it looks at the frames around a cut alone. Eq. A counts errors in units of their
-spread over the whole video, which is not known before its end.
+The rules `turns` and `pauses` look at the frames around a cut alone. Eq. A counts errors in units of their spread over
+the whole video, which is not known before its end, and is refused.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from core.arrays import Bool, Float
-from core.errors import InputError
-from model.atoms import AtomConfig, atom_candidates, grid_frame
-from model.pauses import PauseReach
+from model.atoms import AtomConfig, atom_candidates, future_frames, grid_frame
 
 
 class AtomStream:
@@ -27,11 +25,8 @@ class AtomStream:
     """
 
     def __init__(self, rate_hz: float, grid_hz: float, config: AtomConfig) -> None:
-        if config.rule != "pauses":
-            problem = f"the Atom rule {config.rule!r} needs the whole recording"
-            raise InputError("stream", problem, 'use AtomConfig(rule="pauses")')
         self._rate_hz, self._grid_hz, self._config = rate_hz, grid_hz, config
-        self._future = PauseReach.of(config.pauses, rate_hz).future
+        self._future = future_frames(rate_hz, config)
         self._pause = max(1, round(config.pause_s * rate_hz))
         self._kept: tuple[np.ndarray, np.ndarray] | None = None
         self._first = 0  # frame of the stream that the kept ones begin with

@@ -23,7 +23,7 @@ def test_kinks_are_found_at_any_rate(rate_hz: float) -> None:
 @pytest.mark.parametrize("rate_hz", [30.0, 60.0, 25.0])
 def test_pauses_are_found_at_any_rate(rate_hz: float) -> None:
     joints = reaches([(1.0, 0.6), (0.8, 0.6), (1.5, 0.0), (1.0, 0.6), (0.7, 0.6)], rate_hz)
-    starts = atom_starts(joints, np.ones(joints.shape[:2], dtype=bool), rate_hz, AtomConfig())
+    starts = atom_starts(joints, np.ones(joints.shape[:2], dtype=bool), rate_hz, AtomConfig(rule="pauses"))
     # a rest begins and ends where the speed falls below its bound, within the movements beside it
     assert np.allclose(starts / rate_hz, [0.0, 1.0, 1.8, 3.3, 4.3], atol=0.15)
     assert np.allclose(starts[[1, 4]] / rate_hz, [1.0, 4.3], atol=0.05)

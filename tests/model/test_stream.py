@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from motions import reaches
 
 from core.errors import InputError
-from model.atoms import AtomConfig, cut_times
+from model.atoms import AtomConfig, Rule, cut_times
 from model.pauses import PauseConfig
 from model.stream import AtomStream
 
@@ -26,10 +26,16 @@ def movement(seed: int, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([25.0, 30.0, 60.0]), st.sampled_from([1, 7, 100]))
-def test_stream_finds_the_cuts_of_the_whole_in_time(seed: int, rate_hz: float, piece: int) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([25.0, 30.0, 60.0]),
+    st.sampled_from([1, 7, 100]),
+    st.sampled_from(["turns", "pauses"]),
+)
+def test_stream_finds_the_cuts_of_the_whole_in_time(seed: int, rate_hz: float, piece: int, rule: Rule) -> None:
     joints, valid = movement(seed, rate_hz)
-    stream = AtomStream(rate_hz, 5.0, AtomConfig())
+    config = AtomConfig(rule=rule)
+    stream = AtomStream(rate_hz, 5.0, config)
     found: list[float] = []
     for start in range(0, len(joints), piece):
         part = slice(start, start + piece)
@@ -38,13 +44,15 @@ def test_stream_finds_the_cuts_of_the_whole_in_time(seed: int, rate_hz: float, p
             assert all(start / rate_hz - t <= stream.delay_s + 1e-9 for t in new)
         found += new
     found += stream.end()
-    assert found == cut_times(joints, valid, rate_hz, 5.0, AtomConfig()).tolist()
+    assert found == cut_times(joints, valid, rate_hz, 5.0, config).tolist()
     assert stream._kept is not None and len(stream._kept[0]) <= 4 * rate_hz + piece
 
 
 def test_delay_follows_the_settings() -> None:
-    assert AtomStream(30.0, 5.0, AtomConfig()).delay_s == pytest.approx(28 / 30)
-    quick = AtomConfig(pauses=PauseConfig(reach_s=0.2, rest_s=0.2))
+    # the shortest Atom of the grid takes longer to see than a turn
+    assert AtomStream(30.0, 5.0, AtomConfig()).delay_s == pytest.approx(16 / 30)
+    assert AtomStream(30.0, 5.0, AtomConfig(rule="pauses")).delay_s == pytest.approx(28 / 30)
+    quick = AtomConfig(rule="pauses", pauses=PauseConfig(reach_s=0.2, rest_s=0.2))
     assert AtomStream(30.0, 5.0, quick).delay_s < 0.6
 
 
