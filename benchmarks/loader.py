@@ -33,10 +33,10 @@ from simulation.clips import simulated_clip
 CLIP_S, SUBJECTS = 120.0, 10
 
 
-def read(seed: int, item: str) -> Clip:
+def read(seed: int, item: str) -> list[Clip]:
     """A clip of the dataset."""
     number = int(item[1:])
-    return simulated_clip(item, seed * 10_000 + number, f"s{number % SUBJECTS}", CLIP_S)
+    return [simulated_clip(item, seed * 10_000 + number, f"s{number % SUBJECTS}", CLIP_S)]
 
 
 def sampler(dataset: AmdDataset, recipe: Recipe, cache_mb: int) -> WindowSampler:

@@ -17,6 +17,7 @@ import numpy as np
 from core.files import read_npz
 from core.parallel import process_pool
 from core.skeletons import BODY_25
+from fitting.backend import CPU, require_device
 from fitting.estimate import Estimate, Measurements
 from fitting.landmarks import Landmarks
 from fitting.points import triangulate_points
@@ -30,7 +31,9 @@ CHI2_95 = 7.815  # of three degrees of freedom
 _RUNS = 4  # the first starts the processes
 
 
-def fit(arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks, workers: int = 1) -> Estimate:
+def fit(
+    arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks, workers: int = 1, device: str = CPU
+) -> Estimate:
     """From keypoints to parameters."""
     rig = rig_of(arrays)
     xy, score = arrays["dirty_px"].astype(float), arrays["dirty_score"].astype(float)
@@ -39,7 +42,8 @@ def fit(arrays: dict[str, np.ndarray], body: BodyModel, landmarks: Landmarks, wo
     xy = np.where(points.swapped[..., None], xy[:, :, mirror], xy)
     score = np.where(points.swapped, score[:, :, mirror], score)
     measured = Measurements(rig, xy, score, points.xyz_m, 1 / float(arrays["fps"]))
-    return estimate_body(body, landmarks, measured, pool=process_pool(workers) if workers > 1 else None)
+    pool = process_pool(workers) if workers > 1 else None
+    return estimate_body(body, landmarks, measured, pool=pool, device=device)
 
 
 def main() -> None:
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, required=True, help="smpl_fit.npz")
     parser.add_argument("--body", type=Path, required=True, help="smpl_body.npz, with body25_regressor")
     parser.add_argument("--workers", type=int, default=2, help="processes; the result does not depend on them")
+    parser.add_argument("--device", type=require_device, default=CPU, help="cpu, cuda or cuda:1")
     given = parser.parse_args()
     arrays, body = read_npz(given.inputs), BodyModel.load(given.body)
     regressor = read_npz(given.body)["body25_regressor"].astype(float)
@@ -55,7 +60,7 @@ def main() -> None:
     seconds = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        found = fit(arrays, body, landmarks, given.workers)
+        found = fit(arrays, body, landmarks, given.workers, given.device)
         seconds.append(time.perf_counter() - start)
     posed = found.state.posed(body)
     error_mm = 1000 * np.linalg.norm(landmarks.positions(posed) - arrays["truth_body25_in_world_m"], axis=-1)

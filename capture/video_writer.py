@@ -51,7 +51,8 @@ class VideoWriter:
             raise InputError(str(path), f"a picture of {size_px[0]}x{size_px[1]} px has an odd side", "use even sides")
         self._path, self._size_px, self._rate = path, size_px, rate
         self._time_base = 1 / rate if time_base is None else time_base
-        self._options = {"crf": str(crf), "preset": preset}
+        # x264's macroblock tree (as built into PyAV 18) gives other bytes each time that it encodes the same frames
+        self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
         self._audio = None if audio is None else np.asarray(audio, dtype=np.float32)
         self._audio_rate, self._audio_done = audio_rate, 0
         self._frames = 0

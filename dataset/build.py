@@ -27,7 +27,7 @@ from fitting.smpl import BodyModel
 
 __all__ = ["BuildConfig", "build", "build_from", "load_body"]
 
-_VERSION = 2  # arrays that do not shrink are no longer deflated; splits stay when people are added; Croissant card
+_VERSION = 3  # velocities that look at an invalid frame are left out of the statistics
 
 
 def build(
@@ -69,6 +69,8 @@ def build_from(
     config: BuildConfig | None = None,
     inputs: Mapping[str, Path] | None = None,
     *,
+    stage: str = "build",
+    settings: Any = None,
     workers: int = 1,
     redo: bool = False,
 ) -> Manifest:
@@ -82,6 +84,8 @@ def build_from(
         out: the dataset's folder.
         config: settings; None for the defaults.
         inputs: files that `read` reads, by a short name; when their content changes, it is refused until `redo`.
+        stage: name of the command that does it, for messages.
+        settings: a frozen dataclass that `read` depends on; when it changes, likewise.
         workers: processes; the result does not depend on it.
         redo: replace a dataset made from other sources or settings.
 
@@ -93,10 +97,10 @@ def build_from(
     # of the model file its name alone: its content is hashed, and its folder is no business of the dataset's
     portable = dataclasses.replace(config, body_model=Path(config.body_model).name)
     return run_stage(
-        "build",
+        stage,
         _VERSION,
         inputs=inputs or {},
-        config=portable,
+        config=portable if settings is None else {"build": portable, "read": settings},
         out=out,
         items=items,
         process=partial(_write_item, read, portable),

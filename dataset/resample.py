@@ -54,8 +54,15 @@ class Motion:
         return len(self.poses)
 
     def features(self) -> Float[np.ndarray, "frames 271"]:
-        """The paper's frame vectors of the normalised body; NaN in frames that have no data."""
-        return frame_features(self.poses, self.joints_m, self.contacts, self.rate_hz, self.scale)
+        """The paper's frame vectors of the normalised body; NaN in frames that may not be used.
+
+        What stands in such a frame may be finite and wrong, so the velocities of the frame before, which look at it,
+        are NaN too.
+        """
+        joints_m = self.joints_m
+        if not self.frame_valid.all():
+            joints_m = np.where(self.frame_valid[:, None, None], joints_m, np.nan)
+        return frame_features(self.poses, joints_m, self.contacts, self.rate_hz, self.scale)
 
     def local_joints(self) -> Float[np.ndarray, "frames 22 3"]:
         """Heading-aligned joints of the normalised body, for finding action atoms."""

@@ -44,6 +44,8 @@ CHUNK_FRAMES = 256
 # bits: a fifth less space would cost five times as long for a window (benchmarks/shard_compression.py).
 _WORTH = 0.5
 _LIBVER = ("v110", "v110")
+# a file is open until so many others were used after it; systems allow a process some hundreds
+_MAX_OPEN = 64
 _LABEL_NAMES = ("rate", "subject", "session", "gender", "body_model", "body_model_sha256")
 MOTION_FIELDS = ("poses", "joints_m", "contacts", "valid", "reasons", "joint_covariance")
 
@@ -210,10 +212,19 @@ class AmdDataset:
         path = self.path / "meta" / "stats.json"
         data = read_json(path)
         require_schema(data.get("schema") if isinstance(data, dict) else None, path)
-        mean, sd = np.array(data["mean"], float), np.array(data["sd"], float)
-        if mean.shape != (LAYOUT.size,) or sd.shape != (LAYOUT.size,):
-            raise InputError(str(path), f"statistics of {mean.shape} values, not {LAYOUT.size}", "run `motifs build`")
-        return FeatureStats(float(data["rate_hz"]), mean, sd, int(data["num_frames"]))
+        try:
+            stats = FeatureStats(
+                float(data["rate_hz"]),
+                np.array(data["mean"], float),
+                np.array(data["sd"], float),
+                int(data["num_frames"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(str(path), f"damaged: {error!r}", "run `motifs build` with --redo") from error
+        if stats.mean.shape != (LAYOUT.size,) or stats.sd.shape != (LAYOUT.size,):
+            problem = f"statistics of {stats.mean.shape} values, not {LAYOUT.size}"
+            raise InputError(str(path), problem, "run `motifs build` with --redo")
+        return stats
 
     def close(self) -> None:
         """Closes the shards; they open again when needed."""
@@ -236,11 +247,14 @@ class AmdDataset:
     def _open(self, shard: str) -> h5py.File:
         if self._pid != os.getpid():  # a forked worker must not share the parent's file positions
             self._files, self._pid = {}, os.getpid()
-        if shard not in self._files:
+        file = self._files.pop(shard, None)
+        if file is None:
             file = h5py.File(inside(self.path / "data", shard), "r")
             require_schema(file.attrs.get("schema"), self.path / "data" / shard)
-            self._files[shard] = file
-        return self._files[shard]
+            if len(self._files) >= _MAX_OPEN:
+                self._files.pop(next(iter(self._files))).close()
+        self._files[shard] = file  # the last in the order of use
+        return file
 
     @contextlib.contextmanager
     def _reading(self, info: ClipInfo) -> Iterator[None]:

@@ -16,6 +16,7 @@ import numpy as np
 from core.arrays import Bool, Float, Int
 from core.threads import one_blas_thread
 from core.transforms import geodesic, so3_log
+from fitting.backend import CPU
 from fitting.body_kinds import SMPL
 from fitting.fit_model import FitModel
 from fitting.initialise import initial_pose
@@ -72,6 +73,7 @@ def estimate_poses(
     measured: Measurements,
     subject: Subject,
     config: EstimateConfig,
+    device: str = CPU,
 ) -> Estimate:
     """Fits the poses of one stretch of a sequence to a known person.
 
@@ -80,8 +82,9 @@ def estimate_poses(
         measured: keypoints and what else is known.
         subject: shape and mounts; foot cameras without a mount are left out.
         config: settings.
+        device: where the normal equations are solved (`fitting.backend`); the result does not depend on it.
     """
-    objective = _objective(model, measured, subject, config)
+    objective = _objective(model, measured, subject, config, device)
     rough = _rough_poses(objective, measured, subject, config)
     objective = _standing(objective, rough.state, config)
     fine = minimise(rough.state, objective.linearise, FitState.retract, config.solver)
@@ -91,7 +94,12 @@ def estimate_poses(
 
 @one_blas_thread
 def refine_between(
-    model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig, state: FitState
+    model: FitModel,
+    measured: Measurements,
+    subject: Subject,
+    config: EstimateConfig,
+    state: FitState,
+    device: str = CPU,
 ) -> FitState:
     """The poses of a stretch whose first and last two frames stay as they are.
 
@@ -101,15 +109,18 @@ def refine_between(
         subject: shape and mounts.
         config: settings.
         state: all poses, near the best ones.
+        device: where the normal equations are solved.
     """
     ends = np.array([0, 1, len(measured) - 2, len(measured) - 1])
     held = dataclasses.replace(state, R=state.R[ends], transl=state.transl[ends])
-    objective = _standing(_objective(model, measured, subject, config), state, config)
+    objective = _standing(_objective(model, measured, subject, config, device), state, config)
     objective = dataclasses.replace(objective, anchors=(ends, held))
     return minimise(state, objective.linearise, FitState.retract, config.solver).state
 
 
-def _objective(model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig) -> Objective:
+def _objective(
+    model: FitModel, measured: Measurements, subject: Subject, config: EstimateConfig, device: str
+) -> Objective:
     feet = {view: measured.feet[view] for view in subject.mounts}
     return Objective(
         model.with_offsets(subject.offsets),
@@ -119,6 +130,7 @@ def _objective(model: FitModel, measured: Measurements, subject: Subject, config
         feet=feet,
         floor=config.floor,
         free=False,
+        device=device,
     )
 
 
@@ -227,7 +239,7 @@ def _joint_covariance(
     system = objective.linearise(state)
     # noise that is new is less than all of it, and a robust loss hears more than its curvature says
     nearest = np.abs(np.arange(T)[:, None] - few).argmin(axis=1)
-    system.diagonal[:] += (told / (1 - staying) - 1) * seen[nearest]
+    system.diagonal[:] += system.beside((told / (1 - staying) - 1) * seen[nearest])
     frames = marginals(factorise(system))[0]
     own = (J.reshape(T, 3 * K, D) @ frames).reshape(T, K, 3, D) @ np.swapaxes(J, -1, -2)
     rest = model.joints.positions(model.body.with_shape(state.betas).with_pose(np.zeros((D // 3 - 1, 3))))
@@ -257,7 +269,7 @@ def _alone(
     J, by_betas = _joint_derivatives(model, state)
     T, K, _, D = J.shape
     constants = dataclasses.replace(state, offsets=np.zeros((model.num_keypoints, 3)))
-    alone = dataclasses.replace(objective, free=True, step_s=None).linearise(constants)
+    alone = dataclasses.replace(objective, free=True, step_s=None, device=CPU).linearise(constants)
     seen = alone.diagonal - objective.prior_alone(state)
     root = np.linalg.cholesky(alone.diagonal + np.eye(D) / _NOWHERE**2)
     inverse = np.linalg.inv(root)

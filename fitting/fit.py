@@ -23,6 +23,7 @@ from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.threads import one_blas_thread
 from core.transforms import so3_log
+from fitting.backend import CPU, require_device
 from fitting.charts import draw_fit
 from fitting.contacts import ContactConfig, foot_contacts
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses
@@ -78,6 +79,7 @@ class FitConfig:
         quality: thresholds of validity and refusal.
         masks: how the body is compared with silhouettes, where the session has them.
         num_overlays: pictures drawn for each view that has a video; 0 draws none.
+        device: cpu, or one GPU: cuda, cuda:1. The result is the same within 1e-4.
     """
 
     body_model: str = STAND_IN
@@ -90,6 +92,7 @@ class FitConfig:
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     num_overlays: int = 3
+    device: str = CPU
 
 
 def load_body(body_model: str) -> BodyModel:
@@ -105,11 +108,13 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
     """Fits SMPL to the subject of a session.
 
     Raises:
-        InputError: if an earlier stage is missing, or a file that was named is not what it should be.
+        InputError: if an earlier stage is missing, a file that was named is not what it should be, or there is no such
+            device.
         GateError: if the fit is not believable.
         StageError: if it was run before with other settings.
     """
     config = config or FitConfig()
+    require_device(config.device)
     session = Session.load(session_dir)
     body = load_body(config.body_model)
     subject_points(session)  # tells which stage is missing before anything is hashed
@@ -138,7 +143,7 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
     def process(item: str, folder: Path) -> Mapping[str, Any]:
         body, landmarks, measured, seen = load_measured(session, config)
         model = _model_for(config, seen.skeleton)
-        found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate)
+        found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate, config.device)
         if (shape := _shape(config, body)) is not None:  # as sure as all sessions are
             count = len(found.betas)
             covariance = found.covariance.copy()
@@ -165,8 +170,9 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
 
 
 def _portable(config: FitConfig) -> FitConfig:
-    """The config without the folders of files: their content is hashed as an input."""
-    return dataclasses.replace(config, body_model=Path(config.body_model).name, pose_prior=Path(config.pose_prior).name)
+    """The config without what does not change the result: the device, and files' folders, whose content is hashed."""
+    body_model, pose_prior = Path(config.body_model).name, Path(config.pose_prior).name
+    return dataclasses.replace(config, body_model=body_model, pose_prior=pose_prior, device=CPU)
 
 
 def _inputs(session: Session, config: FitConfig) -> dict[str, Path]:
@@ -235,7 +241,7 @@ def _fit_stretch(session_dir: Path, config: FitConfig, item: str, folder: Path) 
     subject_dir = session_dir / SUBJECT_OUT
     stretches, subject = Stretches.load(subject_dir / STRETCHES), Subject.load(subject_dir / "subject.json")
     model = _model_for(config, stretches.skeleton)
-    found = estimate_poses(model, stretches.read(item), subject, config.estimate)
+    found = estimate_poses(model, stretches.read(item), subject, config.estimate, config.device)
     arrays = {"R": found.state.R, "transl": found.state.transl, "joint_covariance": found.joint_covariance}
     write_npz(folder / f"{item}.npz", arrays, compressed=False)
     return {"cost": found.cost, "num_steps": found.num_steps, "converged": found.converged}
@@ -259,7 +265,8 @@ def _join(
         state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
         parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
     model = _model_for(config, stretches.skeleton)
-    found = mended(model, stretches, subject, config.estimate, list(stretches.windows.values()), parts)
+    windows = list(stretches.windows.values())
+    found = mended(model, stretches, subject, config.estimate, windows, parts, config.device)
     summary = _finish(session, body, found, config, folder)
     for item in stretches.windows:
         (folder / f"{item}.npz").unlink()
@@ -292,7 +299,7 @@ def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfi
         sequence.frame_valid, measured.step_s,
     )  # fmt: skip
     reasons = {reason.name: int((sequence.reasons & reason != 0).sum()) for reason in Reason if reason.name}
-    ended = {"num_steps": found.num_steps, "converged": found.converged}
+    ended = {"num_steps": found.num_steps, "converged": found.converged, "device": config.device}
     masks = compare_with_masks(session, measured.rig, playback, config.masks)
     facts = {**figured, "mask_iou": masks, "reasons": reasons, "feet": found.subject.mounts_json(), **ended}
     return Summary(facts, health_of(facts, config.quality, config.estimate.floor))

@@ -164,7 +164,7 @@ def foot_term(
         parts += [by_betas, by_mount]
     J = np.concatenate(parts, axis=-1)
     JtW = np.swapaxes(J, -1, -2) @ W
-    H, g = JtW @ J, np.einsum("tpi,ti->tp", JtW, residual)
+    H, g = system.beside(JtW @ J), system.beside(np.einsum("tpi,ti->tp", JtW, residual))
     system.diagonal[:] += H[:, :D, :D]
     system.gradient[:] += g[:, :D]
     if column is not None:
@@ -173,5 +173,5 @@ def foot_term(
         system.border[:, :, globals_idx] += H[:, :D, D:]
         system.corner[np.ix_(globals_idx, globals_idx)] += H[:, D:, D:].sum(axis=0)
         system.gradient_global[globals_idx] += g[:, D:].sum(axis=0)
-        system.corner[axis, axis] += 1 / _MOUNT_SIGMA**2
+        system.corner[axis, axis] += system.beside(1 / _MOUNT_SIGMA**2)
     return 0.5 * float((error2 * share).sum())

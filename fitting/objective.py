@@ -14,18 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.arrays import Float
-from core.transforms import SE3, right_jacobian_inverse, so3_log
-from fitting.chains import Chain
+from core.transforms import SE3, so3_log
+from fitting.assembly import add_anchors, add_chain, add_joints, add_links, add_seat, add_time, add_whole
+from fitting.backend import CPU
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FOOT_SCALE, FootObservation, foot_term
 from fitting.held import with_held
-from fitting.mount_geometry import FootShape, MountGeometryConfig, MountTerm, mount_term
+from fitting.mount_geometry import FootShape, MountGeometryConfig, mount_term
 from fitting.own_view import own_view_term
-from fitting.pose_density import PoseTerm
 from fitting.prior import acceleration_sigma, pose_prior
 from fitting.rays import Rays
 from fitting.residuals import (
-    JointTerm,
     PointTerm,
     TimeTerm,
     acceleration_term,
@@ -41,7 +40,6 @@ from fitting.solver import ArrowSystem
 from fitting.standing import StandingConfig, standing_term
 
 _FIXED_SIGMA = 1e-3  # spread of betas that are known
-_ANCHOR_SIGMA = 1e-4  # of poses that frames are held at: metres, radians
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,10 @@ class FitState:
         """The body in this state; joints that are not solved are held."""
         return body.with_shape(self.betas).with_rotations(with_held(body, self.R), self.transl)
 
+    def off(self, other: FitState) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, "frames joints 3"]]:
+        """How poses differ from others: shift in metres, rotation vectors that turn the others into these."""
+        return self.transl - other.transl, so3_log(np.swapaxes(other.R, -1, -2) @ self.R)
+
     def retract(self, step: np.ndarray, step_global: np.ndarray) -> FitState:
         """Moves by (frames, unknowns) and (globals,); without globals, shape and mounts stay."""
         turn = rodrigues(step[:, 3:].reshape(*self.R.shape[:2], 3))
@@ -151,6 +153,7 @@ class Objective:
         standing: how firmly they do.
         ridden: feet whose cameras' seat is known before any frame, by view.
         geometry: how well it is known.
+        device: where the normal equations are added up and solved (`fitting.backend`).
     """
 
     model: FitModel
@@ -169,6 +172,7 @@ class Objective:
     standing: StandingConfig = dataclasses.field(default_factory=StandingConfig)
     ridden: Mapping[str, FootShape] = dataclasses.field(default_factory=dict)
     geometry: MountGeometryConfig = dataclasses.field(default_factory=MountGeometryConfig)
+    device: str = CPU
 
     def frames(self, index: np.ndarray, num_frames: int) -> Objective:
         """The same for some of the frames, which no longer follow each other."""
@@ -190,7 +194,8 @@ class Objective:
         carried = landmarks.carried(posed)
         term, coupling = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = state.globals_of[-1].stop if self.free else 0
-        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked=coupling is not None)
+        linked = coupling is not None
+        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked, self.device)
         by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
         if self.free:
             by_betas = landmarks.by_betas(posed)
@@ -198,19 +203,20 @@ class Objective:
                 by_offsets = landmarks.by_offsets(posed)[:, : model.num_keypoints]
         for chain in model.chains:
             by_pose = chain.by_pose(landmarks, posed, carried)
-            _add_chain(system, chain, term, by_pose, by_betas, by_offsets)
+            add_chain(system, chain, term, by_pose, by_betas, by_offsets)
             if coupling is not None:
-                _add_links(system, chain, coupling, by_pose)
+                add_links(system, chain, coupling, by_pose)
         cost = term.cost + self._add_pose(system, state)
         for time_term in self._on_time(state):
-            cost += _add_time(system, time_term)
+            cost += add_time(system, time_term)
         for i, (view, mount) in enumerate(state.mounts.items()):
             column = state.globals_of[2].start + 6 * i if self.free else None
             cost += foot_term(system, body, posed, mount, self.feet[view], column, self.foot_scale)
             if column is not None and view in self.ridden:
-                cost += _add_seat(system, column, mount_term(mount, self.ridden[view], self.geometry))
+                cost += add_seat(system, column, mount_term(mount, self.ridden[view], self.geometry))
         if self.anchors is not None:
-            cost += _add_anchors(system, state, *self.anchors)
+            frames, held = self.anchors
+            cost += add_anchors(system, frames, *state.frames(frames).off(held))
         if self.free:
             cost += self._add_shape(system, state)
         return dataclasses.replace(system, cost=cost)
@@ -238,7 +244,7 @@ class Objective:
         for (where, off), precision in zip(parts, precisions, strict=True):
             axis = np.arange(where.start, where.stop)
             system.corner[axis, axis] += precision
-            system.gradient_global[axis] += precision * off
+            system.gradient_global[axis] += system.beside(precision * off)
             cost += 0.5 * precision * float(off @ off)
         return cost
 
@@ -286,13 +292,13 @@ class Objective:
             told = min(len(density.sigma) // 3, R.shape[1])
             sigma = self.weights.rest_scale * density.sigma[: 3 * told].reshape(-1, 3)
             share = density.sigma[: 3 * told] / self._lasting(sigma, slice(1, 1 + told)).ravel()
-            cost += _add_whole(system, density.term(R[:, :told], share))
+            cost += add_whole(system, density.term(R[:, :told], share))
         alone = slice(1 + told, state.R.shape[1])
         spread = self._lasting(prior.sigma[alone] * self.weights.rest_scale, alone)
-        cost += _add_joints(system, rest_term(R[:, told:], np.zeros(spread.shape), spread), 1 + told)
+        cost += add_joints(system, rest_term(R[:, told:], np.zeros(spread.shape), spread), 1 + told)
         if self.limits:
             low, high = (bound[1 : state.R.shape[1]] for bound in (prior.low, prior.high))
-            cost += _add_joints(system, limit_term(R, low, high, self.weights.limit_sigma_rad), 1)
+            cost += add_joints(system, limit_term(R, low, high, self.weights.limit_sigma_rad), 1)
         return cost
 
     def _lasting(self, sigma: np.ndarray, joints: slice) -> np.ndarray:
@@ -321,117 +327,3 @@ class Objective:
         if len(state.R) >= 3:
             terms.append(acceleration_term(state.R, state.transl, sigma))
         return terms
-
-
-def _add_chain(
-    system: ArrowSystem,
-    chain: Chain,
-    term: PointTerm,
-    by_pose: np.ndarray,
-    by_betas: np.ndarray,
-    by_offsets: np.ndarray,
-) -> None:
-    """Pulls a term on landmarks back to poses, translation, betas and offsets, for the landmarks of one chain."""
-    rows = chain.landmark_idx
-    T, L, num_betas = len(by_pose), len(rows), by_betas.shape[-1]
-    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
-    # landmarks with an offset of their own, and its columns
-    moved = np.flatnonzero(rows < by_offsets.shape[1]) if by_offsets.size else np.zeros(0, int)
-    D, B = len(own), len(own) + num_betas
-    J = np.zeros((T, L, 3, B + 3 * len(moved)))
-    J[..., :3], J[..., 3:D], J[..., D:B] = np.eye(3), by_pose.reshape(T, L, 3, -1), by_betas[:, rows]
-    for k, row in enumerate(moved):
-        J[:, row, :, B + 3 * k : B + 3 * k + 3] = by_offsets[:, rows[row]]
-    HJ = (term.hessian[:, rows] @ J).reshape(T, 3 * L, -1)
-    J = J.reshape(T, 3 * L, -1)
-    H = np.swapaxes(J, 1, 2) @ HJ
-    g = (term.gradient[:, rows].reshape(T, 1, -1) @ J)[:, 0]
-    system.diagonal[:, own[:, None], own] += H[:, :D, :D]
-    system.gradient[:, own] += g[:, :D]
-    shared = np.concatenate([np.arange(num_betas), (num_betas + 3 * rows[moved][:, None] + np.arange(3)).ravel()])
-    if len(shared):
-        system.border[:, own[:, None], shared] += H[:, :D, D:]
-        system.corner[np.ix_(shared, shared)] += H[:, D:, D:].sum(axis=0)
-        system.gradient_global[shared] += g[:, D:].sum(axis=0)
-
-
-def _add_links(system: ArrowSystem, chain: Chain, coupling: np.ndarray, by_pose: np.ndarray) -> None:
-    """Ties landmarks of one chain to themselves one frame on: minus J_t+1^T w J_t below the diagonal."""
-    assert system.link is not None
-    tied = np.flatnonzero(coupling[:, chain.landmark_idx].any(axis=0))
-    frames = np.flatnonzero(coupling[:, chain.landmark_idx].any(axis=1))
-    if not len(frames):
-        return
-    own = (3 * np.append(0, 1 + chain.joint_idx)[:, None] + np.arange(3)).ravel()
-    J = np.zeros((len(by_pose), len(tied), 3, len(own)))
-    J[..., :3], J[..., 3:] = np.eye(3), by_pose[:, tied].reshape(len(by_pose), len(tied), 3, -1)
-    weight = coupling[np.ix_(frames, chain.landmark_idx[tied])][..., None, None]
-    before = (weight * J[frames]).reshape(len(frames), -1, len(own))
-    after = J[frames + 1].reshape(len(frames), -1, len(own))
-    system.link[(frames + 1)[:, None, None], own[:, None], own] -= np.swapaxes(after, 1, 2) @ before
-
-
-def _add_seat(system: ArrowSystem, column: int, term: MountTerm) -> float:
-    axis = column + np.arange(6)
-    system.corner[np.ix_(axis, axis)] += term.hessian
-    system.gradient_global[axis] += term.gradient
-    return term.cost
-
-
-def _slots(blocks: np.ndarray) -> np.ndarray:
-    """The (frames, slots, 3, slots, 3) view of (frames, unknowns, unknowns) blocks."""
-    S = blocks.shape[-1] // 3
-    return blocks.reshape(-1, S, 3, S, 3)
-
-
-def _by_slot(rows: np.ndarray) -> np.ndarray:
-    """The (frames, slots, 3) view of (frames, unknowns)."""
-    return rows.reshape(len(rows), -1, 3)
-
-
-def _add_joints(system: ArrowSystem, term: JointTerm, first: int) -> float:
-    """Adds a term on joints that begin with the given one."""
-    slots = np.arange(1 + first, 1 + first + term.gradient.shape[1])
-    # advanced indices lead: (joints, frames, 3, 3)
-    _slots(system.diagonal)[:, slots, :, slots] += term.hessian.transpose(1, 0, 2, 3)
-    _by_slot(system.gradient)[:, slots] += term.gradient
-    return term.cost
-
-
-def _add_whole(system: ArrowSystem, term: PoseTerm) -> float:
-    """Adds a term on the joints after the pelvis together."""
-    own = slice(6, 6 + term.gradient.shape[1])
-    system.diagonal[:, own, own] += term.hessian
-    system.gradient[:, own] += term.gradient
-    return term.cost
-
-
-def _add_time(system: ArrowSystem, term: TimeTerm) -> float:
-    n, reach, S = term.jacobian.shape[:3]
-    slots, gradient = np.arange(S), _by_slot(system.gradient)
-    for a in range(reach):
-        Jt = np.swapaxes(term.jacobian[:, a], -1, -2)
-        gradient[a : a + n] += np.einsum("nsij,nsj->nsi", Jt, term.residual)
-        for b in range(a + 1):
-            block = Jt @ term.jacobian[:, b]
-            if a == b:
-                _slots(system.diagonal)[a : a + n][:, slots, :, slots] += block.transpose(1, 0, 2, 3)
-            else:
-                (system.back1, system.back2)[a - b - 1][a : a + n] += block
-    return term.cost
-
-
-def _add_anchors(system: ArrowSystem, state: FitState, frames: np.ndarray, held: FitState) -> float:
-    """Holds some frames at given poses."""
-    shift = state.transl[frames] - held.transl
-    turn = so3_log(np.swapaxes(held.R, -1, -2) @ state.R[frames])
-    J = right_jacobian_inverse(turn)
-    Jt = np.swapaxes(J, -1, -2)
-    identity = np.broadcast_to(np.eye(3), (len(frames), 1, 3, 3))
-    hessian = np.concatenate([identity, Jt @ J], axis=1) / _ANCHOR_SIGMA**2
-    gradient = np.concatenate([shift[:, None], (Jt @ turn[..., None])[..., 0]], axis=1) / _ANCHOR_SIGMA**2
-    slots = np.arange(hessian.shape[1])
-    for frame, H in zip(frames, hessian, strict=True):
-        _slots(system.diagonal)[frame][slots, :, slots] += H
-    _by_slot(system.gradient)[frames] += gradient
-    return 0.5 * float((shift**2).sum() + (turn**2).sum()) / _ANCHOR_SIGMA**2

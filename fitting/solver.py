@@ -3,10 +3,8 @@
 The unknowns are one block of D numbers for each frame, in slots of three, and G numbers shared by all frames (shape,
 mounts). Temporal terms reach at most two frames back, each slot to itself, so the normal equations are an arrow:
 block-pentadiagonal with a border. Frames are taken in pairs, which makes the band block-tridiagonal; it is factored by
-block Cholesky in time linear in the number of frames, the border by its Schur complement. The same factor gives
-marginal covariances without the inverse (Takahashi, Fagan and Chin 1973; the backward pass of a smoother).
-
-LAPACK works in place: a row-major block is the column-major transpose that it expects, lower triangles are upper ones.
+block Cholesky in time linear in the number of frames (`fitting.band`), the border by its Schur complement. The same
+factor gives marginal covariances without the inverse, as the backward pass of a smoother does.
 """
 
 from __future__ import annotations
@@ -17,11 +15,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import dtrsm, strsm
-from scipy.linalg.lapack import dpotrf
 
 from core.arrays import Float
-from core.errors import InputError
+from fitting.backend import CPU, Array, beside, on_host, zeros, zeros_beside
+from fitting.band import Band, factorised
 
 State = TypeVar("State")
 _FIRST_GROWTH = 8.0  # of the damping at the first refusal; every further one doubles it
@@ -59,23 +56,29 @@ class ArrowSystem:
     """
 
     cost: float
-    diagonal: np.ndarray
-    back1: np.ndarray
-    back2: np.ndarray
-    border: np.ndarray
-    corner: np.ndarray
-    gradient: np.ndarray
-    gradient_global: np.ndarray
-    link: np.ndarray | None = None
+    diagonal: Array
+    back1: Array
+    back2: Array
+    border: Array
+    corner: Array
+    gradient: Array
+    gradient_global: Array
+    link: Array | None = None
 
     @staticmethod
-    def zeros(num_frames: int, num_unknowns: int, num_globals: int, linked: bool = False) -> ArrowSystem:
-        """A system to which terms are added in place."""
+    def zeros(
+        num_frames: int, num_unknowns: int, num_globals: int, linked: bool = False, device: str = CPU
+    ) -> ArrowSystem:
+        """A system on a device, to which terms are added in place."""
         T, D, G = num_frames, num_unknowns, num_globals
-        back1, back2 = np.zeros((2, T, D // 3, 3, 3))
-        link = np.zeros((T, D, D)) if linked else None
-        border, corner = np.zeros((T, D, G)), np.zeros((G, G))
-        return ArrowSystem(0.0, np.zeros((T, D, D)), back1, back2, border, corner, np.zeros((T, D)), np.zeros(G), link)
+        shapes = ((T, D, D), (T, D // 3, 3, 3), (T, D // 3, 3, 3), (T, D, G), (G, G), (T, D), (G,))
+        diagonal, back1, back2, border, corner, gradient, gradient_global = (zeros(shape, device) for shape in shapes)
+        link = zeros((T, D, D), device) if linked else None
+        return ArrowSystem(0.0, diagonal, back1, back2, border, corner, gradient, gradient_global, link)
+
+    def beside(self, array: np.ndarray) -> Array:
+        """An array as one that can be added to these."""
+        return beside(array, self.diagonal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +86,17 @@ class ArrowFactor:
     """Cholesky factor of a damped system.
 
     Attributes:
-        diagonal: lower triangles of frame pairs, (n, 2D, 2D); what stands above them is not theirs.
-        below: couplings of each pair with the one before, (n, 2D, 2D).
+        band: of frame pairs.
         half_border: the border after the forward pass, (n, 2D, G).
         half_gradient: the gradient after it, (n, 2D).
         schur: information on the globals once the frames are eliminated, (G, G).
         num_frames: without the one that may fill up the last pair.
     """
 
-    diagonal: np.ndarray
-    below: np.ndarray
-    half_border: np.ndarray
-    half_gradient: np.ndarray
-    schur: np.ndarray
+    band: Band
+    half_border: Array
+    half_gradient: Array
+    schur: Float[np.ndarray, "G G"]
     num_frames: int
 
 
@@ -105,35 +106,25 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
     Raises:
         InputError: if it is not positive definite: an unknown that no term determines.
     """
-    blocks, coupling = _paired(system, damping)
-    size, linked = blocks.shape[-1], coupling.any()
-    for i in range(len(blocks)):
-        if i and linked:  # coupling = E L^-T, that is L X^T = E^T
-            dtrsm(1.0, blocks[i - 1].T, coupling[i].T, lower=0, trans_a=1, overwrite_b=1)
-            blocks[i] -= coupling[i] @ coupling[i].T
-        info = dpotrf(blocks[i].T, lower=0, clean=0, overwrite_a=1)[1]
-        if info:
-            frame, unknown = divmod(info - 1, size // 2)
-            raise InputError(
-                "fit", f"unknown {unknown} of frame {2 * i + frame} is not determined", "give every unknown a prior"
-            )
+    band = factorised(*_paired(system, damping))
     # the border and the gradient go through the band together
-    half = _forward(blocks, coupling, _pair_rows(np.concatenate([system.border, system.gradient[..., None]], -1), size))
+    half = band.forward(_paired_rows(system))
     border, gradient = half[..., :-1], half[..., -1]
-    schur = system.corner + np.diag(damping * np.diagonal(system.corner))
-    schur = schur - np.tensordot(border, border, axes=([0, 1], [0, 1]))
-    return ArrowFactor(blocks, coupling, border, gradient, schur, len(system.diagonal))
+    corner, axis = on_host(system.corner).copy(), np.arange(len(system.corner))
+    corner[axis, axis] *= 1 + damping
+    flat = _flat(border)
+    return ArrowFactor(band, border, gradient, corner - on_host(flat.T @ flat), len(system.diagonal))
 
 
 def solve(system: ArrowSystem, factor: ArrowFactor) -> tuple[Float[np.ndarray, "frames D"], Float[np.ndarray, "G"]]:
     """The step that the factored system asks for."""
-    size = factor.diagonal.shape[-1]
+    D = system.diagonal.shape[-1]
     half, step_global = -factor.half_gradient, np.zeros(len(factor.schur))
     if len(step_global):
-        right = -system.gradient_global - np.tensordot(factor.half_border, half, axes=([0, 1], [0, 1]))
+        right = -on_host(system.gradient_global) - on_host(_flat(factor.half_border).T @ half.reshape(-1))
         step_global = cho_solve(cho_factor(factor.schur, lower=True), right)
-    step = _backward(factor.diagonal, factor.below, (half - factor.half_border @ step_global)[..., None])
-    return step.reshape(-1, size // 2)[: factor.num_frames], step_global
+    step = factor.band.backward((half - factor.half_border @ beside(step_global, half))[..., None])
+    return on_host(step).reshape(-1, D)[: factor.num_frames], step_global
 
 
 def marginals(
@@ -144,26 +135,15 @@ def marginals(
     Args:
         factor: of the system without damping.
         cov_global: of the globals, where they were found elsewhere and held; else the system tells it.
-
-    Sums of squares throughout, so single precision keeps six digits of them, in half the time.
     """
-    n, size, _ = factor.diagonal.shape
     G = len(factor.schur)
-    lower, below = factor.diagonal.astype(np.float32), factor.below.astype(np.float32)
-    blocks = np.empty((n, size, size), np.float32)
-    for i in reversed(range(n)):
-        # L^-T (1 + E^T P E) L^-1, with P of the pair that follows and E what couples it
-        blocks[i] = np.eye(size, dtype=np.float32)
-        if i + 1 < n:
-            blocks[i] += below[i + 1].T @ (blocks[i + 1] @ below[i + 1])
-        strsm(1.0, lower[i].T, blocks[i].T, side=1, lower=0, trans_a=1, overwrite_b=1)
-        strsm(1.0, lower[i].T, blocks[i].T, lower=0, overwrite_b=1)
-    covariance = blocks.astype(float)
+    covariance = on_host(factor.band.inverse_blocks())
+    n, size, _ = covariance.shape
     if cov_global is None:
         cov_global = np.linalg.inv(factor.schur) if G else np.zeros((0, 0))
     cross = np.zeros((n, size, G))
     if G:
-        reach = _backward(factor.diagonal, factor.below, factor.half_border)
+        reach = on_host(factor.band.backward(factor.half_border))
         cross = -reach @ cov_global
         covariance -= cross @ np.swapaxes(reach, -1, -2)
     D, T = size // 2, factor.num_frames
@@ -173,9 +153,9 @@ def marginals(
 
 def _foretold(system: ArrowSystem, step: np.ndarray, step_global: np.ndarray, damping: float) -> float:
     """By how much the damped quadratic model lowers the cost: (d^T D d - d^T g) / 2."""
-    scale = np.einsum("tii->ti", system.diagonal)
-    inside = damping * (scale * step**2).sum() - (system.gradient * step).sum()
-    shared = damping * (np.diagonal(system.corner) * step_global**2).sum() - system.gradient_global @ step_global
+    scale, scale_global = on_host(system.diagonal.diagonal(0, 1, 2)), on_host(system.corner.diagonal())
+    inside = damping * (scale * step**2).sum() - (on_host(system.gradient) * step).sum()
+    shared = damping * (scale_global * step_global**2).sum() - on_host(system.gradient_global) @ step_global
     return 0.5 * float(inside + shared)
 
 
@@ -235,55 +215,41 @@ class Minimum(Generic[State]):
     converged: bool
 
 
-def _paired(system: ArrowSystem, damping: float) -> tuple[np.ndarray, np.ndarray]:
+def _paired(system: ArrowSystem, damping: float) -> tuple[Array, Array]:
     """Diagonal and lower blocks (n, 2D, 2D) of pairs of frames; a missing last frame is padded with identity."""
     T, D, _ = system.diagonal.shape
-    n = (T + 1) // 2
-    diagonal = system.diagonal.copy()
-    axis = np.arange(D)
-    diagonal[:, axis, axis] *= 1 + damping
-    blocks, coupling = np.zeros((n, 2 * D, 2 * D)), np.zeros((n, 2 * D, 2 * D))
+    n, S = (T + 1) // 2, D // 3
+    blocks, coupling = (zeros_beside((n, 2 * D, 2 * D), system.diagonal) for _ in range(2))
     even, odd, m = slice(0, T, 2), slice(1, T, 2), T // 2
-    blocks[:, :D, :D] = diagonal[even]
-    blocks[:m, D:, D:] = diagonal[odd]
-    blocks[m:, D:, D:] = np.eye(D)
-    # slot by slot: (n, 2, slots, 3, 2, slots, 3)
-    S = D // 3
+    blocks[:, :D, :D] = system.diagonal[even]
+    blocks[:m, D:, D:] = system.diagonal[odd]
+    axis, slot = np.arange(2 * D), np.arange(S)
+    blocks[:, axis, axis] *= 1 + damping
+    blocks[m:, axis[D:], axis[D:]] = 1.0
+    # slot by slot: (n, 2, slots, 3, 2, slots, 3); advanced indices lead: (slots, n, 3, 3)
     inside, before = (array.reshape(n, 2, S, 3, 2, S, 3) for array in (blocks, coupling))
-    slot = np.arange(S)
-    inside[:m, 1, slot, :, 0, slot] = np.moveaxis(system.back1[odd], 1, 0)
-    inside[:m, 0, slot, :, 1, slot] = np.moveaxis(np.swapaxes(system.back1[odd], -1, -2), 1, 0)
-    before[1:, 0, slot, :, 0, slot] = np.moveaxis(system.back2[even][1:], 1, 0)
-    before[1:, 0, slot, :, 1, slot] = np.moveaxis(system.back1[even][1:], 1, 0)
-    before[1:m, 1, slot, :, 1, slot] = np.moveaxis(system.back2[odd][1:], 1, 0)
+    inside[:m, 1, slot, :, 0, slot] = system.back1[odd].swapaxes(0, 1)
+    inside[:m, 0, slot, :, 1, slot] = system.back1[odd].swapaxes(0, 1).swapaxes(-1, -2)
+    before[1:, 0, slot, :, 0, slot] = system.back2[even][1:].swapaxes(0, 1)
+    before[1:, 0, slot, :, 1, slot] = system.back1[even][1:].swapaxes(0, 1)
+    before[1:m, 1, slot, :, 1, slot] = system.back2[odd][1:].swapaxes(0, 1)
     if system.link is not None:
         blocks[:m, D:, :D] += system.link[odd]
-        blocks[:m, :D, D:] += np.swapaxes(system.link[odd], 1, 2)
+        blocks[:m, :D, D:] += system.link[odd].swapaxes(1, 2)
         coupling[1:, :D, D:] += system.link[even][1:]
     return blocks, coupling
 
 
-def _pair_rows(rows: np.ndarray, size: int) -> np.ndarray:
-    """(frames, D, k) as (pairs, 2D, k), padded with zeros."""
-    T, D, k = rows.shape
-    padded = np.zeros(((T + 1) // 2 * 2, D, k))
-    padded[:T] = rows
-    return padded.reshape((T + 1) // 2, size, k)
+def _paired_rows(system: ArrowSystem) -> Array:
+    """Border and gradient side by side, (pairs, 2D, G + 1), padded with zeros."""
+    T, D, G = system.border.shape
+    n = (T + 1) // 2
+    rows = zeros_beside((2 * n, D, G + 1), system.border)
+    rows[:T, :, :G], rows[:T, :, G] = system.border, system.gradient
+    return rows.reshape(n, 2 * D, G + 1)
 
 
-def _forward(diagonal: np.ndarray, below: np.ndarray, right: np.ndarray) -> np.ndarray:
-    result = right.copy()
-    for i in range(len(result)):
-        if i:
-            result[i] -= below[i] @ result[i - 1]
-        dtrsm(1.0, diagonal[i].T, result[i].T, side=1, lower=0, overwrite_b=1)  # L X = B, that is X^T L^T = B^T
-    return result
-
-
-def _backward(diagonal: np.ndarray, below: np.ndarray, right: np.ndarray) -> np.ndarray:
-    result = right.copy()
-    for i in reversed(range(len(result))):
-        if i + 1 < len(result):
-            result[i] -= below[i + 1].T @ result[i + 1]
-        dtrsm(1.0, diagonal[i].T, result[i].T, side=1, lower=0, trans_a=1, overwrite_b=1)
-    return result
+def _flat(rows: Array) -> Array:
+    """(pairs, 2D, k) as (pairs * 2D, k)."""
+    n, size, k = rows.shape
+    return rows.reshape(n * size, k)

@@ -20,6 +20,7 @@ from core.errors import InputError
 from core.files import read_json, write_json
 from core.skeletons import SMPL_24
 from core.transforms import SE3
+from fitting.backend import CPU
 from fitting.fit_model import FitModel
 from fitting.foot_mount import FootObservation, initial_mount
 from fitting.initialise import initial_pose
@@ -100,13 +101,14 @@ class Subject:
             raise InputError(str(path), f"no file of a subject ({error!r})", "run `motifs fit` with --redo") from error
 
 
-def estimate_subject(model: FitModel, measured: Measurements, config: EstimateConfig) -> Subject:
+def estimate_subject(model: FitModel, measured: Measurements, config: EstimateConfig, device: str = CPU) -> Subject:
     """Shape and mounts of a person.
 
     Args:
         model: the body.
         measured: keypoints and what else is known, of the whole session.
         config: settings.
+        device: where the normal equations are solved (`fitting.backend`).
 
     Raises:
         InputError: if the trunk is never seen.
@@ -121,7 +123,7 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
     start = FitState(*initial_pose(body.with_shape(betas), landmarks, part.points_m), betas)
     on_points = Objective(
         model, None, config.weights, points_m=part.points_m,
-        floor=config.floor, fixed=measured.betas,
+        floor=config.floor, fixed=measured.betas, device=device,
     )  # fmt: skip
     rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))
     # shape and offsets go on along a valley in which nothing is gained: a thousandth of the cost is near enough

@@ -19,6 +19,7 @@ import numpy as np
 
 from core.arrays import Float
 from core.transforms import geodesic
+from fitting.backend import CPU
 from fitting.estimate import Estimate, EstimateConfig, Measurements, estimate_poses, joined, refine_between
 from fitting.fit_model import FitModel
 from fitting.landmarks import Landmarks
@@ -103,6 +104,7 @@ def estimate_body(
     config: EstimateConfig | None = None,
     subject: Subject | None = None,
     pool: Executor | None = None,
+    device: str = CPU,
 ) -> Estimate:
     """Fits one person to a whole sequence.
 
@@ -113,21 +115,22 @@ def estimate_body(
         config: settings.
         subject: shape and mounts, where they are known; else they are found first.
         pool: processes that do the stretches; this one does them where not given. The result does not depend on it.
+        device: where the normal equations are solved (`fitting.backend`).
 
     Raises:
         InputError: if the arrays do not fit each other, or the trunk is never seen.
     """
     config = config or EstimateConfig()
     model, measured = FitModel.of(body, landmarks), measured.checked(landmarks)
-    subject = subject or estimate_subject(model, measured, config)
+    subject = subject or estimate_subject(model, measured, config, device)
     windows = cut_windows(measured.known, measured.step_s, config)
-    jobs = [(model, measured.frames(window.fitted), subject, config) for window in windows]
+    jobs = [(model, measured.frames(window.fitted), subject, config, device) for window in windows]
     parts = list(map(_do, jobs) if pool is None or len(jobs) == 1 else pool.map(_do, jobs))
     kept = [part.frames(window.kept) for window, part in zip(windows, parts, strict=True)]
-    return mended(model, measured, subject, config, windows, kept)
+    return mended(model, measured, subject, config, windows, kept, device)
 
 
-def _do(job: tuple[FitModel, Measurements, Subject, EstimateConfig]) -> Estimate:
+def _do(job: tuple[FitModel, Measurements, Subject, EstimateConfig, str]) -> Estimate:
     return estimate_poses(*job)
 
 
@@ -138,6 +141,7 @@ def mended(
     config: EstimateConfig,
     windows: Sequence[Window],
     parts: Sequence[Estimate],
+    device: str = CPU,
 ) -> Estimate:
     """The stretches joined, and the seams between them smoothed out.
 
@@ -148,6 +152,7 @@ def mended(
         config: settings.
         windows: the stretches.
         parts: what was fitted in each, its kept frames.
+        device: where the normal equations are solved.
     """
     found = joined(list(parts))
     overlap = max(3, round(config.overlap_s / measured.step_s))
@@ -156,7 +161,7 @@ def mended(
         for reach in overlap * 2 ** np.arange(_MOST_MENDINGS):
             span = slice(max(0, cut - int(reach)), min(len(found), cut + int(reach)))
             before = dataclasses.replace(state, R=state.R[span].copy(), transl=state.transl[span].copy())
-            after = refine_between(model, measured.frames(span), subject, config, before)
+            after = refine_between(model, measured.frames(span), subject, config, before, device)
             state.R[span], state.transl[span] = after.R, after.transl
             if _movement(model, before, after)[[3, -4]].max() < 1.0:
                 break

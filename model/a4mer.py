@@ -286,9 +286,9 @@ class A4Mer(nn.Module):
 
     def _certainty(self, batch: MotionBatch, atoms: Tokens, motifs: Tokens | None) -> dict[str, torch.Tensor]:
         """How much each segment of each stage counts; nothing where all count alike."""
-        if self.config.half_trust_m is None or batch.sigma_m is None:
+        if self.config.half_trust_m is None or batch.joint_sigma_m is None:
             return {}
-        frame_BT = frame_certainty(batch.sigma_m, self.config.half_trust_m)
+        frame_BT = frame_certainty(batch.joint_sigma_m, self.config.half_trust_m)
         atom_BK = segment_means(frame_BT, torch.ones_like(frame_BT), batch.atom, atoms.exists.shape[1])
         if motifs is None or batch.motif is None:
             return {"atom": atom_BK}

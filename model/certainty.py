@@ -7,13 +7,15 @@ import torch
 from core.arrays import Float, Int
 
 
-def frame_certainty(sigma_m_BT: Float[torch.Tensor, "B T"], half_trust_m: float) -> Float[torch.Tensor, "B T"]:
+def frame_certainty(joint_sigma_m_BTJ: Float[torch.Tensor, "B T J"], half_trust_m: float) -> Float[torch.Tensor, "B T"]:
     """1 for a frame without error, 1/2 where the joints' standard deviation is `half_trust_m`; 1 where it is unknown.
 
-    The weight of least squares, 1 / variance, with a floor under the variance: what a movement varies by itself.
+    The weight of least squares, 1 / variance, with a floor under the variance: what a movement varies by itself. A
+    frame's variance is the mean over the joints that have one.
     """
-    known = torch.where(torch.isfinite(sigma_m_BT), sigma_m_BT, 0.0)
-    return 1 / (1 + (known / half_trust_m).square())
+    known = torch.isfinite(joint_sigma_m_BTJ)
+    variance = torch.where(known, joint_sigma_m_BTJ, 0.0).square().sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+    return 1 / (1 + variance / half_trust_m**2)
 
 
 def segment_means(

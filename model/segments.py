@@ -21,19 +21,20 @@ class MotionBatch:
         x: frame features, not normalised; whatever stands in frames that do not exist is ignored.
         atom: Atom of each frame, counted from 0 in each sequence; -1 where there is no valid frame.
         motif: Motif of each Atom, likewise; None as long as Motifs have not been mined.
-        sigma_m: standard deviation of each frame's joints by the fit, metres; NaN or None where it is not known.
+        joint_valid: joints that were measured; None where nobody knows.
+        joint_sigma_m: standard deviation of each joint's position, of the normalised body; NaN unknown.
     """
 
     x: Float[torch.Tensor, "B T F"]
     atom: Int[torch.Tensor, "B T"]
     motif: Int[torch.Tensor, "B K"] | None = None
-    sigma_m: Float[torch.Tensor, "B T"] | None = None
+    joint_valid: Bool[torch.Tensor, "B T J"] | None = None
+    joint_sigma_m: Float[torch.Tensor, "B T J"] | None = None
 
     def to(self, device: torch.device) -> MotionBatch:
         """The same batch on another device."""
-        motif_BK = None if self.motif is None else self.motif.to(device)
-        sigma_m_BT = None if self.sigma_m is None else self.sigma_m.to(device)
-        return MotionBatch(self.x.to(device), self.atom.to(device), motif_BK, sigma_m_BT)
+        parts = (self.x, self.atom, self.motif, self.joint_valid, self.joint_sigma_m)
+        return MotionBatch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,16 +109,9 @@ def make_batch(
             seen = segmentation.motif[clip_id][first : first + int(local_BT[row].max()) + 1]
             motif_BK[row, : len(seen)] = seen - seen[:1]
         motif = torch.from_numpy(motif_BK)
-    sigma_m = torch.from_numpy(frame_sigma_m(windows["joint_sigma_m"])) if "joint_sigma_m" in windows else None
-    return MotionBatch(torch.from_numpy(windows["features"]), torch.from_numpy(local_BT), motif, sigma_m), first_B
-
-
-def frame_sigma_m(joint_sigma_m: Float[np.ndarray, "windows frames joints"]) -> Float[np.ndarray, "windows frames"]:
-    """Standard deviation of a frame's joints, root mean square over those that have one; NaN where none has."""
-    known = np.isfinite(joint_sigma_m)
-    count = known.sum(axis=-1)
-    mean = np.where(known, np.square(joint_sigma_m), 0.0).sum(axis=-1) / np.maximum(count, 1)
-    return np.where(count > 0, np.sqrt(mean), np.nan).astype(np.float32)
+    measured, sigma_m = (torch.from_numpy(windows[name]) for name in ("joint_valid", "joint_sigma_m"))
+    x = torch.from_numpy(windows["features"])
+    return MotionBatch(x, torch.from_numpy(local_BT), motif, measured, sigma_m), first_B
 
 
 def iterate_windows(

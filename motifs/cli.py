@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "fit": "fit SMPL to the whole sequence",
     "run": "all annotation stages of a session, from sync to fit",
     "build": "make AMD shards from fitted sessions and motion files of other projects",
+    "stitch": "make long sessions with known boundaries from the labelled clips of a dataset",
     "verify": "check every clip of a dataset against its checksum",
     "export": "write clips or cameras in the formats of other tools",
     "train": "train A4Mer on a dataset",

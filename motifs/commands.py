@@ -23,6 +23,7 @@ from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
 from core.stage import Manifest
 from dataset.build import BuildConfig
+from dataset.stitching import StitchConfig
 from fitting.fit import FitConfig
 from fitting.triangulate import TriangulateConfig
 from fitting.view import ViewConfig
@@ -193,6 +194,20 @@ def build(
     manifest = build_dataset(sources, out, config, workers=workers, redo=redo)
     figures = [f"{name} {value}" for name, value in manifest.metrics.items() if isinstance(value, (int, float))]
     print(f"{out}: {', '.join(figures)}")
+
+
+def stitch(
+    dataset: DatasetPath,
+    config: Annotated[StitchConfig, SETTINGS],
+    out: Out,
+    workers: Workers = _CORES,
+    redo: Redo = False,
+) -> None:
+    """Make long sessions with known boundaries from the labelled clips of a dataset."""
+    from dataset.untrimmed import stitch_dataset
+
+    manifest = stitch_dataset(dataset, out, config, workers=workers, redo=redo)
+    print(f"{out}: {manifest.metrics['clips']} sessions, {manifest.metrics['hours']} h")
 
 
 def verify(dataset: DatasetPath) -> None:

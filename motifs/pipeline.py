@@ -24,6 +24,7 @@ from capture.sync import SyncConfig
 from capture.targets import load_targets
 from core.errors import MotifsError
 from core.stage import Manifest
+from fitting.backend import require_device
 from fitting.fit import FitConfig, load_body
 from fitting.triangulate import TriangulateConfig
 
@@ -118,7 +119,7 @@ def steps_of(session: Session) -> list[Step]:
 
 
 def _check_files(session: Session, config: RunConfig) -> None:
-    """Reads the small files that late stages need, so that hours of work do not end at a wrong one."""
+    """Looks at what late stages need, so that hours of work do not end at a wrong file or a missing device."""
     if session.targets is not None:
         load_targets(session.path(session.targets))
     if config.lens.lenses_from is not None:
@@ -126,6 +127,7 @@ def _check_files(session: Session, config: RunConfig) -> None:
     if config.rig.reference is not None:
         read_calibration(config.rig.reference)
     load_body(config.fit.body_model)
+    require_device(config.fit.device)
 
 
 def run_session(

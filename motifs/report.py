@@ -25,6 +25,7 @@ _FIT = (
     "a row of errors that is brighter than the others is a camera to check; do not trust frames in which the line of "
     "the feet rises above the dashed one, or a band above the contacts is coloured."
 )
+_PEOPLE = "the subject's way should be whole; where it ends in the middle of the room, somebody else may go on as them."
 _OVERLAYS = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
 _FIT_FIGURES = (
     ("valid", "valid frames, %", 100.0, 1),
@@ -59,7 +60,7 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
     session = Session.load(folder)
     statuses = session_status(folder)
     sections = [_health(folder), *calibration_sections(session)]
-    sections += [*_annotation(session, config), *_truth(session), *_motifs(config)]
+    sections += [*_people(session), *_annotation(session, config), *_truth(session), *_motifs(config)]
     page = render(
         session.id if session.id.lower().startswith("session") else f"Session {session.id}",
         f"Subject {session.subject} · {len(session.of_role('room'))} room cameras · "
@@ -77,6 +78,11 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
 def _health(folder: Path) -> Section:
     rows = tuple((s.step.command, s.state, "\n".join(describe(s))) for s in session_status(folder))
     return Section("Health", tables=(Table(("stage", "state", "health"), rows),))
+
+
+def _people(session: Session) -> list[Section]:
+    shown = pictures_in(session.stage("06_points3d"), advice={"people": _PEOPLE})
+    return [Section("People", pictures=shown, wide=True)] if shown else []
 
 
 def _annotation(session: Session, config: ReportConfig) -> list[Section]:

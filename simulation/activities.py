@@ -6,7 +6,6 @@ tried, so any span is filled with whole activities and ends standing still.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -94,7 +93,7 @@ class Composer:
 
     def _attempt(self, activity: Callable[[], bool]) -> bool:
         """Runs an activity and takes it back if it is impossible or ends too late."""
-        before = copy.deepcopy(self.score), self.stance, self.way_out
+        before = self.score.copy(), self.stance, self.way_out
         try:
             if activity() and self.score.t_s + 0.2 <= self.end_s:
                 return True

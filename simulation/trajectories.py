@@ -7,6 +7,7 @@ Hogan (1985). So every channel is twice continuously differentiable and exact at
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,13 @@ class Score:
         self.t_s = t_s
         self._knots: dict[str, list[tuple[float, float, float]]] = {n: [(t_s, v, 0.0)] for n, v in initial.items()}
         self._labels: list[tuple[float, str]] = []
+
+    def copy(self) -> Score:
+        """The score as it is now, to come back to; knots are immutable, so their lists alone are copied."""
+        copied = copy.copy(self)
+        copied._knots = {name: list(knots) for name, knots in self._knots.items()}
+        copied._labels = list(self._labels)
+        return copied
 
     def value(self, channel: str) -> float:
         """The last value given to a channel."""

@@ -110,6 +110,35 @@ def test_ranks_are_disjoint_and_complete_in_every_epoch(dataset: AmdDataset, ran
         assert len(set(expected)) >= 0.9 * len(expected)  # a short clip may give one place twice
 
 
+def test_ranks_in_turn_give_the_order_of_one(dataset: AmdDataset) -> None:
+    make = partial(WindowSampler, dataset, "train", 2.0, 5.0, 5, batch_size=6)
+    whole, ranks = make(), [make(rank=rank, num_ranks=3) for rank in range(3)]
+    for step in (0, whole.steps_per_epoch + 1):
+        batch, parts = whole.batch(step), [rank.batch(step) for rank in ranks]
+        for name, array in batch.items():
+            shared = np.stack([part[name] for part in parts], axis=1).reshape(array.shape)
+            np.testing.assert_array_equal(shared, array)
+
+
+def test_batches_mix_all_shards(dataset: AmdDataset) -> None:
+    assert len(dataset.info.shards) > 2
+    sampler = WindowSampler(dataset, "all", 1.0, 5.0, seed=0, batch_size=8)
+    seen = [
+        {dataset.clips[ref.clip_idx].shard for ref in sampler.refs(step)} for step in range(sampler.steps_per_epoch)
+    ]
+    assert set.union(*seen) == {shard.name for shard in dataset.info.shards}
+    assert min(map(len, seen)) > 1
+
+
+def test_many_shards_leave_few_files_open(dataset: AmdDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataset.shards._MAX_OPEN", 2)
+    reader = WindowReader(dataset, 2.0, 5.0, cache_mb=0)
+    whole = WindowReader(AmdDataset(dataset.path), 2.0, 5.0)
+    for ref in (*window_refs(dataset, "all", 2.0), *window_refs(dataset, "all", 2.0)[::-3]):
+        assert same(reader.read(ref), whole.read(ref))
+        assert len(dataset._files) <= 2
+
+
 def test_more_ranks_than_rows_are_refused(dataset: AmdDataset) -> None:
     with pytest.raises(InputError, match="rank 2 of 3: a batch of 2 has no rows for it"):
         WindowSampler(dataset, "all", 2.0, 5.0, 0, batch_size=2, rank=2, num_ranks=3)
@@ -161,6 +190,20 @@ def test_invalid_frames_are_masked_not_used(make_session, walker, tmp_path: Path
     np.testing.assert_array_equal(np.flatnonzero(~window["valid"]), [9, 10])
     assert np.isfinite(window["features"]).all()
     assert np.isnan(local_joints_at(dataset, "nan-000")[60]).all()
+
+
+def test_no_velocity_looks_at_what_stands_in_an_invalid_frame(make_session, walker, tmp_path: Path) -> None:
+    joints = walker(300, 30.0)["joints_m"]
+    joints[60] += 5.0  # a fit gone wrong, and known to be
+    valid, reasons = np.arange(300) != 60, np.where(np.arange(300) == 60, 4, 0)
+    build([make_session("wild", joints_m=joints, frame_valid=valid, reasons=reasons)], tmp_path / "amd")
+    dataset = AmdDataset(tmp_path / "amd")
+    window = WindowReader(dataset, 10.0, 5.0).read(WindowRef("wild-000", 0, 0.0))
+    np.testing.assert_array_equal(np.flatnonzero(~window["valid"]), [9, 10])
+    # the circle of 1 m in 8 s, and limbs that swing: nobody here moves faster than 3 m/s
+    assert (
+        np.abs(window["features"][:, LAYOUT.velocities]).max() < 3 and dataset.stats().mean[LAYOUT.velocities].max() < 1
+    )
 
 
 def test_an_empty_split_is_an_error_with_a_cure(make_session, tmp_path: Path) -> None:

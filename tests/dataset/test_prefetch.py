@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,22 @@ def test_processes_change_nothing_wherever_one_begins(dataset: AmdDataset, worke
         expected = whole.batch(step)
         assert batch.keys() == expected.keys()
         assert all(np.array_equal(batch[name], expected[name], equal_nan=True) for name in batch)
+
+
+@pytest.mark.slow
+def test_ranks_with_processes_of_their_own_resume_with_other_ones(dataset: AmdDataset) -> None:
+    """Two ranks of three processes each, killed in the middle of an epoch, go on with one and none."""
+    make = partial(WindowSampler, dataset, "train", 2.0, 5.0, 3, batch_size=4)
+    whole, middle = make(), make().steps_per_epoch // 2
+    for rank in range(2):
+        before = prefetch(make(rank=rank, num_ranks=2), 0, 10**6, 3)
+        found = [next(before) for _ in range(middle)]
+        before.close()
+        found += prefetch(make(rank=rank, num_ranks=2), middle, middle + 3, 1 - rank)
+        for step, batch in found:
+            expected = whole.batch(step)
+            assert all(np.array_equal(batch[name], expected[name][rank::2], equal_nan=True) for name in expected)
+        assert [step for step, _ in found] == list(range(middle + 3))
 
 
 @pytest.mark.slow

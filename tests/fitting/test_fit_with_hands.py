@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -22,6 +23,7 @@ from core.transforms import so3_exp
 from dataset.importers.session import read_session
 from fitting import triangulate
 from fitting.amass import read_amass, write_amass
+from fitting.backend import TORCH_CPU
 from fitting.body_kinds import NUM_BODY_JOINTS, SMPL_H, SMPL_X
 from fitting.fit import STAND_IN, FitConfig, load_body, run
 from fitting.landmarks import Landmarks
@@ -98,6 +100,20 @@ def test_all_bodies_agree_in_the_joints_they_share(sequences: dict[str, SmplSequ
         np.testing.assert_array_equal(other.frame_valid, smpl.frame_valid)
         error = np.linalg.norm(other.joints_m - truth.smpl_joints, axis=-1)
         assert np.median(error) < 0.01
+
+
+def test_a_gpus_lines_fit_the_same_and_are_named(
+    triangulated: Path, models: dict[str, str], sequences: dict[str, SmplSequence]
+) -> None:
+    folder = shutil.copytree(triangulated, triangulated.with_name("device"))
+    config = FitConfig(body_model=models["SMPL-H"], num_overlays=1, device=TORCH_CPU)
+    done = run(folder, config, workers=2)
+    assert done.metrics["device"] == TORCH_CPU
+    there, here = load_smpl(folder / "07_smpl/smpl.npz"), sequences["SMPL-H"]
+    for name in ("poses", "trans", "betas", "joints_m"):
+        np.testing.assert_allclose(getattr(there, name), getattr(here, name), atol=1e-6)
+    again = run(folder, dataclasses.replace(config, device="cpu"))  # nothing to do: the result would be the same
+    assert again.metrics["device"] == TORCH_CPU
 
 
 def test_fingers_are_written_as_they_are_held(

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from core.errors import InputError
 from fitting.solver import ArrowSystem, SolverConfig, factorise, marginals, minimise, solve
@@ -46,14 +47,26 @@ def random_system(
     return system, H
 
 
+def on_device(system: ArrowSystem) -> ArrowSystem:
+    """The same in tensors."""
+    arrays = {name: torch.tensor(array) for name, array in vars(system).items() if isinstance(array, np.ndarray)}
+    return dataclasses.replace(system, **arrays)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize(("T", "G"), [(1, 2), (2, 0), (5, 3), (8, 3), (7, 0)])
-def test_step_and_marginals_equal_the_dense_ones(rng: np.random.Generator, T: int, G: int, linked: bool) -> None:
+def test_step_and_marginals_equal_the_dense_ones(
+    rng: np.random.Generator, T: int, G: int, linked: bool, kind: str
+) -> None:
     D = 6
     system, H = random_system(rng, T, D, G, linked)
+    if kind == "torch":
+        system = on_device(system)
     factor = factorise(system)
     step, step_global = solve(system, factor)
-    dense = -np.linalg.solve(H, np.concatenate([system.gradient.ravel(), system.gradient_global]))
+    gradient = np.concatenate([np.asarray(system.gradient).ravel(), np.asarray(system.gradient_global)])
+    dense = -np.linalg.solve(H, gradient)
     tolerance = 1e-12 * np.linalg.cond(H) * np.abs(dense).max()
     np.testing.assert_allclose(np.concatenate([step.ravel(), step_global]), dense, atol=tolerance)
     blocks, cross, block_global = marginals(factor)

@@ -78,7 +78,7 @@ def test_cameras_have_the_word_where_they_measured() -> None:
     assert not resting[5:][:, left].any() and resting[5:][:, right].all()  # they did not
 
 
-def _standing_person(num: int) -> PosedBody:
+def standing_person(num: int) -> PosedBody:
     """Someone who stands still and waves."""
     body = stand_in_body()
     R = np.tile(np.eye(3), (num, 24, 1, 1))
@@ -90,7 +90,7 @@ def _standing_person(num: int) -> PosedBody:
 
 
 def test_a_standing_person_does_not_skate(rng: np.random.Generator) -> None:
-    posed, rig = _standing_person(45), room_rig(rng, 4, (1280, 720))
+    posed, rig = standing_person(45), room_rig(rng, 4, (1280, 720))
     body = stand_in_body()
     landmarks = Landmarks.of(body, HALPE_26)
     xy = rig.project(landmarks.positions(posed)) + rng.normal(0, 4, (4, 45, 26, 2))

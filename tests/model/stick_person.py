@@ -9,7 +9,7 @@ import numpy as np
 
 from core.files import write_json
 from core.skeletons import SMPL_24
-from dataset.features import FeatureStats
+from dataset.features import LAYOUT, FeatureStats
 from dataset.parts import clip_info, feature_sums
 from dataset.rotations import matrix_from_rotvec
 from dataset.schema import SCHEMA, Clip, ClipLabels, DatasetInfo, ShardInfo
@@ -86,16 +86,15 @@ def stick_clip(clip_id: str, subject: str, gestures: list[str], seed: int) -> Cl
 
 def write_dataset(path: Path, clips: list[tuple[Clip, str]]) -> Path:
     """A dataset folder of clips and the split of each."""
-    infos, sums = [], []
+    infos, sums = [], np.zeros(1 + 2 * LAYOUT.size)
     (path / "data").mkdir(parents=True)
     shard = path / "data" / "shard-00000.h5"
     with new_shard(shard) as file:
         for clip, split in clips:
             info = clip_info(clip, write_clip(file, clip, "gzip"))
             infos.append(dataclasses.replace(info, shard=shard.name, split=split))
-            sums += [feature_sums(clip, info, 5.0)] if split == "train" else []
-    count, total, squares = np.split(np.sum(sums, axis=0), [1, 1 + len(sums[0]) // 2])
-    stats = FeatureStats.from_sums(5.0, int(count[0]), total, squares)
+            sums += feature_sums(clip, info, 5.0) if split == "train" else 0.0
+    stats = FeatureStats.from_sums(5.0, int(sums[0]), *np.split(sums[1:], 2))
     counts = {s: sum(split == s for _, split in clips) for s in ("train", "val", "test")}
     info = DatasetInfo(
         len(clips), sum(len(c) for c, _ in clips), float(sum(i.duration_s for i in infos)),

@@ -163,10 +163,10 @@ def test_frames_that_the_fit_was_not_sure_of_count_less() -> None:
     torch.manual_seed(0)
     model = A4Mer(dataclasses.replace(CONFIG, half_trust_m=0.02))
     batch = make_batch()
-    sure = dataclasses.replace(batch, sigma_m=torch.zeros(2, 12))
+    sure = dataclasses.replace(batch, joint_sigma_m=torch.zeros(2, 12, 3))
     bare, same = model.loss(batch, seed()), model.loss(sure, seed())
     assert torch.allclose(bare.total, same.total)
-    unsure = dataclasses.replace(batch, sigma_m=torch.full((2, 12), 0.06))
+    unsure = dataclasses.replace(batch, joint_sigma_m=torch.full((2, 12, 3), 0.06))
     # everything counts a tenth, whatever is hidden
     assert torch.allclose(model.loss(unsure, seed()).total, 0.1 * bare.total)
     # without the setting nothing is looked at

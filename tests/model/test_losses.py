@@ -91,7 +91,7 @@ def test_full_certainty_changes_nothing() -> None:
 
 
 def test_certainty_of_frames_and_segments() -> None:
-    sigma_m = torch.tensor([[0.0, 0.02, 0.06, torch.nan]])
+    sigma_m = torch.tensor([[[0.0, 0.0], [0.02, 0.02], [0.06, torch.nan], [torch.nan, torch.nan]]])
     frames = frame_certainty(sigma_m, 0.02)
     assert frames[0].tolist() == pytest.approx([1.0, 0.5, 0.1, 1.0])
     means = segment_means(frames, torch.tensor([[1.0, 3.0, 1.0, 1.0]]), torch.tensor([[0, 0, 1, -1]]), 3)

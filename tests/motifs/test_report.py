@@ -77,6 +77,7 @@ def finished(session: Path) -> Path:
 
 def test_a_page_needs_nothing_beside_it(finished: Path) -> None:
     plan = write_picture(finished / "04_rig/plan.png", 10)
+    people = write_picture(finished / "06_points3d/people.png", 30)
     overlay = write_picture(finished / "07_smpl/overlays/cam1_000003.jpg", 200)
     path = write_report(finished, ReportConfig())
     text = path.read_text()
@@ -85,9 +86,9 @@ def test_a_page_needs_nothing_beside_it(finished: Path) -> None:
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert not re.search(r"https?://|url\((?!['\"]?data:)|@import", text)
     assert "script" not in page.tags and "link" not in page.tags and "iframe" not in page.tags
-    for picture in (plan, overlay):
+    for picture in (plan, people, overlay):
         assert base64.b64encode(picture).decode() in text
-    assert page.tags.count("img") == 3  # the plan, the overlay and the picture of the fit
+    assert page.tags.count("img") == 4  # the plan, the people, the overlay and the picture of the fit
     assert "Cameras should stand and look where they do in the room" in text
     assert sorted(p.name for p in path.parent.iterdir()) == ["report.html"]
 
