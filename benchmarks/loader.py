@@ -24,9 +24,10 @@ from dataset.loader import WindowSampler
 from dataset.prefetch import prefetch
 from dataset.schema import Clip
 from dataset.shards import AmdDataset
-from model.a4mer import A4Mer, MotionBatch
+from model.a4mer import A4Mer
 from model.optimiser import make_optimizer
 from model.recipes import Recipe, recipe_named
+from model.segments import MotionBatch
 from model.windows import find_atoms, make_batch
 from simulation.clips import simulated_clip
 

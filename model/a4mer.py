@@ -24,9 +24,11 @@ from torch import nn
 
 from core.arrays import Bool, Float, Int
 from model.blocks import Block, CrossAttention, FeedForward, Transformer, among, initialise, rotary, with_self
+from model.certainty import frame_certainty, segment_means
 from model.losses import Decomposition, jepa_sum
 from model.masking import draws, mask_segments, spread_to_members
 from model.pretext import Prediction, PretextLoss, whole_loss
+from model.segments import MotionBatch, Tokens, max_pool, num_segments, place, segment_members
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class A4MerConfig:
         beta: where Smooth-L1 turns from a parabola into a line.
         ema_decay: how much of the teacher stays at each step.
         decomposition: the paper's loss or one of its ablations.
+        half_trust_m: standard deviation of the fitted joints at which a frame counts half, in the loss and among the
+            segments to hide; None: all count alike, as in the paper.
     """
 
     num_features: int = 271
@@ -60,47 +64,7 @@ class A4MerConfig:
     beta: float = 1.0
     ema_decay: float = 0.996
     decomposition: Decomposition = "local-global"
-
-
-@dataclass(frozen=True, eq=False)
-class MotionBatch:
-    """Sequences of frames with their segmentation, padded to one length.
-
-    Attributes:
-        x: frame features, not normalised; whatever stands in frames that do not exist is ignored.
-        atom: Atom of each frame, counted from 0 in each sequence; -1 where there is no valid frame.
-        motif: Motif of each Atom, likewise; None as long as Motifs have not been mined.
-        joint_valid: joints that were measured; None where nobody knows.
-        joint_sigma_m: standard deviation of each joint's position, of the normalised body; NaN unknown.
-    """
-
-    x: Float[torch.Tensor, "B T F"]
-    atom: Int[torch.Tensor, "B T"]
-    motif: Int[torch.Tensor, "B K"] | None = None
-    joint_valid: Bool[torch.Tensor, "B T J"] | None = None
-    joint_sigma_m: Float[torch.Tensor, "B T J"] | None = None
-
-    def to(self, device: torch.device) -> MotionBatch:
-        """The same batch on another device."""
-        parts = (self.x, self.atom, self.motif, self.joint_valid, self.joint_sigma_m)
-        return MotionBatch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """Latents of the segments of a batch.
-
-    Attributes:
-        z: one token a segment; meaningless where none exists.
-        exists: whether the segment has any frame.
-        time: mean frame index of the segment.
-        length: number of its valid frames.
-    """
-
-    z: Float[torch.Tensor, "B K D"]
-    exists: Bool[torch.Tensor, "B K"]
-    time: Float[torch.Tensor, "B K"]
-    length: Float[torch.Tensor, "B K"]
+    half_trust_m: float | None = None
 
 
 class EncoderLayer(nn.Module):
@@ -258,9 +222,10 @@ class A4Mer(nn.Module):
     def masks(self, batch: MotionBatch, draw_BT: Float[torch.Tensor, "B T"]) -> dict[str, torch.Tensor]:
         """What is hidden of each stage; hidden Motifs hide all their Atoms."""
         atoms, motifs = self._layout(batch)
+        certainty, ratio = self._certainty(batch, atoms, motifs), self.config.mask_ratio
         if motifs is None or batch.motif is None:
-            return {"atom": mask_segments(atoms.exists, self.config.mask_ratio, draw_BT)}
-        masked_BM = mask_segments(motifs.exists, self.config.mask_ratio, draw_BT)
+            return {"atom": mask_segments(atoms.exists, ratio, draw_BT, certainty.get("atom"))}
+        masked_BM = mask_segments(motifs.exists, ratio, draw_BT, certainty.get("motif"))
         return {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
 
     def forward(self, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> dict[str, Prediction]:
@@ -275,22 +240,39 @@ class A4Mer(nn.Module):
         seen = self._extract(self.student, batch, atoms, motifs, visible_BT, visible_BK)
         with torch.no_grad():
             targets = self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
-        found = {}
+        found, certainty = {}, self._certainty(batch, atoms, motifs)
         for name, predictor, source, target in zip(
             ("atom", "motif"), (self.atom_predictor, self.motif_predictor), seen, targets, strict=True
         ):
             if source is not None and target is not None:
                 predicted = predictor(source.z, masks[name], target.exists, target.time)
                 # distances are taken in full precision, whatever the network computes in
-                found[name] = Prediction(predicted.float(), target.z.float(), masks[name])
+                found[name] = Prediction(predicted.float(), target.z.float(), masks[name], certainty.get(name))
         return found
 
     def loss_sum(self, found: Prediction) -> Float[torch.Tensor, ""]:
         """Loss of a stage, summed over the sequences of a part of a batch."""
         c = self.config
         return jepa_sum(
-            found.predicted, found.target, found.masked, alpha=c.alpha, beta=c.beta, decomposition=c.decomposition
+            found.predicted,
+            found.target,
+            found.masked,
+            alpha=c.alpha,
+            beta=c.beta,
+            decomposition=c.decomposition,
+            certainty_BK=found.certainty,
         )
+
+    def _certainty(self, batch: MotionBatch, atoms: Tokens, motifs: Tokens | None) -> dict[str, torch.Tensor]:
+        """How much each segment of each stage counts; nothing where all count alike."""
+        if self.config.half_trust_m is None or batch.joint_sigma_m is None:
+            return {}
+        frame_BT = frame_certainty(batch.joint_sigma_m, self.config.half_trust_m)
+        atom_BK = segment_means(frame_BT, torch.ones_like(frame_BT), batch.atom, atoms.exists.shape[1])
+        if motifs is None or batch.motif is None:
+            return {"atom": atom_BK}
+        motif_BM = segment_means(atom_BK, atoms.length, batch.motif, motifs.exists.shape[1])
+        return {"atom": atom_BK, "motif": motif_BM}
 
     def _layout(
         self, batch: MotionBatch, num_K: int | None = None, num_M: int | None = None
@@ -303,13 +285,13 @@ class A4Mer(nn.Module):
         position_BT = torch.arange(batch.atom.shape[1], device=batch.atom.device).expand_as(batch.atom)
         ones_BT = torch.ones_like(position_BT, dtype=torch.float32)
         if num_K is None:
-            num_K = _num_segments(batch.atom) if batch.motif is None else batch.motif.shape[1]
-        atoms = _place(batch.atom, position_BT.float(), ones_BT, num_K)
+            num_K = num_segments(batch.atom) if batch.motif is None else batch.motif.shape[1]
+        atoms = place(batch.atom, position_BT.float(), ones_BT, num_K)
         if batch.motif is None:
             return atoms, None
         # an Atom whose frames are all missing takes no part in its Motif
         motif_BK = batch.motif.masked_fill(~atoms.exists, -1)
-        return atoms, _place(motif_BK, atoms.time, atoms.length, num_M or _num_segments(motif_BK))
+        return atoms, place(motif_BK, atoms.time, atoms.length, num_M or num_segments(batch.motif))
 
     def _extract(
         self,
@@ -331,31 +313,3 @@ class A4Mer(nn.Module):
         z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
         exists_BM = segment_members(motif_BK, z_BMD.shape[1]).any(dim=-1)
         return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length)
-
-
-def _num_segments(segment_BS: torch.Tensor) -> int:
-    """Segments of the longest sequence; one where there are none, for the sake of shapes."""
-    return max(int(segment_BS.max()) + 1, 1)
-
-
-def segment_members(segment_BS: Int[torch.Tensor, "B S"], num_K: int) -> Bool[torch.Tensor, "B K S"]:
-    """Which tokens belong to which segment."""
-    return segment_BS[:, None, :] == torch.arange(num_K, device=segment_BS.device)[None, :, None]
-
-
-def max_pool(
-    x_BSD: Float[torch.Tensor, "B S D"], segment_BS: Int[torch.Tensor, "B S"], num_K: int
-) -> Float[torch.Tensor, "B K D"]:
-    """Maximum of each channel over a segment's tokens, the latent's first value; zero for a segment without any."""
-    # tokens that do not exist go to one more segment, which is dropped
-    slot_BSD = torch.where(segment_BS < 0, num_K, segment_BS)[..., None].expand_as(x_BSD)
-    pooled = x_BSD.new_zeros(x_BSD.shape[0], num_K + 1, x_BSD.shape[2])
-    return pooled.scatter_reduce(1, slot_BSD, x_BSD, "amax", include_self=False)[:, :num_K]
-
-
-def _place(segment_BS: torch.Tensor, time_BS: torch.Tensor, length_BS: torch.Tensor, num_K: int) -> Tokens:
-    """Times and lengths of segments from those of their tokens."""
-    weight_BKS = segment_members(segment_BS, num_K) * length_BS[:, None, :]
-    length_BK = weight_BKS.sum(dim=-1)
-    time_BK = (weight_BKS * time_BS[:, None, :]).sum(dim=-1) / length_BK.clamp(min=1)
-    return Tokens(time_BK.new_zeros(*time_BK.shape, 0), length_BK > 0, time_BK, length_BK)

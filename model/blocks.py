@@ -3,7 +3,7 @@
 Shape suffixes: B batch, T tokens that ask, S tokens that are asked, D width, H heads, E width of one head.
 
 A mask is True where attention is allowed. Every asking token must be allowed at least one; `with_self` sees to that for
-self-attention, so padding attends to itself and to nothing else.
+self-attention, so padding attends to itself and to nothing else. None allows everything.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"]
+        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"] | None
     ) -> Float[torch.Tensor, "B T D"]:
         q, k, v = (_split(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
-        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v, allowed_BTT[:, None])
+        allowed = None if allowed_BTT is None else allowed_BTT[:, None]
+        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v, allowed)
         return self.out(_join(y))
 
 
@@ -100,7 +101,7 @@ class Block(nn.Module):
         self.ffn = FeedForward(width, ffn_ratio)
 
     def forward(
-        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"]
+        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"] | None
     ) -> Float[torch.Tensor, "B T D"]:
         x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), rotation, allowed_BTT)
         return x_BTD + self.ffn(self.norm_ffn(x_BTD))

@@ -1,7 +1,8 @@
 """Atoms and Motifs of any recording or dataset: tables and pictures.
 
-Writes `atoms.csv`, `motifs.csv`, `motifs.json`, `timeline.png` and one `motif-<rank>.png` for each of the most used
-Motifs into a folder that is complete or absent. Times are seconds on the recording's own clock. A Motif's type is named
+Writes `atoms.csv`, `motifs.csv`, `types.csv` (who does which type of Motif, how often and while doing what),
+`motifs.json` (all of that), `timeline.png` and one `motif-<rank>.png` for each of the most used Motifs into a folder
+that is complete or absent. Times are seconds on the recording's own clock. A Motif's type is named
 after its codes: `3` is a run of Atoms of code 3, `3-5-1` a pattern.
 """
 
@@ -65,6 +66,7 @@ class MotifUse:
         occurrences: how often it occurs.
         total_s: how long in all.
         subjects: by how many people.
+        people: how often by each of them, the most frequent first.
         actions: share of its time that each label covers; empty without labels.
     """
 
@@ -73,6 +75,7 @@ class MotifUse:
     occurrences: int
     total_s: float
     subjects: int
+    people: dict[str, int]
     actions: dict[str, float]
 
 
@@ -169,8 +172,8 @@ def count_uses(motifs: Sequence[Segment], actions: Mapping[int, dict[str, float]
         names = Counter(type_name(m.codes) for m in own)
         name = min(names, key=lambda n: (-names[n], n))
         total_s = sum(m.end_s - m.start_s for m in own)
-        subjects = len({m.subject for m in own})
-        uses.append(MotifUse(motif_type, name, len(own), total_s, subjects, actions.get(motif_type, {})))
+        people = dict(sorted(Counter(m.subject for m in own).items(), key=lambda p: (-p[1], p[0])))
+        uses.append(MotifUse(motif_type, name, len(own), total_s, len(people), people, actions.get(motif_type, {})))
     return tuple(sorted(uses, key=lambda u: (-u.occurrences, -u.total_s, u.type)))
 
 
@@ -204,6 +207,7 @@ def _write_tables(
 ) -> None:
     write_text(folder / "atoms.csv", _csv(atoms, "code", ("motif",)))
     write_text(folder / "motifs.csv", _csv(motifs, "type", ("codes",)))
+    write_text(folder / "types.csv", _types_csv(uses))
     data: dict[str, Any] = {
         "schema": SCHEMA,
         "run": {"recipe": trained.recipe.name, "step": trained.step},
@@ -222,6 +226,20 @@ def _csv(segments: Sequence[Segment], type_column: str, more: tuple[str, ...]) -
     for s in segments:
         extra = ["-".join(map(str, s.codes)) if name == "codes" else s.motif for name in more]
         writer.writerow([s.clip, s.subject, s.session, s.index, f"{s.start_s:.4f}", f"{s.end_s:.4f}", s.type, *extra])
+    return stream.getvalue()
+
+
+def _types_csv(uses: Sequence[MotifUse]) -> str:
+    """One row for each type of Motif, the most used first; people and actions as `name=number` with semicolons."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["rank", "type", "name", "occurrences", "total_s", "mean_s", "people", "actions"])
+    for rank, use in enumerate(uses, start=1):
+        people = "; ".join(f"{name}={number}" for name, number in use.people.items())
+        actions = "; ".join(f"{name}={share:.3f}" for name, share in use.actions.items())
+        mean_s = use.total_s / use.occurrences
+        row = [rank, use.type, use.name, use.occurrences, f"{use.total_s:.3f}", f"{mean_s:.3f}", people, actions]
+        writer.writerow(row)
     return stream.getvalue()
 
 

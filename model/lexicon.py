@@ -15,7 +15,9 @@ from core.errors import StageError
 from dataset.schema import ClipInfo
 from dataset.shards import AmdDataset
 from model.a4mer import A4Mer, A4MerConfig
-from model.mining import Cover, MiningConfig, Patterns, cover, find_patterns, kmeans, nearest_code, num_codes_for
+from model.codes import kmeans, nearest_code
+from model.covering import Cover, covers
+from model.mining import MiningConfig, Patterns, find_patterns, num_codes_for
 from model.windows import DataConfig, Segmentation, encode_clips
 
 
@@ -106,9 +108,9 @@ def apply_lexicon(
     bare = dataclasses.replace(segmentation, motif={}, types={}, codes={})
     tokens = encode_clips(segmenter, dataset, clips, bare, data)
     codes = {clip.id: nearest_code(tokens[clip.id].atoms, lexicon.centroids)[0] for clip in clips}
-    covers = {c: cover(code, lexicon.patterns, config) for c, code in codes.items()}
-    motif = {c: _motif_of_atoms(covers[c], len(code)) for c, code in codes.items()}
-    return Segmentation(segmentation.cuts_s, motif, {c: found.types for c, found in covers.items()}, codes)
+    found = dict(zip(codes, covers(list(codes.values()), lexicon.patterns, config), strict=True))
+    motif = {c: _motif_of_atoms(found[c], len(code)) for c, code in codes.items()}
+    return Segmentation(segmentation.cuts_s, motif, {c: own.types for c, own in found.items()}, codes)
 
 
 def _motif_of_atoms(found: Cover, num_atoms: int) -> Int[np.ndarray, "atoms"]:

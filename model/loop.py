@@ -20,7 +20,7 @@ from core.errors import InputError, StageError
 from dataset.loader import WindowSampler
 from dataset.prefetch import prefetch
 from dataset.shards import AmdDataset
-from model.a4mer import A4Mer, MotionBatch
+from model.a4mer import A4Mer
 from model.checkpoint import Checkpoint
 from model.distributed import Hardware, World
 from model.lexicon import Lexicon, apply_lexicon, mine
@@ -28,6 +28,7 @@ from model.losses import num_sequences
 from model.masking import draws, generator_of
 from model.optimiser import learning_rate, make_optimizer
 from model.recipes import Recipe
+from model.segments import MotionBatch
 from model.windows import Segmentation, find_atoms, make_batch
 
 Windows = Mapping[str, np.ndarray]

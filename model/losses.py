@@ -35,6 +35,7 @@ def jepa_sum(
     alpha: float = 0.05,
     beta: float = 1.0,
     decomposition: Decomposition = "local-global",
+    certainty_BK: Float[torch.Tensor, "B K"] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """L = (1/|K|) sum_k [ L_k^l + alpha lambda_k L^g ], lambda_k = sg(L_k^l / L^g), summed over sequences.
 
@@ -51,13 +52,15 @@ def jepa_sum(
         alpha: weight of the global term relative to the local one.
         beta: where Smooth-L1 turns from a parabola into a line.
         decomposition: the paper's loss, or one of its ablations (Table 3).
+        certainty_BK: how much each token counts, 0 to 1, in the means and in the sum over k; None: all of them 1.
     """
     target_BKD = target_BKD.detach()
     plain_BK = smooth_l1(predicted_BKD, target_BKD, beta)
     count_B = masked_BK.sum(dim=1)
     if decomposition == "plain":
-        return _sum_over_sequences(plain_BK, masked_BK)
-    weight_BK1 = (masked_BK / count_B.clamp(min=1)[:, None])[..., None]
+        return _sum_over_sequences(plain_BK, masked_BK, certainty_BK)
+    share_BK = masked_BK.float() if certainty_BK is None else masked_BK * certainty_BK
+    weight_BK1 = (share_BK / share_BK.sum(dim=1, keepdim=True).clamp(min=_TINY))[..., None]
     predicted_mean_BD = (predicted_BKD * weight_BK1).sum(dim=1)
     target_mean_BD = (target_BKD * weight_BK1).sum(dim=1)
     local_BK = smooth_l1(predicted_BKD - predicted_mean_BD[:, None], target_BKD - target_mean_BD[:, None], beta)
@@ -69,7 +72,7 @@ def jepa_sum(
     else:
         ratio_BK = (local_BK / global_B1.clamp(min=_TINY)).detach()
         term_BK = local_BK + alpha * ratio_BK * global_B1
-    return _sum_over_sequences(torch.where(count_B[:, None] > 1, term_BK, plain_BK), masked_BK)
+    return _sum_over_sequences(torch.where(count_B[:, None] > 1, term_BK, plain_BK), masked_BK, certainty_BK)
 
 
 def num_sequences(masked_BK: Bool[torch.Tensor, "B K"]) -> Int[torch.Tensor, ""]:
@@ -77,10 +80,12 @@ def num_sequences(masked_BK: Bool[torch.Tensor, "B K"]) -> Int[torch.Tensor, ""]
     return masked_BK.any(dim=1).sum()
 
 
-def _sum_over_sequences(term_BK: torch.Tensor, masked_BK: torch.Tensor) -> torch.Tensor:
-    """Mean over each sequence's hidden tokens, summed over the sequences."""
-    count_B = masked_BK.sum(dim=1)
-    return ((term_BK * masked_BK).sum(dim=1) / count_B.clamp(min=1)).sum()
+def _sum_over_sequences(
+    term_BK: torch.Tensor, masked_BK: torch.Tensor, certainty_BK: torch.Tensor | None
+) -> torch.Tensor:
+    """Mean over each sequence's hidden tokens, summed over the sequences; what is uncertain lowers its sequence's."""
+    share_BK = masked_BK if certainty_BK is None else masked_BK * certainty_BK
+    return ((term_BK * share_BK).sum(dim=1) / masked_BK.sum(dim=1).clamp(min=1)).sum()
 
 
 def jepa_loss(
@@ -91,9 +96,18 @@ def jepa_loss(
     alpha: float = 0.05,
     beta: float = 1.0,
     decomposition: Decomposition = "local-global",
+    certainty_BK: Float[torch.Tensor, "B K"] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """The loss of a whole batch: `jepa_sum`, averaged over the sequences that have anything hidden."""
-    total = jepa_sum(predicted_BKD, target_BKD, masked_BK, alpha=alpha, beta=beta, decomposition=decomposition)
+    total = jepa_sum(
+        predicted_BKD,
+        target_BKD,
+        masked_BK,
+        alpha=alpha,
+        beta=beta,
+        decomposition=decomposition,
+        certainty_BK=certainty_BK,
+    )
     return total / num_sequences(masked_BK).clamp(min=1)
 
 

@@ -24,7 +24,10 @@ def draws(num_sequences: int, num_frames: int, generator: torch.Generator) -> Fl
 
 
 def mask_segments(
-    exists_BK: Bool[torch.Tensor, "B K"], ratio: float, draw_BT: Float[torch.Tensor, "B T"]
+    exists_BK: Bool[torch.Tensor, "B K"],
+    ratio: float,
+    draw_BT: Float[torch.Tensor, "B T"],
+    certainty_BK: Float[torch.Tensor, "B K"] | None = None,
 ) -> Bool[torch.Tensor, "B K"]:
     """Hides round(ratio * n) of the n segments of each sequence, at least one, and leaves at least one visible.
 
@@ -32,12 +35,16 @@ def mask_segments(
 
     Args:
         draw_BT: random numbers, of which the first K of a row rank its segments; see `draws`.
+        certainty_BK: how much each segment counts, above zero: one that counts half is drawn half as readily
+            (Efraimidis and Spirakis 2006), so that what is to be predicted is what the fit knows. None: all alike.
     """
     num_B = exists_BK.sum(dim=1)
     hide_B = torch.minimum(torch.clamp((num_B * ratio + 0.5).long(), min=1), torch.clamp(num_B - 1, min=0))
     draw_BK = draw_BT[:, : exists_BK.shape[1]].to(exists_BK.device)
+    if certainty_BK is not None:
+        draw_BK = -torch.log1p(-draw_BK) / certainty_BK
     # padding sorts behind every real segment
-    rank_BK = draw_BK.masked_fill(~exists_BK, 2.0).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    rank_BK = draw_BK.masked_fill(~exists_BK, torch.inf).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     return (rank_BK < hide_B[:, None]) & exists_BK
 
 

@@ -16,11 +16,15 @@ from model.losses import normalised_error, num_sequences
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The predictor's tokens of a stage beside the teacher's; `masked` marks the hidden ones, which count."""
+    """The predictor's tokens of a stage beside the teacher's; `masked` marks the hidden ones, which count.
+
+    `certainty` is how much each of them counts; None: all alike.
+    """
 
     predicted: Float[torch.Tensor, "B K D"]
     target: Float[torch.Tensor, "B K D"]
     masked: Bool[torch.Tensor, "B K"]
+    certainty: Float[torch.Tensor, "B K"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,8 +87,8 @@ class Recipe:
 
 
 def paper() -> Recipe:
-    """The paper's run: 30-s windows, 256 channels, 100,000 steps a phase."""
-    return Recipe("paper")
+    """The paper's run: 30-s windows, 256 channels, 100,000 steps a phase, Atoms by its Eq. A as printed."""
+    return Recipe("paper", atoms=AtomConfig(rule="line"))
 
 
 def gpu_10min() -> Recipe:
@@ -125,7 +125,7 @@ def debug_cpu() -> Recipe:
         "debug_cpu",
         model=A4MerConfig(width=64, encoder_layers=2, latent_layers=2, predictor_layers=2, ffn_ratio=2, ema_decay=0.98),
         data=DataConfig(window_s=6.0),
-        # a clip of ten seconds has some twenty Atoms: nothing occurs fifteen times in it
+        # a clip of ten seconds has a few dozen Atoms: nothing occurs fifteen times in it
         mining=MiningConfig(atoms_per_code=4, count_short=2.0, count_long=1.0),
         optim=OptimConfig(warmup_steps=20),
         batch_size=8,

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from core.arrays import Bool, Float, Int
 from core.errors import StageError
 from dataset.features import LAYOUT, NUM_FEATURE_JOINTS
-from model.a4mer import A4Mer, MotionBatch, Tokens
+from model.a4mer import A4Mer
+from model.segments import MotionBatch, Tokens
 
 # Frames that a prediction has to go by: two seconds at the model's five frames a second.
 MIN_PAST = 10

@@ -10,10 +10,11 @@ import torch
 
 from dataset.loader import WindowRef
 from dataset.shards import AmdDataset
-from model.a4mer import A4Mer, MotionBatch, Tokens
+from model.a4mer import A4Mer
 from model.masking import generator_of
 from model.metrics import effective_rank, token_spread
 from model.recipes import Recipe
+from model.segments import MotionBatch, Tokens
 from model.windows import Segmentation, iterate_windows, whole_windows
 
 

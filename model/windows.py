@@ -19,8 +19,9 @@ from dataset.loader import WindowReader, WindowRef, collate, local_joints_at, wi
 from dataset.resample import num_instants
 from dataset.schema import ClipInfo
 from dataset.shards import AmdDataset
-from model.a4mer import A4Mer, MotionBatch, Tokens
+from model.a4mer import A4Mer
 from model.atoms import AtomConfig, atom_of_frames, cut_times
+from model.segments import MotionBatch, Tokens
 
 
 @dataclass(frozen=True)

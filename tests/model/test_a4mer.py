@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.a4mer import A4Mer, A4MerConfig, MotionBatch, max_pool
+from model.a4mer import A4Mer, A4MerConfig
 from model.blocks import Transformer, among, rotary, rotate
 from model.masking import draws, spread_to_members
+from model.segments import MotionBatch, max_pool
 
 CONFIG = A4MerConfig(num_features=7, width=16, heads=2, encoder_layers=2, latent_layers=2, predictor_layers=1)
 
@@ -157,3 +158,18 @@ def test_padding_tokens_do_not_make_nan() -> None:
     net = Transformer(8, 2, 2, 2)
     exists = torch.zeros(1, 4, dtype=torch.bool)
     assert torch.isfinite(net(torch.randn(1, 4, 8), torch.zeros(1, 4), among(exists))).all()
+
+
+def test_frames_that_the_fit_was_not_sure_of_count_less() -> None:
+    torch.manual_seed(0)
+    model = A4Mer(dataclasses.replace(CONFIG, half_trust_m=0.02))
+    batch = make_batch()
+    sure = dataclasses.replace(batch, joint_sigma_m=torch.zeros(2, 12, 3))
+    bare, same = model.loss(batch, seed()), model.loss(sure, seed())
+    assert torch.allclose(bare.total, same.total)
+    unsure = dataclasses.replace(batch, joint_sigma_m=torch.full((2, 12, 3), 0.06))
+    # everything counts a tenth, whatever is hidden
+    assert torch.allclose(model.loss(unsure, seed()).total, 0.1 * bare.total)
+    # without the setting nothing is looked at
+    torch.manual_seed(0)
+    assert torch.allclose(A4Mer(CONFIG).loss(unsure, seed()).total, bare.total)

@@ -47,6 +47,18 @@ def test_tables_say_the_same(found: Discovery) -> None:
         assert sum(use.actions.values()) == pytest.approx(1.0)
 
 
+def test_types_say_who_does_what(found: Discovery) -> None:
+    rows = list(csv.DictReader((found.out / "types.csv").read_text().splitlines()))
+    assert [int(r["type"]) for r in rows] == [u.type for u in found.uses]
+    for row, use in zip(rows, found.uses, strict=True):
+        people = {name: int(n) for name, n in (part.split("=") for part in row["people"].split("; "))}
+        own = [m.subject for m in found.motifs if m.type == use.type]
+        assert people == use.people == {name: own.count(name) for name in set(own)}
+        assert sum(people.values()) == int(row["occurrences"]) and len(people) == use.subjects
+        shares = [float(part.split("=")[1]) for part in row["actions"].split("; ")]
+        assert sum(shares) == pytest.approx(1.0, abs=0.003) and shares == sorted(shares, reverse=True)
+
+
 def test_pictures_show_something(found: Discovery) -> None:
     from matplotlib.image import imread
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.certainty import frame_certainty, segment_means
 from model.losses import jepa_loss, normalised_error
 
 # one sequence, three positions of which the first two are hidden, one channel
@@ -65,3 +66,33 @@ def test_normalised_error_of_the_mean_is_one() -> None:
     target = torch.tensor([[0.0], [2.0], [4.0]])
     assert normalised_error(torch.full((3, 1), 2.0), target).item() == pytest.approx(1.0)
     assert normalised_error(target, target).item() == 0.0
+
+
+def test_uncertain_tokens_count_less() -> None:
+    certainty = torch.tensor([[1.0, 0.25, 1.0]])
+    plain = jepa_loss(PREDICTED, TARGET, MASKED, decomposition="plain", certainty_BK=certainty)
+    # 0.125 whole, 2.0 a quarter, over two hidden tokens
+    assert plain.item() == pytest.approx((0.125 + 0.5) / 2)
+    # means 1.8 and 0.9; local parts -0.8, 3.2 against -0.4, 1.6: 0.08 and 1.1
+    local = jepa_loss(PREDICTED, TARGET, MASKED, decomposition="local", certainty_BK=certainty)
+    assert local.item() == pytest.approx((0.08 + 0.25 * 1.1) / 2)
+    whole = jepa_loss(PREDICTED, TARGET, MASKED, certainty_BK=certainty)
+    assert whole.item() == pytest.approx(1.05 * local.item())
+
+
+def test_full_certainty_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(1)
+    predicted, target = torch.randn(2, 4, 9, 16, generator=generator)
+    masked = torch.rand(4, 9, generator=generator) < 0.6
+    for decomposition in ("local-global", "plain", "local", "equal"):
+        bare = jepa_loss(predicted, target, masked, decomposition=decomposition)
+        sure = jepa_loss(predicted, target, masked, decomposition=decomposition, certainty_BK=torch.ones(4, 9))
+        assert torch.allclose(bare, sure)
+
+
+def test_certainty_of_frames_and_segments() -> None:
+    sigma_m = torch.tensor([[[0.0, 0.0], [0.02, 0.02], [0.06, torch.nan], [torch.nan, torch.nan]]])
+    frames = frame_certainty(sigma_m, 0.02)
+    assert frames[0].tolist() == pytest.approx([1.0, 0.5, 0.1, 1.0])
+    means = segment_means(frames, torch.tensor([[1.0, 3.0, 1.0, 1.0]]), torch.tensor([[0, 0, 1, -1]]), 3)
+    assert means[0].tolist() == pytest.approx([0.625, 0.1, 1.0])

@@ -44,3 +44,14 @@ def test_hidden_motifs_hide_all_their_atoms() -> None:
         [True, True, False, True, True, True, False],
         [False, True, True, False, False, False, False],
     ]
+
+
+def test_uncertain_segments_are_hidden_less_often() -> None:
+    there = exists(*[8] * 4000)
+    certainty = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.1]).expand(4000, 8)
+    draw = draws(4000, 8, torch.Generator().manual_seed(2))
+    share = mask_segments(there, 0.25, draw, certainty).float().mean(dim=0)
+    # of two places the first goes to a sure one with 4 in 4.4, the second with 3 in 3.4 or 4 in 4.3
+    sure = (4 / 4.4 + (4 / 4.4) * (3 / 3.4) + (0.4 / 4.4) * (4 / 4.3)) / 4
+    assert (share[:4] - sure).abs().max() < 0.03 and (share[4:] - (0.5 - sure)).abs().max() < 0.03
+    assert torch.equal(mask_segments(there, 0.25, draw), mask_segments(there, 0.25, draw, torch.ones(4000, 8)))

@@ -8,16 +8,10 @@ import itertools
 import numpy as np
 import pytest
 
-from model.mining import (
-    MiningConfig,
-    Patterns,
-    cover,
-    find_patterns,
-    hamming_neighbours,
-    kmeans,
-    nearest_code,
-    num_codes_for,
-)
+from model.codes import kmeans, nearest_code
+from model.covering import cover, covers
+from model.hamming import hamming_neighbours
+from model.mining import MiningConfig, Patterns, find_patterns, num_codes_for
 
 SMALL = MiningConfig(max_length=6, count_short=4.0, count_long=2.0, max_distance=2.0)
 
@@ -109,6 +103,15 @@ def test_cover_is_the_smallest(seed: int) -> None:
         assert len(expected) == b - a
         mismatches += sum(x != y for x, y in zip(expected, codes[a:b].tolist(), strict=True))
     assert (len(found.starts), mismatches) == cover_by_brute_force(codes, patterns, SMALL)
+
+
+def test_many_sequences_are_covered_as_one_by_one() -> None:
+    sequences = [*make_sequences(1), np.empty(0, dtype=np.int64), np.array([2])]
+    patterns = find_patterns(sequences, 4, SMALL)
+    together = covers(sequences, patterns, SMALL)
+    for found, codes in zip(together, sequences, strict=True):
+        alone = cover(codes, patterns, SMALL)
+        assert np.array_equal(found.starts, alone.starts) and np.array_equal(found.types, alone.types)
 
 
 def test_runs_of_any_length_are_one_motif() -> None:

@@ -13,12 +13,12 @@ import torch
 from core.errors import InputError, StageError
 from dataset.features import LAYOUT
 from dataset.shards import AmdDataset
-from model.a4mer import MotionBatch, Tokens
 from model.heads import FrameHead, PredictionHead, class_balanced_weights, decoding_loss, repeat_by_length
 from model.loading import load_run
 from model.recipes import Recipe
 from model.references import linear, ridge_prediction
 from model.scenes import Scenes, hide_future, hide_gap, make_scenes
+from model.segments import MotionBatch, Tokens
 from model.tasks import EvalConfig, evaluate
 from model.train import train
 from model.windows import iterate_windows, whole_windows

@@ -1,0 +1,82 @@
+"""Sequences cut into segments: batches of them, and the tokens, places and pooling of their segments.
+
+Shape suffixes: B sequence, T frame, F feature, D width, K segment, S token that is pooled. A segment index of -1 means
+that a token does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from core.arrays import Bool, Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class MotionBatch:
+    """Sequences of frames with their segmentation, padded to one length.
+
+    Attributes:
+        x: frame features, not normalised; whatever stands in frames that do not exist is ignored.
+        atom: Atom of each frame, counted from 0 in each sequence; -1 where there is no valid frame.
+        motif: Motif of each Atom, likewise; None as long as Motifs have not been mined.
+        joint_valid: joints that were measured; None where nobody knows.
+        joint_sigma_m: standard deviation of each joint's position, of the normalised body; NaN unknown.
+    """
+
+    x: Float[torch.Tensor, "B T F"]
+    atom: Int[torch.Tensor, "B T"]
+    motif: Int[torch.Tensor, "B K"] | None = None
+    joint_valid: Bool[torch.Tensor, "B T J"] | None = None
+    joint_sigma_m: Float[torch.Tensor, "B T J"] | None = None
+
+    def to(self, device: torch.device) -> MotionBatch:
+        """The same batch on another device."""
+        parts = (self.x, self.atom, self.motif, self.joint_valid, self.joint_sigma_m)
+        return MotionBatch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Latents of the segments of a batch.
+
+    Attributes:
+        z: one token a segment; meaningless where none exists.
+        exists: whether the segment has any frame.
+        time: mean frame index of the segment.
+        length: number of its valid frames.
+    """
+
+    z: Float[torch.Tensor, "B K D"]
+    exists: Bool[torch.Tensor, "B K"]
+    time: Float[torch.Tensor, "B K"]
+    length: Float[torch.Tensor, "B K"]
+
+
+def num_segments(segment_BS: torch.Tensor) -> int:
+    """Segments of the longest sequence; one where there are none, for the sake of shapes."""
+    return max(int(segment_BS.max()) + 1, 1)
+
+
+def segment_members(segment_BS: Int[torch.Tensor, "B S"], num_K: int) -> Bool[torch.Tensor, "B K S"]:
+    """Which tokens belong to which segment."""
+    return segment_BS[:, None, :] == torch.arange(num_K, device=segment_BS.device)[None, :, None]
+
+
+def max_pool(
+    x_BSD: Float[torch.Tensor, "B S D"], segment_BS: Int[torch.Tensor, "B S"], num_K: int
+) -> Float[torch.Tensor, "B K D"]:
+    """Maximum of each channel over a segment's tokens, the latent's first value; zero for a segment without any."""
+    # tokens that do not exist go to one more segment, which is dropped
+    slot_BSD = torch.where(segment_BS < 0, num_K, segment_BS)[..., None].expand_as(x_BSD)
+    pooled = x_BSD.new_zeros(x_BSD.shape[0], num_K + 1, x_BSD.shape[2])
+    return pooled.scatter_reduce(1, slot_BSD, x_BSD, "amax", include_self=False)[:, :num_K]
+
+
+def place(segment_BS: torch.Tensor, time_BS: torch.Tensor, length_BS: torch.Tensor, num_K: int) -> Tokens:
+    """Times and lengths of segments from those of their tokens."""
+    weight_BKS = segment_members(segment_BS, num_K) * length_BS[:, None, :]
+    length_BK = weight_BKS.sum(dim=-1)
+    time_BK = (weight_BKS * time_BS[:, None, :]).sum(dim=-1) / length_BK.clamp(min=1)
+    return Tokens(time_BK.new_zeros(*time_BK.shape, 0), length_BK > 0, time_BK, length_BK)
