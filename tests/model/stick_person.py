@@ -9,7 +9,7 @@ import numpy as np
 
 from core.files import write_json
 from core.skeletons import SMPL_24
-from dataset.build import clip_info, feature_sums
+from dataset.parts import clip_info, feature_sums
 from dataset.features import FeatureStats
 from dataset.rotations import matrix_from_rotvec
 from dataset.schema import SCHEMA, Clip, ClipLabels, DatasetInfo, ShardInfo
@@ -94,8 +94,8 @@ def write_dataset(path: Path, clips: list[tuple[Clip, str]]) -> Path:
             info = clip_info(clip, write_clip(file, clip, "gzip"))
             infos.append(dataclasses.replace(info, shard=shard.name, split=split))
             sums += [feature_sums(clip, info, 5.0)] if split == "train" else []
-    total, squares = (np.sum([s[k] for s in sums], axis=0) for k in ("total", "squares"))
-    stats = FeatureStats.from_sums(5.0, sum(s["count"] for s in sums), total, squares)
+    count, rest = np.split(np.sum(sums, axis=0), [1])
+    stats = FeatureStats.from_sums(5.0, int(count[0]), *np.split(rest, 2))
     counts = {s: sum(split == s for _, split in clips) for s in ("train", "val", "test")}
     info = DatasetInfo(
         len(clips), sum(len(c) for c, _ in clips), float(sum(i.duration_s for i in infos)),

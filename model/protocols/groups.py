@@ -1,0 +1,108 @@
+"""Datasets with one group of people left out: views that share their shards with the datasets they are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import InputError
+from core.files import atomic_folder, write_json
+from dataset.features import LAYOUT, FeatureStats
+from dataset.parts import feature_sums
+from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo, Split
+from dataset.shards import AmdDataset
+
+
+def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float, val_every: int = 0) -> Path:
+    """A dataset of several, in which one subject is for testing and all others are for training.
+
+    Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
+    cannot link. A folder that is there already is taken as it is.
+
+    Args:
+        datasets: whose clips are joined; ids must be unique.
+        subject: of the test split.
+        out: folder to make.
+        rate_hz: rate of the statistics: the model's.
+        val_every: every so many-th training clip is for validation; 0 for none.
+
+    Raises:
+        InputError: if nobody is called so, or two clips have one id.
+    """
+    if (out / "meta" / "info.json").is_file():
+        return out
+    clips = _divided(datasets, subject, val_every)
+    with atomic_folder(out) as folder:
+        shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
+        write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})
+        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz))
+        write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, subject).to_json())
+    return out
+
+
+def _divided(datasets: Sequence[AmdDataset], subject: str, val_every: int) -> list[ClipInfo]:
+    clips: list[ClipInfo] = []
+    for number, dataset in enumerate(datasets):
+        clips += [dataclasses.replace(clip, shard=_shard_name(number, clip.shard)) for clip in dataset.clips]
+    if twice := [name for name, count in Counter(clip.id for clip in clips).items() if count > 1]:
+        raise InputError(twice[0], "two datasets have a clip of this id", "build one dataset of both sources")
+    if subject not in {clip.subject for clip in clips}:
+        raise InputError(subject, "no clip is of this subject", "name one of meta/info.json")
+    splits: dict[str, Split] = {clip.id: "test" for clip in clips if clip.subject == subject}
+    others = [clip.id for clip in clips if clip.id not in splits]
+    splits |= dict.fromkeys(others, "train")
+    if val_every:
+        splits |= dict.fromkeys(others[val_every - 1 :: val_every], "val")
+    return [dataclasses.replace(clip, split=splits[clip.id]) for clip in clips]
+
+
+def _shard_name(number: int, name: str) -> str:
+    return f"{number}-{name}"
+
+
+def _link(dataset: AmdDataset, shard: ShardInfo, number: int, folder: Path) -> ShardInfo:
+    target = folder / "data" / _shard_name(number, shard.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = dataset.path / "data" / shard.name
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+    return dataclasses.replace(shard, name=target.name)
+
+
+def _statistics(datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float) -> Mapping[str, object]:
+    sums = np.zeros(1 + 2 * LAYOUT.size)
+    home = {clip.id: dataset for dataset in datasets for clip in dataset.clips}
+    for clip in clips:
+        if clip.split == "train":
+            dataset = home[clip.id]
+            sums += feature_sums(dataset.read(clip.id), dataset[clip.id], rate_hz)
+    total, squares = np.split(sums[1:], 2)
+    stats = FeatureStats.from_sums(rate_hz, int(sums[0]), total, squares)
+    return {"schema": SCHEMA, **dataclasses.asdict(stats)}
+
+
+def _described(
+    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], shards: Sequence[ShardInfo], subject: str
+) -> DatasetInfo:
+    info = datasets[0].info
+    return dataclasses.replace(
+        info,
+        num_clips=len(clips),
+        num_frames=sum(clip.num_frames for clip in clips),
+        duration_s=float(sum(clip.duration_s for clip in clips)),
+        subjects=tuple(sorted({clip.subject for clip in clips})),
+        split_by="subject",
+        split_clips=dict(Counter(clip.split for clip in clips)),
+        notes=(f"for testing what was learned without {subject}; labels are those of {datasets[0].path.name} alone",),
+        shards=tuple(shards),
+        skipped=(),
+        settings={},
+    )
