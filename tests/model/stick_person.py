@@ -9,8 +9,8 @@ import numpy as np
 
 from core.files import write_json
 from core.skeletons import SMPL_24
-from dataset.parts import clip_info, feature_sums
 from dataset.features import FeatureStats
+from dataset.parts import clip_info, feature_sums
 from dataset.rotations import matrix_from_rotvec
 from dataset.schema import SCHEMA, Clip, ClipLabels, DatasetInfo, ShardInfo
 from dataset.shards import new_shard, write_clip
