@@ -42,8 +42,14 @@ def nearest_end(w: PoseWindows) -> Float[np.ndarray, "windows asked 22 3"]:
 
 
 def inputs(w: PoseWindows) -> Float[np.ndarray, "windows features"]:
-    """All known poses, in a row."""
-    return w.known.reshape(len(w), -1).astype(np.float64)
+    """The poses beside what is asked for, and how the other known poses differ from the nearer of them, in a row."""
+    past = w.task.past
+    before = w.known[:, :past].astype(np.float64)
+    parts = [before[:, -1:], before[:, :-1] - before[:, -1:]]
+    if w.task.after:
+        behind = w.known[:, past:].astype(np.float64)
+        parts += [behind[:, :1] - before[:, -1:], behind[:, 1:] - behind[:, :1]]
+    return np.concatenate(parts, axis=1).reshape(len(w), -1)
 
 
 class Ridge:
@@ -84,7 +90,7 @@ def neighbour_guess(w: PoseWindows, test: int, neighbours: int) -> Float[np.ndar
     """Mean displacement of the training windows whose known poses are nearest."""
     fit, judge = w.group != test, w.group == test
     away = (w.asked - rest_line(w))[fit]
-    x, y = inputs(w.rows(fit)).astype(np.float32), inputs(w.rows(judge)).astype(np.float32)
+    x, y = (part.reshape(len(part), -1) for part in (w.known[fit], w.known[judge]))
     told = [away[index].mean(axis=1) for index in _nearest(x, y, neighbours)]
     return rest_line(w.rows(judge)) + np.concatenate(told)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class SegmentTokens:
         return len(self.z)
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """A representation, frozen."""
 

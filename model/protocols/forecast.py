@@ -119,7 +119,7 @@ def _by_heads(
         name: make_scenes(parts[name], [seen[i] for i in index], found[name][level], scale).to(device)
         for name, index in (("train", train), ("test", test))
     }
-    heads = TokenHeads(len(scale.mean), config.heads, device)
+    heads = TokenHeads(scale.width, config.heads, device)
     heads.fit_decoder(scenes["train"])
     if w.task.after == 0:
         prediction = heads.fit_prediction(scenes["train"])

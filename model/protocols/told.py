@@ -14,19 +14,48 @@ from model.protocols.encoders import SegmentTokens
 from model.protocols.windows import PoseWindows
 from model.scenes import Scenes
 
+# heads of one size for every encoder: wider tokens are brought down to their first principal components
+MAX_WIDTH = 256
+# rotary positions turn pairs of channels of each of four attention heads
+_MULTIPLE = 8
+
 
 @dataclass(frozen=True, eq=False)
 class TokenScale:
-    """Mean and deviation of the tokens of training windows, by which all are z-scored."""
+    """How the tokens of an encoder are brought to the heads' size: z-scored, turned if too wide, padded with zeros.
+
+    Attributes:
+        mean: of training tokens.
+        sd: of training tokens.
+        basis: principal components of the z-scored tokens; None to leave them.
+    """
 
     mean: Float[np.ndarray, "width"]
     sd: Float[np.ndarray, "width"]
+    basis: Float[np.ndarray, "width kept"] | None
+
+    @property
+    def width(self) -> int:
+        """Channels after it."""
+        kept = len(self.mean) if self.basis is None else self.basis.shape[1]
+        return -(-kept // _MULTIPLE) * _MULTIPLE
+
+    def apply(self, z: Float[np.ndarray, "tokens width"]) -> Float[np.ndarray, "tokens scaled"]:
+        """Tokens for the heads."""
+        z = (z - self.mean) / self.sd
+        z = z if self.basis is None else z @ self.basis
+        return np.pad(z, ((0, 0), (0, self.width - z.shape[1]))).astype(np.float32)
 
 
 def token_scale(tokens: Sequence[SegmentTokens]) -> TokenScale:
     """The scale of some tokens."""
     z = np.concatenate([part.z for part in tokens])
-    return TokenScale(z.mean(axis=0), np.maximum(z.std(axis=0), 1e-3))
+    mean, sd = z.mean(axis=0), np.maximum(z.std(axis=0), 1e-3)
+    if z.shape[1] <= MAX_WIDTH:
+        return TokenScale(mean, sd, None)
+    z = (z - mean) / sd
+    _, vectors = np.linalg.eigh(z.T @ z)
+    return TokenScale(mean, sd, vectors[:, ::-1][:, :MAX_WIDTH])
 
 
 def level_of(level: str, found: Mapping[str, object]) -> str:
@@ -45,13 +74,13 @@ def make_scenes(
     task = windows.task
     rows = [_row(s, w, task.borders_s[0], task.rate_hz, task.frames) for s, w in zip(seen, whole, strict=True)]
     most = max(int(row[0].max()) + 1 for row in rows)
-    width = len(scale.mean)
+    width = scale.width
     motif = np.stack([row[0] for row in rows])
     full, shown = np.zeros((2, len(rows), most, width), dtype=np.float32)
     known = np.zeros((len(rows), most), dtype=bool)
     for k, (_, z_whole, z_seen, is_known) in enumerate(rows):
-        full[k, : len(z_whole)] = (z_whole - scale.mean) / scale.sd
-        shown[k, : len(z_whole)] = np.where(is_known[:, None], (z_seen - scale.mean) / scale.sd, 0.0)
+        full[k, : len(z_whole)] = scale.apply(z_whole)
+        shown[k, : len(z_whole)] = np.where(is_known[:, None], scale.apply(z_seen), 0.0)
         known[k, : len(z_whole)] = is_known
     exists, time, length = _layout(motif, most)
     hidden = np.zeros(motif.shape, dtype=bool)
