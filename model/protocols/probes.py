@@ -94,7 +94,7 @@ def few_shot(
 ) -> tuple[float, float]:
     """Mean accuracy and its deviation over draws of `shots` labelled clips of each class.
 
-    All training clips, without their labels, serve for the z-score.
+    All training clips, without their labels, serve for the z-score. A class with fewer clips gives those it has.
     """
     x, y = vectors[train], vectors[test]
     if probe.standardise:
@@ -102,6 +102,7 @@ def few_shot(
     known, num_classes = label[train], int(label.max()) + 1
     found = []
     for _ in range(draws):
-        picked = np.concatenate([rng.choice(np.flatnonzero(known == c), shots, False) for c in range(num_classes)])
+        of_class = (np.flatnonzero(known == c) for c in range(num_classes))
+        picked = np.concatenate([rng.choice(has, min(shots, len(has)), replace=False) for has in of_class])
         found.append(float((probe.predict(x[picked], known[picked], y, num_classes) == label[test]).mean()))
     return float(np.mean(found)), float(np.std(found))
