@@ -6,7 +6,7 @@ clip, the levels and pooling of the tokens and the probe's settings to the train
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from model.protocols.encoders import Encoder, SegmentTokens
 from model.protocols.motions import PARTS, LabelledMotions
 from model.protocols.pooling import vectors, views
 from model.protocols.probes import Probe, accuracy, few_shot
-from model.protocols.selection import choose, knn_probes, ridge_probes
+from model.protocols.selection import best, inner_scores, knn_probes, ridge_probes
 
 SHOTS, DRAWS = (1, 5), 10
 # settings of the fixed rows, which need no choice: of the measurements that this protocol follows
@@ -44,34 +44,35 @@ def recognition_rows(
         seed: of the draws of few labels.
     """
     tokens = encode_parts(encoder, motions, parts)
-    found: dict[str, Row] = {}
-    everything: dict[str, np.ndarray] = {}
-    for part in parts:
-        pooled = {str(view): vectors(tokens[part], view) for view in views(list(tokens[part]))}
-        found |= {f"{part} | {name}": row for name, row in _rows(pooled, motions, test, seed).items()}
-        everything |= {f"{part}: {view}": x for view, x in pooled.items()}
-    if len(parts) > 1:
-        found |= {f"any part | {name}": row for name, row in _rows(everything, motions, test, seed).items()}
-    return found
-
-
-def _rows(pooled: Mapping[str, np.ndarray], motions: LabelledMotions, test: int, seed: int) -> dict[str, Row]:
-    """Rows of vectors among which the training groups choose, if there are several."""
-    label, group = motions.label, motions.group
-    halves = group != test, group == test
-    view_knn, knn = choose(pooled, knn_probes(), label, group, test)
-    view, ridge = choose(pooled, ridge_probes(), label, group, test)
-    fixed, _ = choose(pooled, (KNN,), label, group, test)
-    rows = {
-        "k-NN, k = 20": {"accuracy": accuracy(KNN, pooled[fixed], label, *halves), "view": fixed},
-        "k-NN, chosen": {"accuracy": accuracy(knn, pooled[view_knn], label, *halves), "view": view_knn, "probe": knn},
-        "ridge": {"accuracy": accuracy(ridge, pooled[view], label, *halves), "view": view, "probe": ridge},
+    pooled = {
+        part: {f"{part}: {view}": vectors(found, view) for view in views(list(found))} for part, found in tokens.items()
     }
-    return rows | {f"{n}-shot ridge": _few(pooled[view], motions, test, n, seed) for n in SHOTS}
+    probes = (*knn_probes(), *ridge_probes())
+    scores = {
+        name: inner_scores(x, probes, motions.label, motions.group, test)
+        for of in pooled.values()
+        for name, x in of.items()
+    }
+    rows = {f"{part} | {n}": row for part, of in pooled.items() for n, row in _rows(of, scores, motions, test, seed)}
+    if len(parts) > 1:
+        rows |= {f"any part | {name}": row for name, row in _rows(everything, scores, motions, test, seed)}
+    return rows
 
 
-def _few(x: np.ndarray, motions: LabelledMotions, test: int, shots: int, seed: int) -> Row:
+def _rows(
+    pooled: Mapping[str, np.ndarray],
+    scores: Mapping[str, Mapping[Probe, float]],
+    motions: LabelledMotions,
+    test: int,
+    seed: int,
+) -> Iterator[tuple[str, Row]]:
+    """Rows of vectors among which the training groups choose, if there are several."""
+    within = {name: scores[name] for name in pooled}
     halves = motions.group != test, motions.group == test
-    rng = np.random.default_rng([seed, test, shots])
-    mean, sd = few_shot(FEW_RIDGE, x, motions.label, *halves, shots, DRAWS, rng)
-    return {"accuracy": mean, "sd_over_draws": sd}
+    for title, probes in (("k-NN, k = 20", (KNN,)), ("k-NN, chosen", knn_probes()), ("ridge", ridge_probes())):
+        view, probe = best(within, probes)
+        yield title, {"accuracy": accuracy(probe, pooled[view], motions.label, *halves), "view": view, "probe": probe}
+    for shots in SHOTS:
+        rng = np.random.default_rng([seed, test, shots])
+        mean, sd = few_shot(FEW_RIDGE, pooled[view], motions.label, *halves, shots, DRAWS, rng)
+        yield f"{shots}-shot ridge", {"accuracy": mean, "sd_over_draws": sd}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from core.arrays import Int
-from model.protocols.probes import ALPHAS, NEIGHBOURS, Probe, accuracy
+from core.arrays import Float, Int
+from model.protocols.probes import ALPHAS, NEIGHBOURS, Probe, accuracies
 
 # (name of the vectors, probe)
 Choice = tuple[str, Probe]
@@ -30,29 +30,19 @@ def ridge_probes() -> tuple[Probe, ...]:
     return tuple(Probe("ridge", alpha=alpha) for alpha in ALPHAS)
 
 
-def choose(
-    vectors: Mapping[str, np.ndarray],
+def inner_scores(
+    vectors: Float[np.ndarray, "clips width"],
     probes: Sequence[Probe],
     label: Int[np.ndarray, "clips"],
     group: Int[np.ndarray, "clips"],
     test: int,
-) -> Choice:
-    """The vectors and the probe with the best mean accuracy over the inner folds; the first among equals.
-
-    Args:
-        vectors: of all clips, by name of the choice (part of the clip, level, pooling).
-        probes: to choose from.
-        label: of all clips.
-        group: of all clips.
-        test: the group that takes no part.
-    """
-    folds = list(inner_folds(group, test))
-    choices = [(name, probe) for name in vectors for probe in probes]
-    scores = [
-        _mean(accuracy(probe, vectors[name], label, fit, judge) for fit, judge in folds) for name, probe in choices
-    ]
-    return choices[int(np.argmax(scores))]
+) -> dict[Probe, float]:
+    """Mean accuracy of each probe over the inner folds; the test group takes no part."""
+    folds = [accuracies(probes, vectors, label, fit, judge) for fit, judge in inner_folds(group, test)]
+    return dict(zip(probes, np.mean(folds, axis=0).tolist(), strict=True))
 
 
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+def best(scores: Mapping[str, Mapping[Probe, float]], probes: Sequence[Probe]) -> Choice:
+    """The vectors and, among some probes, the probe with the best score; the first among equals."""
+    choices = [(name, probe) for name in scores for probe in probes]
+    return max(choices, key=lambda choice: scores[choice[0]][choice[1]])

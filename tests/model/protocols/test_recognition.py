@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from moving_people import motion, people
 
+from model.metrics import ridge
 from model.protocols.encoders import SegmentTokens, part_edges
 from model.protocols.features import Statistics, statistics
 from model.protocols.motions import PARTS
 from model.protocols.pooling import View, pool, vectors, views
-from model.protocols.probes import Probe, accuracy, few_shot, standardised
+from model.protocols.probes import Probe, RidgePath, accuracy, few_shot, predictions, standardised
 from model.protocols.recognition import recognition_rows
-from model.protocols.selection import choose, inner_folds, knn_probes
+from model.protocols.selection import best, inner_folds, inner_scores, knn_probes
 
 
 def test_statistics_of_a_known_swing() -> None:
@@ -59,8 +60,7 @@ def test_probes_by_hand() -> None:
     label = np.array([0, 0, 1, 1])
     test = np.array([[0.5, 0.0], [4.0, 1.0]])
     for probe in (Probe("ridge", alpha=0.1), Probe("class mean"), Probe("knn", neighbours=1)):
-        train, asked = standardised(x, test)
-        assert probe.predict(train, label, asked, 2).tolist() == [0, 1]
+        assert predictions((probe,), x, label, test, 2)[0].tolist() == [0, 1]
     everything = np.concatenate([x, test])
     halves = np.arange(4), np.arange(4, 6)
     assert accuracy(Probe("ridge"), everything, np.array([0, 0, 1, 1, 0, 0]), *halves) == 0.5
@@ -72,17 +72,30 @@ def test_probes_by_hand() -> None:
     assert np.abs(standardised(x * [1.0, 1e-5], test * [1.0, 1e-5])[0][:, 1]).max() < 1e-2
 
 
+@pytest.mark.parametrize("width", [4, 40])
+def test_one_decomposition_serves_all_alphas(width: int, rng: np.random.Generator) -> None:
+    x, label = rng.normal(size=(20, width)), rng.integers(0, 3, 20)
+    path = RidgePath(x, label, 3)
+    for alpha in (0.5, 50.0):
+        weights = ridge(x, np.eye(3)[label], alpha)
+        assert np.allclose(path.scores(x, alpha), x @ weights[:-1] + weights[-1])
+
+
 def test_choices_do_not_see_the_test_group(rng: np.random.Generator) -> None:
     group = np.repeat([0, 1, 2], 20)
     label = rng.integers(0, 2, 60)
     good = label[:, None] + 0.1 * rng.normal(size=(60, 3))
     noise = rng.normal(size=(60, 3))
     sets = {"noise": noise, "good": good}
-    chosen = choose(sets, knn_probes(), label, group, 2)
-    assert chosen[0] == "good"
+
+    def scores(vectors: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[Probe, float]]:
+        return {name: inner_scores(x, knn_probes(), labels, group, 2) for name, x in vectors.items()}
+
+    chosen = scores(sets, label)
+    assert best(chosen, knn_probes())[0] == "good"
     # whatever the test group's vectors and labels are, nothing changes
     other = {name: np.where((group == 2)[:, None], rng.normal(size=x.shape), x) for name, x in sets.items()}
-    assert choose(other, knn_probes(), np.where(group == 2, 1 - label, label), group, 2) == chosen
+    assert scores(other, np.where(group == 2, 1 - label, label)) == chosen
     for fit, judge in inner_folds(group, 2):
         assert not (fit & judge).any() and not (fit | judge)[group == 2].any() and (fit | judge).sum() == 40
 
