@@ -48,11 +48,8 @@ def recognition_rows(
         part: {f"{part}: {view}": vectors(found, view) for view in views(list(found))} for part, found in tokens.items()
     }
     probes = (*knn_probes(), *ridge_probes())
-    scores = {
-        name: inner_scores(x, probes, motions.label, motions.group, test)
-        for of in pooled.values()
-        for name, x in of.items()
-    }
+    everything = {name: x for of in pooled.values() for name, x in of.items()}
+    scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
     rows = {f"{part} | {n}": row for part, of in pooled.items() for n, row in _rows(of, scores, motions, test, seed)}
     if len(parts) > 1:
         rows |= {f"any part | {name}": row for name, row in _rows(everything, scores, motions, test, seed)}
