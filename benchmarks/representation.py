@@ -1,7 +1,7 @@
 """What representations of motion are worth on people that they have never seen: recognition, prediction, interpolation.
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
-untrained a4mer] [--recipe cpu_10min] [--seeds 0 1 2] [--left-out bandai-2a ...] [--protocols recognition prediction
+untrained a4mer] [--recipe cpu_10min] [--inputs motion] [--seeds 0 1 2] [--left-out bandai-2a ...] [--protocols recognition prediction
 interpolation] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
@@ -30,7 +30,7 @@ from model.protocols.a4mer import A4MerEncoder
 from model.protocols.cells import Cells
 from model.protocols.features import Statistics
 from model.protocols.forecast import ForecastConfig, simple_rows, token_rows
-from model.protocols.groups import leave_out
+from model.protocols.groups import INPUTS, leave_out
 from model.protocols.motions import PARTS, load_motions
 from model.protocols.recognition import recognition_rows
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
@@ -58,7 +58,7 @@ class Benchmark:
         self.device = choose_device(given.device)
         data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
         self.common = {"version": VERSION, "groups": given.groups, "data": data[:1], "parts": given.parts}
-        self.trained_on = {**self.common, "data": data, "recipe": to_jsonable(self.recipe)}
+        self.trained_on = {**self.common, "data": data, "recipe": to_jsonable(self.recipe), "inputs": given.inputs}
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.run = lru_cache(maxsize=1)(self._run)
 
@@ -68,9 +68,11 @@ class Benchmark:
 
     def _run(self, group: str, seed: int) -> Any:
         """A network pretrained on all but a group."""
-        data = leave_out(self.datasets, group, self.folder / "data" / group, rate_hz=self.recipe.data.rate_hz)
-        recipe = dataclasses.replace(self.recipe, seed=seed)
-        out = self.folder / "runs" / f"{recipe.name}-{group}-{seed}"
+        recipe, inputs = dataclasses.replace(self.recipe, seed=seed), self.given.inputs
+        rate_hz = recipe.data.rate_hz
+        view = self.folder / "data" / f"{group}-{inputs}-{rate_hz:g}"
+        data = leave_out(self.datasets, group, view, rate_hz=rate_hz, inputs=inputs)
+        out = self.folder / "runs" / f"{recipe.name}-{inputs}-{group}-{seed}"
         train(data, recipe, out, device=self.given.device)
         return load_run(out, self.device)
 
@@ -165,6 +167,7 @@ def parse() -> argparse.Namespace:
         "--parts", nargs="+", default=list(PARTS), choices=list(PARTS), help="of clips, for recognition"
     )
     parser.add_argument("--recipe", default="cpu_10min")
+    parser.add_argument("--inputs", default="channels", choices=list(INPUTS), help="see model/protocols/groups.py")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resume", type=Path, help="folder of finished cells and of training runs")

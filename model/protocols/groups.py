@@ -15,11 +15,20 @@ from core.errors import InputError
 from core.files import atomic_folder, write_json
 from dataset.features import LAYOUT, FeatureStats
 from dataset.parts import feature_sums
-from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo, Split
+from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo
 from dataset.shards import AmdDataset
 
+# what the network sees of a frame, and in which units (`leave_out`)
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "channels": (),
+    "parts": tuple(LAYOUT.parts),
+    "motion": ("yaw_rate", "root_velocity", "positions", "velocities"),
+}
 
-def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float, val_every: int = 0) -> Path:
+
+def leave_out(
+    datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float, inputs: str = "channels"
+) -> Path:
     """A dataset of several, in which one subject is for testing and all others are for training.
 
     Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
@@ -30,23 +39,24 @@ def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_h
         subject: of the test split.
         out: folder to make.
         rate_hz: rate of the statistics: the model's.
-        val_every: every so many-th training clip is for validation; 0 for none.
+        inputs: how frame vectors are normalised: `channels`, each by its own deviation; `parts`, each by that of its
+            part (positions, velocities and so on); `motion`, the same without contacts and rotations.
 
     Raises:
         InputError: if nobody is called so, or two clips have one id.
     """
     if (out / "meta" / "info.json").is_file():
         return out
-    clips = _divided(datasets, subject, val_every)
+    clips = _divided(datasets, subject)
     with atomic_folder(out) as folder:
         shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
         write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})
-        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz))
+        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz, inputs))
         write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, subject).to_json())
     return out
 
 
-def _divided(datasets: Sequence[AmdDataset], subject: str, val_every: int) -> list[ClipInfo]:
+def _divided(datasets: Sequence[AmdDataset], subject: str) -> list[ClipInfo]:
     clips: list[ClipInfo] = []
     for number, dataset in enumerate(datasets):
         clips += [dataclasses.replace(clip, shard=_shard_name(number, clip.shard)) for clip in dataset.clips]
@@ -54,12 +64,7 @@ def _divided(datasets: Sequence[AmdDataset], subject: str, val_every: int) -> li
         raise InputError(twice[0], "two datasets have a clip of this id", "build one dataset of both sources")
     if subject not in {clip.subject for clip in clips}:
         raise InputError(subject, "no clip is of this subject", "name one of meta/info.json")
-    splits: dict[str, Split] = {clip.id: "test" for clip in clips if clip.subject == subject}
-    others = [clip.id for clip in clips if clip.id not in splits]
-    splits |= dict.fromkeys(others, "train")
-    if val_every:
-        splits |= dict.fromkeys(others[val_every - 1 :: val_every], "val")
-    return [dataclasses.replace(clip, split=splits[clip.id]) for clip in clips]
+    return [dataclasses.replace(clip, split="test" if clip.subject == subject else "train") for clip in clips]
 
 
 def _shard_name(number: int, name: str) -> str:
@@ -77,7 +82,9 @@ def _link(dataset: AmdDataset, shard: ShardInfo, number: int, folder: Path) -> S
     return dataclasses.replace(shard, name=target.name)
 
 
-def _statistics(datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float) -> Mapping[str, object]:
+def _statistics(
+    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float, inputs: str
+) -> Mapping[str, object]:
     sums = np.zeros(1 + 2 * LAYOUT.size)
     home = {clip.id: dataset for dataset in datasets for clip in dataset.clips}
     for clip in clips:
@@ -86,6 +93,7 @@ def _statistics(datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_
             sums += feature_sums(dataset.read(clip.id), dataset[clip.id], rate_hz)
     total, squares = np.split(sums[1:], 2)
     stats = FeatureStats.from_sums(rate_hz, int(sums[0]), total, squares)
+    stats = stats.by_part(INPUTS[inputs]) if INPUTS[inputs] else stats
     return {"schema": SCHEMA, **dataclasses.asdict(stats)}
 
 

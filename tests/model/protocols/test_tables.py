@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
+from dataset.features import LAYOUT
 from dataset.resample import num_instants
 from dataset.shards import AmdDataset
 from model.protocols.cells import Cells
@@ -27,6 +28,10 @@ def test_a_group_left_out(people: Path, one_clip: Path, tmp_path: Path) -> None:
     # the statistics are of the others' frames alone
     frames = [num_instants(c.num_frames, c.frame_rate, 5.0) for c in view.of_split("train")]
     assert view.stats().num_frames == sum(frames)
+    motion = AmdDataset(leave_out(datasets, "p1", tmp_path / "motion", rate_hz=5.0, inputs="motion")).stats()
+    normalised = motion.normalise(view.stats().mean + view.stats().sd)
+    assert np.abs(normalised[LAYOUT.rotations]).max() < 1e-6
+    assert np.square(normalised[LAYOUT.positions]).mean() == pytest.approx(1.0)
     assert leave_out(datasets, "p1", tmp_path / "view", rate_hz=5.0) == view.path
     with pytest.raises(InputError, match="no clip is of this subject"):
         leave_out(datasets, "nobody", tmp_path / "other", rate_hz=5.0)
