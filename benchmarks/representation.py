@@ -1,8 +1,8 @@
 """What representations of motion are worth on people that they have never seen: recognition, prediction, interpolation.
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
-untrained a4mer] [--recipe cpu_10min] [--inputs motion] [--seeds 0 1 2] [--left-out bandai-2a ...] [--protocols recognition prediction
-interpolation] [--resume DIR]`
+untrained a4mer] [--recipe cpu_10min] [--inputs motion] [--seeds 0 1 2] [--left-out bandai-2a ...] [--protocols
+recognition prediction interpolation] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
 pretrained, without labels, on everybody else, then frozen; probes and heads are trained on the other groups and judged
