@@ -41,6 +41,11 @@ def views(levels: Sequence[str]) -> tuple[View, ...]:
     return tuple(View(names, pooling) for names in chosen for pooling in POOLINGS)
 
 
+def standard_view(levels: Sequence[str]) -> View:
+    """The view that needs no choice: mean and deviation of the tokens of all levels."""
+    return View(tuple(levels), "mean" if tuple(levels) == ("clip",) else "mean+sd")
+
+
 def vectors(tokens: Mapping[str, Sequence[SegmentTokens]], view: View) -> Float[np.ndarray, "clips width"]:
     """One vector for each motion."""
     parts = [np.stack([pool(clip, view.pooling) for clip in tokens[level]]) for level in view.levels]

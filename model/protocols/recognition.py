@@ -1,7 +1,7 @@
 """Recognition of a clip's action with one group of people left out: k-NN, ridge, and few labels.
 
-Every row names how its probe was set. `fixed` rows use settings stated in advance; `chosen` rows leave the part of the
-clip, the levels and pooling of the tokens and the probe's settings to the training groups alone.
+Vectors are mean and deviation of the tokens of all levels; rows of a `chosen pooling` leave levels and pooling to the
+training groups, as all rows do the probe's settings, and those of `any part` the part of the clip.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from model.protocols.encoders import Encoder, SegmentTokens
 from model.protocols.motions import PARTS, LabelledMotions
-from model.protocols.pooling import vectors, views
+from model.protocols.pooling import standard_view, vectors, views
 from model.protocols.probes import Probe, accuracy, few_shot
 from model.protocols.selection import best, inner_scores, knn_probes, ridge_probes
 
 SHOTS, DRAWS = (1, 5), 10
-# settings of the fixed rows, which need no choice: of the measurements that this protocol follows
+# the vote and the regression whose settings are stated in advance
 KNN = Probe("knn", neighbours=20)
 FEW_RIDGE = Probe("ridge", alpha=100.0)
 Row = Mapping[str, Any]
@@ -47,12 +47,18 @@ def recognition_rows(
     pooled = {
         part: {f"{part}: {view}": vectors(found, view) for view in views(list(found))} for part, found in tokens.items()
     }
-    probes = (*knn_probes(), *ridge_probes())
+    fixed = {f"{part}: {standard_view(list(found))}" for part, found in tokens.items()}
     everything = {name: x for of in pooled.values() for name, x in of.items()}
+    probes = (*knn_probes(), *ridge_probes())
     scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
-    rows = {f"{part} | {n}": row for part, of in pooled.items() for n, row in _rows(of, scores, motions, test, seed)}
-    if len(parts) > 1:
-        rows |= {f"any part | {name}": row for name, row in _rows(everything, scores, motions, test, seed)}
+    sets = {**pooled, "any part": everything} if len(parts) > 1 else pooled
+    rows = {}
+    for part, of in sets.items():
+        standard = {name: x for name, x in of.items() if name in fixed}
+        rows |= {f"{part} | {n}": row for n, row in _rows(standard, scores, motions, test, seed)}
+        if len(of) > len(standard):
+            chosen = _rows(of, scores, motions, test, seed)
+            rows |= {f"{part} | {n}, chosen pooling": row for n, row in chosen}
     return rows
 
 
@@ -63,10 +69,10 @@ def _rows(
     test: int,
     seed: int,
 ) -> Iterator[tuple[str, Row]]:
-    """Rows of vectors among which the training groups choose, if there are several."""
+    """Rows of vectors among which, and of probes among which, the training groups choose."""
     within = {name: scores[name] for name in pooled}
     halves = motions.group != test, motions.group == test
-    for title, probes in (("k-NN, k = 20", (KNN,)), ("k-NN, chosen", knn_probes()), ("ridge", ridge_probes())):
+    for title, probes in (("k-NN, k = 20", (KNN,)), ("k-NN", knn_probes()), ("ridge", ridge_probes())):
         view, probe = best(within, probes)
         yield title, {"accuracy": accuracy(probe, pooled[view], motions.label, *halves), "view": view, "probe": probe}
     for shots in SHOTS:

@@ -84,7 +84,7 @@ def test_segments_are_those_of_the_clip(run: TrainedRun, motions: LabelledMotion
 def test_all_protocols_take_it(run: TrainedRun, motions: LabelledMotions) -> None:
     encoder = A4MerEncoder(run)
     rows = recognition_rows(encoder, motions, 1, ["middle 3 s"])
-    assert {"middle 3 s | ridge", "middle 3 s | k-NN, chosen"} <= set(rows)
+    assert {"middle 3 s | ridge", "middle 3 s | k-NN, chosen pooling"} <= set(rows)
     config = ForecastConfig(train_windows=8, heads=HeadConfig(steps=2, batch_size=4, attention_heads=2, layers=1))
     for task in (Task(10, 5), Task(5, 10, 5)):
         windows = pose_windows(motions, task)
