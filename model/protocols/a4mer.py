@@ -47,6 +47,7 @@ class A4MerEncoder:
         self.run = run
         self.segmenter = run.lexicon.segmenting_model(run.recipe.model).to(run.device)
         self.model = first_weights(run) if untrained else run.model
+        self._covers: dict[bytes, np.ndarray] = {}
 
     @torch.no_grad()
     def encode(
@@ -102,10 +103,17 @@ class A4MerEncoder:
         for part in np.unique(grid.part):
             atoms = np.unique(grid.atom[(grid.part == part) & (grid.atom >= 0)])
             if len(atoms):
-                found = cover(code_K[atoms], self.run.lexicon.patterns, self.run.recipe.mining)
-                motif_K[atoms] = first + np.searchsorted(found.starts, np.arange(len(atoms)), side="right") - 1
-                first += len(found.starts)
+                starts = self._starts(code_K[atoms])
+                motif_K[atoms] = first + np.searchsorted(starts, np.arange(len(atoms)), side="right") - 1
+                first += len(starts)
         return motif_K
+
+    def _starts(self, codes: np.ndarray) -> np.ndarray:
+        """First Atoms of the Motifs; overlapping windows ask for the same codes again and again."""
+        key = codes.tobytes()
+        if key not in self._covers:
+            self._covers[key] = cover(codes, self.run.lexicon.patterns, self.run.recipe.mining).starts
+        return self._covers[key]
 
 
 def first_weights(run: TrainedRun) -> A4Mer:
