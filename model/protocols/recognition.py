@@ -52,7 +52,7 @@ def recognition_rows(
     probes = (*knn_probes(), *ridge_probes())
     scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
     sets = {**pooled, "any part": everything} if len(parts) > 1 else pooled
-    rows = {}
+    rows: dict[str, Row] = {}
     for part, of in sets.items():
         standard = {name: x for name, x in of.items() if name in fixed}
         rows |= {f"{part} | {n}": row for n, row in _rows(standard, scores, motions, test, seed)}
