@@ -7,12 +7,14 @@ behind them stand at their own times.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from core.arrays import Float, Int
 from dataset.resample import Motion, resample
@@ -53,15 +55,18 @@ class A4MerEncoder:
     def encode(
         self, motions: Sequence[Motion], borders_s: tuple[float, ...] = (), hidden: int | None = None
     ) -> Mapping[str, list[SegmentTokens]]:
-        """See `Encoder`; levels `atoms` and `motifs`."""
-        found: dict[str, list[SegmentTokens]] = {"atoms": [], "motifs": []}
+        """See `Encoder`; levels `local` (Atoms before they attend to each other), `atoms` and `motifs`."""
+        found: dict[str, list[SegmentTokens]] = {"local": [], "atoms": [], "motifs": []}
         for i in range(0, len(motions), self.batch_size):
             grids = [self._grid(motion, borders_s, hidden) for motion in motions[i : i + self.batch_size]]
             batch = self._with_motifs(_padded(grids), grids)
-            atoms, motifs = self.model.encode(batch.to(self.run.device))
+            with _input_of(self.model.teacher.stage1.latent_former) as seen:
+                atoms, motifs = self.model.encode(batch.to(self.run.device))
             assert motifs is not None and batch.motif is not None
+            local = dataclasses.replace(atoms, z=seen[0])
             motif_BT = torch.where(batch.atom >= 0, torch.gather(batch.motif, 1, batch.atom.clamp(min=0)), -1)
-            for level, tokens, segment_BT in (("atoms", atoms, batch.atom), ("motifs", motifs, motif_BT)):
+            levels = (("local", local, batch.atom), ("atoms", atoms, batch.atom), ("motifs", motifs, motif_BT))
+            for level, tokens, segment_BT in levels:
                 found[level] += _rows(tokens, segment_BT.numpy(), self.run.recipe.data.rate_hz)
         return found
 
@@ -114,6 +119,17 @@ class A4MerEncoder:
         if key not in self._covers:
             self._covers[key] = cover(codes, self.run.lexicon.patterns, self.run.recipe.mining).starts
         return self._covers[key]
+
+
+@contextlib.contextmanager
+def _input_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collects the first argument of every call of a module while the block runs."""
+    seen: list[torch.Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def first_weights(run: TrainedRun) -> A4Mer:
