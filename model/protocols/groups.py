@@ -14,7 +14,7 @@ import numpy as np
 from core.errors import InputError
 from core.files import atomic_folder, write_json
 from dataset.features import LAYOUT, FeatureStats
-from dataset.parts import feature_sums
+from dataset.resample import resample
 from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo
 from dataset.shards import AmdDataset
 
@@ -85,14 +85,16 @@ def _link(dataset: AmdDataset, shard: ShardInfo, number: int, folder: Path) -> S
 def _statistics(
     datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float, inputs: str
 ) -> Mapping[str, object]:
-    sums = np.zeros(1 + 2 * LAYOUT.size)
+    count, sums = 0, np.zeros((2, LAYOUT.size))
     home = {clip.id: dataset for dataset in datasets for clip in dataset.clips}
     for clip in clips:
         if clip.split == "train":
-            dataset = home[clip.id]
-            sums += feature_sums(dataset.read(clip.id), dataset[clip.id], rate_hz)
-    total, squares = np.split(sums[1:], 2)
-    stats = FeatureStats.from_sums(rate_hz, int(sums[0]), total, squares)
+            motion = resample(home[clip.id].motion(clip.id), rate_hz)
+            features = motion.features().astype(np.float64)
+            features = features[motion.frame_valid & np.isfinite(features).all(axis=1)]
+            count += len(features)
+            sums += features.sum(axis=0), (features**2).sum(axis=0)
+    stats = FeatureStats.from_sums(rate_hz, count, *sums)
     stats = stats.by_part(INPUTS[inputs]) if INPUTS[inputs] else stats
     return {"schema": SCHEMA, **dataclasses.asdict(stats)}
 
