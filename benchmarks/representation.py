@@ -38,7 +38,7 @@ from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
 from model.train import choose_device, train
 
-VERSION = 4  # of the protocols: cells of another one are computed anew
+VERSION = 5  # of the protocols: cells of another one are computed anew
 METHODS = ("simple", "untrained", "a4mer")
 TASKS = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},

@@ -27,6 +27,15 @@ def rest_line(w: PoseWindows) -> Float[np.ndarray, "windows asked 22 3"]:
     return before + share * (w.joints[:, task.past + task.asked, None] - before)
 
 
+def anchor(w: PoseWindows) -> Float[np.ndarray, "windows frames 22 3"]:
+    """The rest line, carried on over the known frames by the poses beside what is asked for."""
+    task = w.task
+    parts = [np.repeat(w.joints[:, task.past - 1, None], task.past, axis=1), rest_line(w)]
+    if task.after:
+        parts.append(np.repeat(w.joints[:, task.past + task.asked, None], task.after, axis=1))
+    return np.concatenate(parts, axis=1)
+
+
 def constant_velocity(w: PoseWindows) -> Float[np.ndarray, "windows asked 22 3"]:
     """The last difference kept up."""
     last, before = w.joints[:, w.task.past - 1, None], w.joints[:, w.task.past - 2, None]

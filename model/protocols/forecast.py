@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from model.protocols.baselines import (
+    anchor,
     constant_velocity,
     inputs,
     nearest_end,
@@ -25,7 +26,7 @@ from model.protocols.encoders import Encoder
 from model.protocols.motions import LabelledMotions
 from model.protocols.token_heads import HeadConfig, TokenHeads
 from model.protocols.told import flat_tokens, level_of, make_scenes, token_scale
-from model.protocols.windows import PoseWindows, errors_mm, stretches
+from model.protocols.windows import PoseWindows, Task, errors_mm, stretches
 from model.scenes import Scenes
 
 Row = Mapping[str, Any]
@@ -83,7 +84,8 @@ def token_rows(
 ) -> dict[str, Row]:
     """Guesses from frozen tokens: linear heads on them, alone and with the poses, and the heads of the paper.
 
-    `anchored` takes the error of the decoded poses beside the gap off the guess, along the rest line.
+    `displacements` are the same heads, trained on how far poses are from the rest line: poses themselves differ from
+    person to person, and few people are seen in training.
     """
     borders_s = w.task.borders_s
     seen_all = encoder.encode(stretches(motions, w), borders_s, 1)
@@ -119,17 +121,27 @@ def _by_heads(
         name: make_scenes(parts[name], [seen[i] for i in index], found[name][level], scale).to(device)
         for name, index in (("train", train), ("test", test))
     }
-    heads = TokenHeads(scale.width, config.heads, device)
+    away = {name: torch.from_numpy(part.joints - anchor(part)).to(device) for name, part in parts.items()}
+    moved = {name: replace(scene, joints=away[name]) for name, scene in scenes.items()}
+    return {
+        "paper's heads": _heads(scenes, w.task, scale.width, config, device),
+        "paper's heads, displacements": _heads(moved, w.task, scale.width, config, device) + rest_line(parts["test"]),
+    }
+
+
+def _heads(
+    scenes: Mapping[str, Scenes], task: Task, width: int, config: ForecastConfig, device: torch.device
+) -> np.ndarray:
+    """Poses of the asked frames of the test scenes, by heads trained on the others."""
+    heads = TokenHeads(width, config.heads, device)
     heads.fit_decoder(scenes["train"])
-    if w.task.after == 0:
+    if task.after == 0:
         prediction = heads.fit_prediction(scenes["train"])
         told = _in_batches(scenes["test"], config.batch, lambda s: heads.predict(prediction, s))
     else:
         interpolation = heads.fit_interpolation(scenes["train"])
         told = _in_batches(scenes["test"], config.batch, lambda s: heads.interpolate(interpolation, s))
-    residual = replace(parts["test"], joints=parts["test"].joints - told)
-    guess = told[:, w.task.asked_frames]
-    return {"paper's heads": guess, "paper's heads, anchored": guess + rest_line(residual)}
+    return told[:, task.asked_frames]
 
 
 def _in_batches(scenes: Scenes, size: int, tell: Callable[[Scenes], torch.Tensor]) -> np.ndarray:

@@ -10,7 +10,15 @@ import torch
 from moving_people import people
 
 from core.errors import InputError
-from model.protocols.baselines import constant_velocity, inputs, nearest_end, neighbour_guess, rest_line, ridge_guess
+from model.protocols.baselines import (
+    anchor,
+    constant_velocity,
+    inputs,
+    nearest_end,
+    neighbour_guess,
+    rest_line,
+    ridge_guess,
+)
 from model.protocols.features import Statistics
 from model.protocols.forecast import ForecastConfig, judge, simple_rows, token_rows
 from model.protocols.token_heads import HeadConfig
@@ -48,6 +56,9 @@ def test_guesses_on_straight_lines() -> None:
     assert errors_mm(constant_velocity(ahead), ahead).max() < 1e-2
     assert errors_mm(rest_line(gap), gap).max() < 1e-2
     assert np.allclose(rest_line(ahead), ahead.joints[:, 3:4])
+    assert np.allclose(anchor(ahead), ahead.joints[:, 3:4])
+    assert np.allclose(anchor(gap)[:, 3:10], gap.joints[:, 3:10], atol=1e-5)
+    assert np.allclose(anchor(gap)[:, [0, 11]], gap.joints[:, [3, 9]])
     assert np.allclose(nearest_end(gap)[:, [0, 2, 3]], gap.joints[:, [3, 3, 9]])
     # lines are linear in their past: ridge is left with its penalty
     told = judge(ridge_guess(lines(Task(4, 6), 600), inputs(lines(Task(4, 6), 600)), 0), _group(lines(Task(4, 6), 600)))
