@@ -16,7 +16,7 @@ One frame is `(c, yaw rate, root velocity, joint positions, joint velocities, 6D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +95,8 @@ LAYOUT = FeatureLayout()
 SD_FLOORS: Mapping[str, float] = {
     "contacts": 0.1, "yaw_rate": 0.05, "root_velocity": 0.05, "positions": 0.01, "velocities": 0.05, "rotations": 0.01,
 }  # fmt: skip
+# a deviation beside which nothing counts
+_SILENT = 1e9
 
 
 def leg_length(joints_m: Float[np.ndarray, "frames joints 3"]) -> float:
@@ -212,6 +214,18 @@ class FeatureStats:
     def denormalise(self, normalised: Float[np.ndarray, "*batch features"]) -> Float[np.ndarray, "*batch features"]:
         """Inverse of `normalise`."""
         return (normalised * self.sd + self.mean).astype(np.float32)
+
+    def by_part(self, kept: Collection[str] = tuple(LAYOUT.parts)) -> FeatureStats:
+        """One deviation for all channels of a part, their root mean square, so that still channels stay small.
+
+        Args:
+            kept: parts that are to count; the others become nothing.
+        """
+        sd = np.full(LAYOUT.size, _SILENT)
+        for name in kept:
+            part = LAYOUT.parts[name]
+            sd[part] = np.sqrt(np.square(self.sd[part]).mean())
+        return FeatureStats(self.rate_hz, self.mean, sd, self.num_frames)
 
     @staticmethod
     def from_sums(rate_hz: float, count: int, total: np.ndarray, squares: np.ndarray) -> FeatureStats:

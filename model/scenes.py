@@ -44,6 +44,15 @@ class Scenes:
         parts = [Tokens(t.z[index], t.exists[index], t.time[index], t.length[index]) for t in (self.full, self.seen)]
         return Scenes(self.joints[index], self.valid[index], self.hidden[index], self.motif[index], *parts)
 
+    def to(self, device: torch.device) -> Scenes:
+        """The same windows on another device."""
+        parts = [
+            Tokens(t.z.to(device), t.exists.to(device), t.time.to(device), t.length.to(device))
+            for t in (self.full, self.seen)
+        ]
+        frames = [t.to(device) for t in (self.joints, self.valid, self.hidden, self.motif)]
+        return Scenes(frames[0], frames[1], frames[2], frames[3], *parts)
+
     def __len__(self) -> int:
         return len(self.joints)
 

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from core.files import write_json
 from dataset.features import NUM_FEATURE_JOINTS
@@ -29,6 +27,7 @@ from model import heads
 from model.devices import choose_device, reproducible
 from model.loading import TrainedRun, load_run
 from model.metrics import mpjpe_mm
+from model.protocols.token_heads import HeadConfig, TokenHeads
 from model.recognition import recognition
 from model.references import linear, mean_by_motif, ridge_prediction
 from model.scenes import Hide, Scenes, concatenate, hide_future, hide_gap, hide_nothing, make_scenes
@@ -96,7 +95,11 @@ class _Evaluation:
         self.rate_hz = trained.recipe.data.rate_hz
         self.split = next((s for s in ("test", "val") if dataset.of_split(s)), "train")
         self.segmentation: Segmentation = trained.segment(dataset, dataset.clips)
-        self.decoder = self._head(4, 3 * NUM_FEATURE_JOINTS)
+        model = trained.recipe.model
+        settings = HeadConfig(
+            config.steps, config.batch_size, config.lr, model.heads, min(4, model.latent_layers), seed=config.seed
+        )
+        self.heads = TokenHeads(model.width, settings, trained.device)
 
     def figures(self) -> dict[str, Any]:
         """All tasks."""
@@ -121,13 +124,6 @@ class _Evaluation:
             return {"left_out": f"no window has room for a {what} of {frames / self.rate_hz:g} s between Motifs"}
         return {"seconds": frames / self.rate_hz, "windows": len(test), **task(train, test, frames)}
 
-    def _head(self, layers: int, num_out: int) -> heads.FrameHead:
-        model = self.trained.recipe.model
-        torch.manual_seed(self.config.seed)
-        return heads.FrameHead(model.width, model.heads, min(layers, model.latent_layers), num_out).to(
-            self.trained.device
-        )
-
     def _refs(self, split: str) -> list[WindowRef]:
         """Random windows for training, regular ones for judging."""
         window_s, config = self.trained.recipe.data.window_s, self.config
@@ -151,56 +147,27 @@ class _Evaluation:
             found += [] if scenes is None else [scenes]
         return concatenate(found) if found else None
 
-    def _fit(self, head: nn.Module, train: Scenes, loss_of: Callable[[Scenes], torch.Tensor]) -> None:
-        """A few steps of AdamW on random windows with a cosine."""
-        config = self.config
-        optimizer = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=0.1)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-        rng = np.random.default_rng([config.seed, 3])
-        for _ in range(config.steps):
-            index = torch.from_numpy(rng.integers(len(train), size=min(config.batch_size, len(train))))
-            loss = loss_of(train.rows(index.to(train.joints.device)))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        head.requires_grad_(False).eval()
-
-    def _decode(self, z_BMD: torch.Tensor, motif_BT: torch.Tensor) -> torch.Tensor:
-        return self.decoder(z_BMD, motif_BT).unflatten(-1, (NUM_FEATURE_JOINTS, 3))
-
     def _decoding(self, train: Scenes, test: Scenes) -> dict[str, Any]:
         """Poses back from Motif tokens; the references know the true poses' mean, overall or of each Motif."""
         mean_pose = train.joints[train.valid].mean(dim=0)
-        with torch.no_grad():
-            self.decoder.out.bias.copy_(mean_pose.flatten())
-        self._fit(
-            self.decoder,
-            train,
-            lambda s: heads.decoding_loss(self._decode(s.full.z, s.motif), s.joints, s.valid),
-        )
+        self.heads.fit_decoder(train)
         of_motif = heads.repeat_by_length(mean_by_motif(test), test.motif).unflatten(-1, (NUM_FEATURE_JOINTS, 3))
         return {
             "windows": len(test),
-            "mpjpe_mm": _score(self._decode(test.full.z, test.motif), test, test.valid),
+            "mpjpe_mm": _score(self.heads.decode(test.full.z, test.motif), test, test.valid),
             "reference_mean_pose_mm": _score(mean_pose.expand_as(test.joints), test, test.valid),
             "reference_true_motif_mean_mm": _score(of_motif, test, test.valid),
         }
 
     def _prediction(self, train: Scenes, test: Scenes, horizon: int) -> dict[str, Any]:
         """Autoregressive roll-out, against the last pose and against ridge regression on the last two seconds."""
-        model = self.trained.recipe.model
-        torch.manual_seed(self.config.seed + 1)
-        width = min(64, model.width)
-        head = heads.PredictionHead(model.width, width, model.heads, min(4, model.latent_layers))
-        head = head.to(self.trained.device)
-        self._fit(head, train, lambda s: self._prediction_loss(head, s))
+        head = self.heads.fit_prediction(train)
         first_B = test.hidden.int().argmax(dim=1)
         frames_BT = torch.arange(test.valid.shape[1], device=first_B.device)[None] - first_B[:, None]
         asked_BT = (frames_BT >= 0) & (frames_BT < horizon) & test.valid
         last_B = (first_B - 1)[:, None, None, None].expand(-1, 1, *test.joints.shape[2:])
         guesses = {
-            "mpjpe_mm": self._roll_out(head, test),
+            "mpjpe_mm": self.heads.predict(head, test),
             "reference_zero_velocity_mm": torch.gather(test.joints, 1, last_B).expand_as(test.joints),
         }
         by_ridge = ridge_prediction(train, test, first_B, horizon)
@@ -208,62 +175,10 @@ class _Evaluation:
             guesses["reference_ridge_mm"] = by_ridge
         return _scores(guesses, test, asked_BT, self.rate_hz)
 
-    def _prediction_loss(self, head: heads.PredictionHead, s: Scenes) -> torch.Tensor:
-        """L_token + L_dec + L_segm (methods 1.8) over what follows the visible Motifs."""
-        told_BM = s.full.exists & ~s.seen.exists
-        z_BMD = torch.where(s.seen.exists[..., None], s.seen.z, s.full.z)
-        next_BMD, log_length_BM = head(z_BMD, s.full.exists, s.full.time)
-        ahead_BMD = torch.cat([z_BMD[:, :1], next_BMD[:, :-1]], dim=1)
-        length_error_BM = (log_length_BM[:, :-1] - s.full.length[:, 1:].clamp(min=1).log()).abs()
-        mixed_BMD = torch.where(told_BM[..., None], ahead_BMD, z_BMD)
-        return (
-            heads.token_loss(ahead_BMD, s.full.z, told_BM)
-            + heads.decoding_loss(self._decode(mixed_BMD, s.motif), s.joints, s.hidden & s.valid)
-            + (length_error_BM * told_BM[:, 1:]).sum() / told_BM[:, 1:].sum().clamp(min=1)
-        )
-
-    @torch.no_grad()
-    def _roll_out(self, head: heads.PredictionHead, s: Scenes) -> torch.Tensor:
-        """Token after token, each with its own length, until the window is full; then decoded."""
-        num_frames = s.valid.shape[1]
-        tokens = s.seen.z.clone()
-        exists, time = s.seen.exists.clone(), s.seen.time.clone()
-        motif = torch.where(s.hidden, -1, s.motif)
-        filled_B = s.hidden.int().argmax(dim=1)
-        frames_T = torch.arange(num_frames, device=tokens.device)
-        rows = torch.arange(len(s), device=tokens.device)
-        place_B = exists.int().sum(dim=1)  # visible Motifs are the first ones
-        room = num_frames - tokens.shape[1] + 1
-        tokens, exists, time = (F.pad(t, (0, 0) * (t.ndim - 2) + (0, room)) for t in (tokens, exists, time))
-        # every turn fills at least a frame of each unfinished row, so there is a place for each new token
-        while bool((filled_B < num_frames).any()):
-            next_BMD, log_length_BM = head(tokens, exists, time)
-            length_B = log_length_BM[rows, place_B - 1].exp().round().clamp(min=1)
-            span_BT = (frames_T >= filled_B[:, None]) & (frames_T < (filled_B + length_B)[:, None])
-            motif = torch.where(span_BT, place_B[:, None], motif)
-            tokens[rows, place_B] = next_BMD[rows, place_B - 1]
-            exists[rows, place_B] = True
-            time[rows, place_B] = filled_B + (length_B - 1) / 2
-            filled_B = (filled_B + length_B.long()).clamp(max=num_frames)
-            place_B = (place_B + 1).clamp(max=num_frames)
-        return self._decode(tokens, torch.where(s.valid, motif, -1))
-
     def _interpolation(self, train: Scenes, test: Scenes, _: int) -> dict[str, Any]:
         """Hidden Motifs from both sides, against straight lines between the frames around the gap."""
-        model = self.trained.recipe.model
-        torch.manual_seed(self.config.seed + 2)
-        head = heads.InterpolationHead(model.width, model.heads, min(4, model.latent_layers)).to(self.trained.device)
-
-        def told(s: Scenes) -> torch.Tensor:
-            return head(s.seen.z, s.full.exists & ~s.seen.exists, s.full.exists, s.full.time)
-
-        def loss(s: Scenes) -> torch.Tensor:
-            z_BMD = told(s)
-            decoded = self._decode(z_BMD, s.motif)
-            return heads.token_loss(z_BMD, s.full.z, s.full.exists) + heads.decoding_loss(decoded, s.joints, s.valid)
-
-        self._fit(head, train, loss)
-        guesses = {"mpjpe_mm": self._decode(told(test), test.motif), "reference_linear_mm": linear(test)}
+        head = self.heads.fit_interpolation(train)
+        guesses = {"mpjpe_mm": self.heads.interpolate(head, test), "reference_linear_mm": linear(test)}
         return _scores(guesses, test, test.hidden & test.valid, self.rate_hz)
 
 

@@ -1,0 +1,118 @@
+"""Datasets with one group of people left out: views that share their shards with the datasets they are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import InputError
+from core.files import atomic_folder, write_json
+from dataset.features import LAYOUT, FeatureStats
+from dataset.resample import resample
+from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo
+from dataset.shards import AmdDataset
+
+# what the network sees of a frame, and in which units (`leave_out`)
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "channels": (),
+    "parts": tuple(LAYOUT.parts),
+    "motion": ("yaw_rate", "root_velocity", "positions", "velocities"),
+}
+
+
+def leave_out(
+    datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float, inputs: str = "channels"
+) -> Path:
+    """A dataset of several, in which one subject is for testing and all others are for training.
+
+    Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
+    cannot link. A folder that is there already is taken as it is.
+
+    Args:
+        datasets: whose clips are joined; ids must be unique.
+        subject: of the test split.
+        out: folder to make.
+        rate_hz: rate of the statistics: the model's.
+        inputs: how frame vectors are normalised: `channels`, each by its own deviation; `parts`, each by that of its
+            part (positions, velocities and so on); `motion`, the same without contacts and rotations.
+
+    Raises:
+        InputError: if nobody is called so, or two clips have one id.
+    """
+    if (out / "meta" / "info.json").is_file():
+        return out
+    clips = _divided(datasets, subject)
+    with atomic_folder(out) as folder:
+        shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
+        write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})
+        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz, inputs))
+        write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, subject).to_json())
+    return out
+
+
+def _divided(datasets: Sequence[AmdDataset], subject: str) -> list[ClipInfo]:
+    clips: list[ClipInfo] = []
+    for number, dataset in enumerate(datasets):
+        clips += [dataclasses.replace(clip, shard=_shard_name(number, clip.shard)) for clip in dataset.clips]
+    if twice := [name for name, count in Counter(clip.id for clip in clips).items() if count > 1]:
+        raise InputError(twice[0], "two datasets have a clip of this id", "build one dataset of both sources")
+    if subject not in {clip.subject for clip in clips}:
+        raise InputError(subject, "no clip is of this subject", "name one of meta/info.json")
+    return [dataclasses.replace(clip, split="test" if clip.subject == subject else "train") for clip in clips]
+
+
+def _shard_name(number: int, name: str) -> str:
+    return f"{number}-{name}"
+
+
+def _link(dataset: AmdDataset, shard: ShardInfo, number: int, folder: Path) -> ShardInfo:
+    target = folder / "data" / _shard_name(number, shard.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = dataset.path / "data" / shard.name
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+    return dataclasses.replace(shard, name=target.name)
+
+
+def _statistics(
+    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float, inputs: str
+) -> Mapping[str, object]:
+    count, sums = 0, np.zeros((2, LAYOUT.size))
+    home = {clip.id: dataset for dataset in datasets for clip in dataset.clips}
+    for clip in clips:
+        if clip.split == "train":
+            motion = resample(home[clip.id].motion(clip.id), rate_hz)
+            features = motion.features().astype(np.float64)
+            features = features[motion.frame_valid & np.isfinite(features).all(axis=1)]
+            count += len(features)
+            sums += features.sum(axis=0), (features**2).sum(axis=0)
+    stats = FeatureStats.from_sums(rate_hz, count, *sums)
+    stats = stats.by_part(INPUTS[inputs]) if INPUTS[inputs] else stats
+    return {"schema": SCHEMA, **dataclasses.asdict(stats)}
+
+
+def _described(
+    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], shards: Sequence[ShardInfo], subject: str
+) -> DatasetInfo:
+    info = datasets[0].info
+    return dataclasses.replace(
+        info,
+        num_clips=len(clips),
+        num_frames=sum(clip.num_frames for clip in clips),
+        duration_s=float(sum(clip.duration_s for clip in clips)),
+        subjects=tuple(sorted({clip.subject for clip in clips})),
+        split_by="subject",
+        split_clips=dict(Counter(clip.split for clip in clips)),
+        notes=(f"for testing what was learned without {subject}; labels are those of {datasets[0].path.name} alone",),
+        shards=tuple(shards),
+        skipped=(),
+        settings={},
+    )

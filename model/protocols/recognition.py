@@ -1,0 +1,81 @@
+"""Recognition of a clip's action with one group of people left out: k-NN, ridge, and few labels.
+
+Vectors are mean and deviation of the tokens of all levels; rows of a `chosen pooling` leave levels and pooling to the
+training groups, as all rows do the probe's settings, and those of `any part` the part of the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model.protocols.encoders import Encoder, SegmentTokens
+from model.protocols.motions import PARTS, LabelledMotions
+from model.protocols.pooling import standard_view, vectors, views
+from model.protocols.probes import Probe, accuracy, few_shot
+from model.protocols.selection import best, inner_scores, knn_probes, ridge_probes
+
+SHOTS, DRAWS = (1, 5), 10
+# the vote and the regression whose settings are stated in advance
+KNN = Probe("knn", neighbours=20)
+FEW_RIDGE = Probe("ridge", alpha=100.0)
+Row = Mapping[str, Any]
+
+
+def encode_parts(
+    encoder: Encoder, motions: LabelledMotions, parts: Sequence[str]
+) -> dict[str, Mapping[str, list[SegmentTokens]]]:
+    """Tokens of parts of all clips, by the part's name."""
+    return {name: encoder.encode([PARTS[name](motion) for motion in motions.motions]) for name in parts}
+
+
+def recognition_rows(
+    encoder: Encoder, motions: LabelledMotions, test: int, parts: Sequence[str], seed: int = 0
+) -> dict[str, Row]:
+    """Accuracies on the clips of a group, by row.
+
+    Args:
+        encoder: which has learned nothing from the test group.
+        motions: labelled clips of all groups.
+        test: position of the group that is judged.
+        parts: of the clips, names in `PARTS`.
+        seed: of the draws of few labels.
+    """
+    tokens = encode_parts(encoder, motions, parts)
+    pooled = {
+        part: {f"{part}: {view}": vectors(found, view) for view in views(list(found))} for part, found in tokens.items()
+    }
+    fixed = {f"{part}: {standard_view(list(found))}" for part, found in tokens.items()}
+    everything = {name: x for of in pooled.values() for name, x in of.items()}
+    probes = (*knn_probes(), *ridge_probes())
+    scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
+    sets = {**pooled, "any part": everything} if len(parts) > 1 else pooled
+    rows: dict[str, Row] = {}
+    for part, of in sets.items():
+        standard = {name: x for name, x in of.items() if name in fixed}
+        rows |= {f"{part} | {n}": row for n, row in _rows(standard, scores, motions, test, seed)}
+        if len(of) > len(standard):
+            chosen = _rows(of, scores, motions, test, seed)
+            rows |= {f"{part} | {n}, chosen pooling": row for n, row in chosen}
+    return rows
+
+
+def _rows(
+    pooled: Mapping[str, np.ndarray],
+    scores: Mapping[str, Mapping[Probe, float]],
+    motions: LabelledMotions,
+    test: int,
+    seed: int,
+) -> Iterator[tuple[str, Row]]:
+    """Rows of vectors among which, and of probes among which, the training groups choose."""
+    within = {name: scores[name] for name in pooled}
+    halves = motions.group != test, motions.group == test
+    for title, probes in (("k-NN, k = 20", (KNN,)), ("k-NN", knn_probes()), ("ridge", ridge_probes())):
+        view, probe = best(within, probes)
+        yield title, {"accuracy": accuracy(probe, pooled[view], motions.label, *halves), "view": view, "probe": probe}
+    for shots in SHOTS:
+        rng = np.random.default_rng([seed, test, shots])
+        mean, sd = few_shot(FEW_RIDGE, pooled[view], motions.label, *halves, shots, DRAWS, rng)
+        yield f"{shots}-shot ridge", {"accuracy": mean, "sd_over_draws": sd}

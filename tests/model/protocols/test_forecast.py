@@ -1,0 +1,108 @@
+"""Prediction and interpolation: windows, guesses that are exact where they must be, nothing learned from the tested."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from moving_people import people
+
+from core.errors import InputError
+from model.protocols.baselines import (
+    anchor,
+    constant_velocity,
+    inputs,
+    nearest_end,
+    neighbour_guess,
+    rest_line,
+    ridge_guess,
+)
+from model.protocols.features import Statistics
+from model.protocols.forecast import ForecastConfig, judge, simple_rows, token_rows
+from model.protocols.token_heads import HeadConfig
+from model.protocols.windows import PoseWindows, Task, errors_mm, pose_windows, stretches
+
+
+def lines(task: Task, number: int = 30, seed: int = 0) -> PoseWindows:
+    """Joints on straight lines, of three groups."""
+    rng = np.random.default_rng(seed)
+    slope, start = rng.normal(size=(2, number, 1, 22, 3))
+    joints = start + slope * np.arange(task.frames)[:, None, None]
+    index = np.arange(number)
+    return PoseWindows(task, joints.astype(np.float32), index, np.zeros(number, int), index % 3)
+
+
+def test_windows_of_clips() -> None:
+    motions = people(clips=2, frames=121)
+    windows = pose_windows(motions, Task(5, 10, 3))
+    # 121 frames are 21 at 5 fps, with room for 4 windows of 18
+    assert len(windows) == 6 * 4 and windows.joints.shape[1:] == (18, 22, 3)
+    assert windows.task.borders_s == (1.0, 3.0) and windows.asked.shape[1] == 10 and windows.known.shape[1] == 8
+    assert windows.group.tolist() == sorted(windows.group.tolist())
+    for row, stretch in zip(windows.joints, stretches(motions, windows), strict=True):
+        assert np.allclose(stretch.local_joints()[::6][:18], row, atol=1e-6)
+    with pytest.raises(InputError, match=r"no clip has 5 s"):
+        pose_windows(motions, Task(10, 15))
+    frame_valid = np.arange(121) != 60
+    broken = dataclasses.replace(motions.motions[0], frame_valid=frame_valid)
+    part = dataclasses.replace(motions, motions=(broken,), label=np.zeros(1, int), group=np.zeros(1, int))
+    assert pose_windows(part, Task(2, 3)).first.tolist() == [0, 1, 2, 3, 4, 5, *range(11, 17)]
+
+
+def test_guesses_on_straight_lines() -> None:
+    ahead, gap = lines(Task(4, 6)), lines(Task(4, 5, 3))
+    assert errors_mm(constant_velocity(ahead), ahead).max() < 1e-2
+    assert errors_mm(rest_line(gap), gap).max() < 1e-2
+    assert np.allclose(rest_line(ahead), ahead.joints[:, 3:4])
+    assert np.allclose(anchor(ahead), ahead.joints[:, 3:4])
+    assert np.allclose(anchor(gap)[:, 3:10], gap.joints[:, 3:10], atol=1e-5)
+    assert np.allclose(anchor(gap)[:, [0, 11]], gap.joints[:, [3, 9]])
+    assert np.allclose(nearest_end(gap)[:, [0, 2, 3]], gap.joints[:, [3, 3, 9]])
+    # lines are linear in their past: ridge is left with its penalty
+    told = judge(ridge_guess(lines(Task(4, 6), 600), inputs(lines(Task(4, 6), 600)), 0), _group(lines(Task(4, 6), 600)))
+    still = judge(rest_line(_group(lines(Task(4, 6), 600))), _group(lines(Task(4, 6), 600)))
+    assert told["mm"] < 0.2 * still["mm"]
+    assert set(still["at"]) == {"0.4 s", "1 s"} and still["windows"] == 200
+
+
+def _group(windows: PoseWindows) -> PoseWindows:
+    return windows.rows(windows.group == 0)
+
+
+def test_neighbours_are_found_in_training_groups() -> None:
+    one = lines(Task(4, 6), 3)
+    twice = PoseWindows(one.task, np.tile(one.joints[:1], (3, 1, 1, 1)), one.clip, one.first, one.group)
+    assert np.allclose(neighbour_guess(twice, 0, 1), one.asked[:1], atol=1e-5)
+
+
+def test_moving_windows() -> None:
+    windows = lines(Task(4, 6), 3)
+    joints = np.repeat(windows.joints[:, :1], 10, axis=1)
+    joints[0, :, 0, 0] += np.arange(10) * 22 * 0.05 / 5 * 1.01  # one joint of 22, just fast enough
+    joints[1, :, 0, 0] += np.arange(10) * 22 * 0.05 / 5 * 0.99
+    assert dataclasses.replace(windows, joints=joints).moving.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("task", [Task(5, 5), Task(5, 5, 5)])
+def test_tokens_and_guesses_of_the_same_windows(task: Task) -> None:
+    motions = people(clips=2, frames=121)
+    windows = pose_windows(motions, task)
+    config = ForecastConfig(train_windows=12, heads=HeadConfig(steps=2, batch_size=4, layers=1))
+    rows = token_rows(Statistics("ms"), motions, windows, 1, config, torch.device("cpu"))
+    simple = simple_rows(windows, 1)
+    assert {row["windows"] for row in (*rows.values(), *simple.values())} == {int((windows.group == 1).sum())}
+    assert rows["ridge on tokens and poses"]["mm"] < rows["paper's heads"]["mm"]
+    again = token_rows(Statistics("ms"), motions, windows, 1, config, torch.device("cpu"))
+    assert {name: row["mm"] for name, row in again.items()} == {name: row["mm"] for name, row in rows.items()}
+
+
+@pytest.mark.parametrize("task", [Task(5, 5), Task(5, 5, 5)])
+def test_the_test_group_teaches_nothing(task: Task) -> None:
+    windows = lines(task, 60)
+    joints = windows.joints.copy()
+    joints[windows.group == 0, task.asked_frames] += 1.0
+    moved = dataclasses.replace(windows, joints=joints)
+    assert np.array_equal(ridge_guess(windows, inputs(windows), 0), ridge_guess(moved, inputs(moved), 0))
+    assert np.array_equal(neighbour_guess(windows, 0, 3), neighbour_guess(moved, 0, 3))
