@@ -21,7 +21,6 @@ from core.errors import InputError
 from core.files import read_npz, require_file, write_json, write_npz
 from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
-from core.threads import one_blas_thread
 from core.transforms import so3_log
 from fitting.backend import CPU, require_device
 from fitting.charts import draw_fit
@@ -144,7 +143,7 @@ def _find_subject(session: Session, config: FitConfig, inputs: Mapping[str, Path
     def process(item: str, folder: Path) -> Mapping[str, Any]:
         body, landmarks, measured, seen = load_measured(session, config)
         model = _model_for(config, seen.skeleton)
-        found = one_blas_thread(estimate_subject)(model, measured.checked(landmarks), config.estimate, config.device)
+        found = estimate_subject(model, measured.checked(landmarks), config.estimate, config.device)
         if (shape := _shape(config, body)) is not None:  # as sure as all sessions are
             count = len(found.betas)
             covariance = found.covariance.copy()

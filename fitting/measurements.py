@@ -47,7 +47,7 @@ class EstimateConfig:
     geometry: MountGeometryConfig = dataclasses.field(default_factory=MountGeometryConfig)
     min_score: float = 0.1
     floor: bool = True
-    subject_frames: int = 100
+    subject_frames: int = 64
     rough_step_s: float = 0.1
     window_s: float = 12.0
     overlap_s: float = 1.0

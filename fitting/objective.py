@@ -195,7 +195,8 @@ class Objective:
         term, coupling = self._on_points(landmarks.summed(carried, axis=1))
         num_globals = state.globals_of[-1].stop if self.free else 0
         linked = coupling is not None
-        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked, self.device)
+        tied = linked or self.step_s is not None
+        system = ArrowSystem.zeros(len(state.R), state.num_unknowns, num_globals, linked, self.device, tied)
         by_betas, by_offsets = (np.zeros((*term.gradient.shape, 0)) for _ in range(2))
         if self.free:
             by_betas = landmarks.by_betas(posed)

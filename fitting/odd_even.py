@@ -52,7 +52,7 @@ class OddEvenBand:
     top: torch.Tensor
 
     @staticmethod
-    def of(blocks: torch.Tensor, below: torch.Tensor) -> OddEvenBand:
+    def of(blocks: torch.Tensor, below: torch.Tensor, num_unknowns: int) -> OddEvenBand:
         """Factors tensors.
 
         Raises:
@@ -71,7 +71,7 @@ class OddEvenBand:
             E = torch.zeros_like(H)
             E[1:] = -level.V.mT @ level.U[: len(after)]
         top, info = torch.linalg.cholesky_ex(H)
-        _check([*checks, info], H.shape[-1])
+        _check([*checks, info], H.shape[-1], num_unknowns)
         return OddEvenBand(tuple(levels), top)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
@@ -130,11 +130,12 @@ def _interleaved(even: torch.Tensor, odd: torch.Tensor) -> torch.Tensor:
     return whole
 
 
-def _check(infos: list[torch.Tensor], size: int) -> None:
+def _check(infos: list[torch.Tensor], size: int, num_unknowns: int) -> None:
     """Raises for the first block whose Cholesky factor does not exist."""
     if not torch.cat(infos).any():
         return
     for level, info in enumerate(infos):
         for position in torch.nonzero(info).ravel().tolist():
             first = level < len(infos) - 1
-            raise undetermined((2 * position + 1 if first else position) << level, int(info[position]) - 1, size)
+            block = (2 * position + 1 if first else position) << level
+            raise undetermined(block * size + int(info[position]) - 1, num_unknowns)

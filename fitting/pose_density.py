@@ -160,14 +160,28 @@ def _precision(covariance: np.ndarray, share: np.ndarray) -> np.ndarray:
 def _quadratic(off: np.ndarray, J: np.ndarray, precision: np.ndarray, which: np.ndarray, cost: float) -> PoseTerm:
     """Half of off^T P off of the chosen precisions, pulled back to increments."""
     T, n = off.shape
-    pull = np.empty_like(off)
-    hessian = np.empty((T, n, n))
+    pull, hessian = np.empty_like(off), np.zeros((T, n, n))
     for k in np.unique(which):
         own = np.flatnonzero(which == k)
         pull[own] = off[own] @ precision[k]
-        # J is block diagonal: its blocks multiply from the right and from the left
-        right = np.einsum("ajc,tjcd->tajd", precision[k].reshape(n, -1, 3), J[own], optimize=True).reshape(-1, n, n)
-        left = right.reshape(len(own), -1, 3, n)
-        hessian[own] = np.einsum("tjca,tjcn->tjan", J[own], left, optimize=True).reshape(-1, n, n)
+        hessian[own] = _pulled_back(precision[k], J[own])
     gradient = np.einsum("tjca,tjc->tja", J, pull.reshape(T, -1, 3)).reshape(T, n)
     return PoseTerm(cost + 0.5 * float((off * pull).sum()), gradient, hessian)
+
+
+def _pulled_back(precision: Float[np.ndarray, "n n"], J: Float[np.ndarray, "T joints 3 3"]) -> np.ndarray:
+    """J^T P J, (T, n, n). J is block diagonal, and so is P but for the joints that go together."""
+    T, joints = J.shape[:2]
+    blocks = precision.reshape(joints, 3, joints, 3)
+    joint = np.arange(joints)
+    hessian = np.zeros((T, joints, 3, joints, 3))
+    # advanced indices lead: (joints, T, 3, 3)
+    hessian[:, joint, :, joint] = (np.swapaxes(J, -1, -2) @ blocks[joint, :, joint] @ J).swapaxes(0, 1)
+    tied = np.flatnonzero((np.abs(blocks).max(axis=(1, 3)) > 0).sum(axis=1) > 1)
+    if len(tied):
+        m = 3 * len(tied)
+        own = blocks[np.ix_(tied, range(3), tied, range(3))].reshape(m, -1, 3)
+        right = np.einsum("ajc,tjcd->tajd", own, J[:, tied], optimize=True).reshape(T, -1, 3, m)
+        both = np.einsum("tjca,tjcn->tjan", J[:, tied], right, optimize=True).reshape(T, -1, 3, len(tied), 3)
+        hessian[:, tied[:, None], :, tied] = both.transpose(1, 3, 0, 2, 4)
+    return hessian.reshape(T, 3 * joints, -1)

@@ -53,6 +53,7 @@ class ArrowSystem:
         gradient: by the frames' unknowns, (frames, D).
         gradient_global: by the globals, (G,).
         link: more of what is one frame back, all slots with all, in row t, (frames, D, D); None where there is none.
+        tied: whether any term ties frames to each other; if not, `back1` and `back2` stay zero.
     """
 
     cost: float
@@ -64,17 +65,23 @@ class ArrowSystem:
     gradient: Array
     gradient_global: Array
     link: Array | None = None
+    tied: bool = True
 
     @staticmethod
     def zeros(
-        num_frames: int, num_unknowns: int, num_globals: int, linked: bool = False, device: str = CPU
+        num_frames: int,
+        num_unknowns: int,
+        num_globals: int,
+        linked: bool = False,
+        device: str = CPU,
+        tied: bool = True,
     ) -> ArrowSystem:
         """A system on a device, to which terms are added in place."""
         T, D, G = num_frames, num_unknowns, num_globals
         shapes = ((T, D, D), (T, D // 3, 3, 3), (T, D // 3, 3, 3), (T, D, G), (G, G), (T, D), (G,))
         diagonal, back1, back2, border, corner, gradient, gradient_global = (zeros(shape, device) for shape in shapes)
         link = zeros((T, D, D), device) if linked else None
-        return ArrowSystem(0.0, diagonal, back1, back2, border, corner, gradient, gradient_global, link)
+        return ArrowSystem(0.0, diagonal, back1, back2, border, corner, gradient, gradient_global, link, tied)
 
     def beside(self, array: np.ndarray) -> Array:
         """An array as one that can be added to these."""
@@ -86,11 +93,12 @@ class ArrowFactor:
     """Cholesky factor of a damped system.
 
     Attributes:
-        band: of frame pairs.
+        band: of pairs of frames, or of single ones where no term ties them; blocks of 2D or D unknowns.
         half_border: the border after the forward pass, (n, 2D, G).
         half_gradient: the gradient after it, (n, 2D).
         schur: information on the globals once the frames are eliminated, (G, G).
         num_frames: without the one that may fill up the last pair.
+        num_unknowns: D, of a frame.
     """
 
     band: Band
@@ -98,6 +106,7 @@ class ArrowFactor:
     half_gradient: Array
     schur: Float[np.ndarray, "G G"]
     num_frames: int
+    num_unknowns: int
 
 
 def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
@@ -106,25 +115,25 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
     Raises:
         InputError: if it is not positive definite: an unknown that no term determines.
     """
-    band = factorised(*_paired(system, damping))
+    T, D, _ = system.diagonal.shape
+    band = factorised(*(_paired if system.tied else _single)(system, damping), D)
     # the border and the gradient go through the band together
-    half = band.forward(_paired_rows(system))
+    half = band.forward(_rows(system, 2 if system.tied else 1))
     border, gradient = half[..., :-1], half[..., -1]
     corner, axis = on_host(system.corner).copy(), np.arange(len(system.corner))
     corner[axis, axis] *= 1 + damping
     flat = _flat(border)
-    return ArrowFactor(band, border, gradient, corner - on_host(flat.T @ flat), len(system.diagonal))
+    return ArrowFactor(band, border, gradient, corner - on_host(flat.T @ flat), T, D)
 
 
 def solve(system: ArrowSystem, factor: ArrowFactor) -> tuple[Float[np.ndarray, "frames D"], Float[np.ndarray, "G"]]:
     """The step that the factored system asks for."""
-    D = system.diagonal.shape[-1]
     half, step_global = -factor.half_gradient, np.zeros(len(factor.schur))
     if len(step_global):
         right = -on_host(system.gradient_global) - on_host(_flat(factor.half_border).T @ half.reshape(-1))
         step_global = cho_solve(cho_factor(factor.schur, lower=True), right)
     step = factor.band.backward((half - factor.half_border @ beside(step_global, half))[..., None])
-    return on_host(step).reshape(-1, D)[: factor.num_frames], step_global
+    return on_host(step).reshape(-1, factor.num_unknowns)[: factor.num_frames], step_global
 
 
 def marginals(
@@ -146,9 +155,9 @@ def marginals(
         reach = on_host(factor.band.backward(factor.half_border))
         cross = -reach @ cov_global
         covariance -= cross @ np.swapaxes(reach, -1, -2)
-    D, T = size // 2, factor.num_frames
-    frames = np.stack([covariance[:, :D, :D], covariance[:, D:, D:]], axis=1).reshape(2 * n, D, D)
-    return frames[:T], cross.reshape(2 * n, D, G)[:T], cov_global
+    D, T = factor.num_unknowns, factor.num_frames
+    frames = np.stack([covariance[:, i : i + D, i : i + D] for i in range(0, size, D)], axis=1).reshape(-1, D, D)
+    return frames[:T], cross.reshape(n * size // D, D, G)[:T], cov_global
 
 
 def _foretold(system: ArrowSystem, step: np.ndarray, step_global: np.ndarray, damping: float) -> float:
@@ -240,13 +249,21 @@ def _paired(system: ArrowSystem, damping: float) -> tuple[Array, Array]:
     return blocks, coupling
 
 
-def _paired_rows(system: ArrowSystem) -> Array:
-    """Border and gradient side by side, (pairs, 2D, G + 1), padded with zeros."""
+def _single(system: ArrowSystem, damping: float) -> tuple[Array, None]:
+    """Diagonal blocks of single frames, which nothing ties."""
+    blocks, axis = zeros_beside(system.diagonal.shape, system.diagonal), np.arange(system.diagonal.shape[-1])
+    blocks[:] = system.diagonal
+    blocks[:, axis, axis] *= 1 + damping
+    return blocks, None
+
+
+def _rows(system: ArrowSystem, per_block: int) -> Array:
+    """Border and gradient side by side, (blocks, frames of a block times D, G + 1), padded with zeros."""
     T, D, G = system.border.shape
-    n = (T + 1) // 2
-    rows = zeros_beside((2 * n, D, G + 1), system.border)
+    n = -(-T // per_block)
+    rows = zeros_beside((per_block * n, D, G + 1), system.border)
     rows[:T, :, :G], rows[:T, :, G] = system.border, system.gradient
-    return rows.reshape(n, 2 * D, G + 1)
+    return rows.reshape(n, per_block * D, G + 1)
 
 
 def _flat(rows: Array) -> Array:

@@ -1,7 +1,7 @@
 """What stays the same of a person throughout a session: the body's shape, and where the foot cameras sit on the feet.
 
 Both are found on single frames, spread over the recording and chosen where much was seen: as they do not change, what
-a hundred such frames say of them is nearly all there is to know, and every stretch of the recording can then be fitted
+some tens of such frames say of them is nearly all there is to know, and every stretch of the recording can then be fitted
 by itself with the same person in it. Their covariance travels into that of every joint.
 """
 
@@ -19,6 +19,7 @@ from core.arrays import Float, Int
 from core.errors import InputError
 from core.files import read_json, write_json
 from core.skeletons import SMPL_24
+from core.threads import one_blas_thread
 from core.transforms import SE3
 from fitting.backend import CPU
 from fitting.fit_model import FitModel
@@ -33,7 +34,9 @@ from fitting.smpl import BodyModel
 from fitting.solver import Minimum, SolverConfig, factorise, minimise
 
 _MAX_MOUNT_SIGMA = (np.deg2rad(6.0), 0.02)  # a mount less certain than this helps no frame
-_OFFSET_ROUNDS, _MORE = 3, 1.3  # of believing larger offsets, where those found are so much larger than believed
+_HIDDEN = 1.5  # how much larger offsets are than those found: part of them passes for shape and posture
+_LEAST_OFFSET_M = 0.002
+_STEPS = 6  # along a valley in which nothing is gained; twice as many change no simulated session by 0.02 mm
 _WIDE = 4.0  # how much less a pose's prior says here: an odd way to move must not pass for an odd shape
 _SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
 
@@ -101,6 +104,7 @@ class Subject:
             raise InputError(str(path), f"no file of a subject ({error!r})", "run `motifs fit` with --redo") from error
 
 
+@one_blas_thread
 def estimate_subject(model: FitModel, measured: Measurements, config: EstimateConfig, device: str = CPU) -> Subject:
     """Shape and mounts of a person.
 
@@ -126,8 +130,8 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
         floor=config.floor, fixed=measured.betas, device=device,
     )  # fmt: skip
     rough = minimise(start, on_points.linearise, FitState.retract, dataclasses.replace(config.solver, tolerance=1e-2))
-    # shape and offsets go on along a valley in which nothing is gained: a thousandth of the cost is near enough
-    solver = dataclasses.replace(config.solver, tolerance=1e-3, damping=0.1)
+    # shape and offsets go on along a valley: a thousandth of the cost is near enough
+    solver = dataclasses.replace(config.solver, tolerance=1e-3, damping=0.1, iterations=_STEPS)
     # frames of one recording share their mean pose: that it is not at rest must not count once for each of them, and
     # would otherwise be explained by offsets
     wide = _WIDE * config.weights.rest_scale * np.sqrt(len(frames))
@@ -135,16 +139,14 @@ def estimate_subject(model: FitModel, measured: Measurements, config: EstimateCo
     on_keypoints = dataclasses.replace(on_points, points_m=None, rays=part.rays(config.min_score), weights=weights)
     start = dataclasses.replace(rough.state, offsets=np.zeros((model.num_keypoints, 3)))
     fine = minimise(start, on_keypoints.linearise, FitState.retract, solver)
-    for _ in range(_OFFSET_ROUNDS):
-        shown_m = _offset_spread(fine, on_keypoints.weights.offset_sigma_m)
-        if shown_m < _MORE * on_keypoints.weights.offset_sigma_m:
-            break
-        weights = dataclasses.replace(on_keypoints.weights, offset_sigma_m=shown_m)
-        on_keypoints = dataclasses.replace(on_keypoints, weights=weights)
-        fine = minimise(fine.state, on_keypoints.linearise, FitState.retract, solver)
+    spread_m = max(_HIDDEN * _offset_spread(fine, weights.offset_sigma_m), _LEAST_OFFSET_M)
+    weights = dataclasses.replace(weights, offset_sigma_m=spread_m)
+    on_keypoints = dataclasses.replace(on_keypoints, weights=weights)
+    fine = minimise(fine.state, on_keypoints.linearise, FitState.retract, solver)
     ankles = {view: foot.ankle_idx for view, foot in part.feet.items()}
     ridden = ridden_feet(model.feet, ankles, config.geometry)
     on_keypoints = dataclasses.replace(on_keypoints, ridden=ridden, geometry=config.geometry)
+    solver = dataclasses.replace(solver, iterations=config.solver.iterations)
     return _with_feet(on_keypoints, fine, part.feet, trusted, solver)
 
 

@@ -146,7 +146,7 @@ def test_nothing_of_the_host_slips_into_a_device(
 ) -> None:
     """torch's device without numbers refuses the host's arrays as a GPU does, and needs none."""
     monkeypatch.setattr(fitting.solver, "on_host", _shape_alone)
-    monkeypatch.setattr("fitting.odd_even._check", lambda infos, size: None)
+    monkeypatch.setattr("fitting.odd_even._check", lambda *_: None)
     objective, state = _with_all_terms(rng, 5, free)
     system = dataclasses.replace(objective, device="meta").linearise(state)
     factor = factorise(system, 0.1)

@@ -35,7 +35,7 @@ def numbers_of(kind: str, array: np.ndarray) -> Array:
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 13])
 def test_solutions_and_inverse_equal_the_dense_ones(rng: np.random.Generator, n: int, kind: str) -> None:
     blocks, below, H = random_band(rng, n)
-    band = factorised(numbers_of(kind, blocks), numbers_of(kind, below))
+    band = factorised(numbers_of(kind, blocks), numbers_of(kind, below), SIZE // 2)
     rows = rng.normal(size=(n, SIZE, 2))
     half = band.forward(numbers_of(kind, rows))
     solved = on_host(band.backward(half)).reshape(-1, 2)
@@ -50,6 +50,18 @@ def test_solutions_and_inverse_equal_the_dense_ones(rng: np.random.Generator, n:
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_blocks_that_nothing_ties_need_no_zeros(rng: np.random.Generator, kind: str) -> None:
+    blocks, below, _ = random_band(rng, 5)
+    rows = rng.normal(size=(5, SIZE, 2))
+    bare = factorised(numbers_of(kind, blocks), None, SIZE)
+    zeros = factorised(numbers_of(kind, blocks), numbers_of(kind, 0 * below), SIZE)
+    for found in (bare, zeros):
+        solved = on_host(found.backward(found.forward(numbers_of(kind, rows))))
+        np.testing.assert_allclose(solved, np.linalg.solve(blocks, rows), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(on_host(found.inverse_blocks()), np.linalg.inv(blocks), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("block", range(7))
 def test_what_nothing_determines_is_named(rng: np.random.Generator, block: int, kind: str) -> None:
     blocks, below, _ = random_band(rng, 7)
@@ -58,4 +70,4 @@ def test_what_nothing_determines_is_named(rng: np.random.Generator, block: int, 
     if block < 6:
         below[block + 1, :, 4] = 0.0
     with pytest.raises(InputError, match=f"unknown 1 of frame {2 * block + 1} is not determined"):
-        factorised(numbers_of(kind, blocks), numbers_of(kind, below))
+        factorised(numbers_of(kind, blocks), numbers_of(kind, below), SIZE // 2)
