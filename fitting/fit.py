@@ -19,6 +19,7 @@ from calibration.rig import load_rig
 from capture.session import Session
 from core.errors import InputError
 from core.files import read_npz, require_file, write_json, write_npz
+from core.parallel import processes
 from core.skeletons import Skeleton
 from core.stage import Manifest, Summary, run_stage
 from core.transforms import so3_log
@@ -48,7 +49,7 @@ from fitting.subject import Subject, estimate_subject
 from fitting.trajectories import load_paths
 from fitting.triangulate import OUT as POINTS_OUT
 from fitting.triangulate import stage_inputs, subject_points
-from fitting.windows import cut_windows, mended
+from fitting.windows import Seam, cut_windows, mend_seam, mended, overlap_frames
 
 __all__ = ["FitConfig", "Reason", "SmplSequence", "load_smpl", "run"]
 
@@ -58,6 +59,7 @@ SUBJECT_OUT = "07_subject"
 STRETCHES = "stretches"
 PICTURE = "fit.png"
 _CHUNK = 2000  # frames reprojected at a time
+_MANY = 8  # stretches whose seams are worth processes
 STAND_IN = "stand-in"
 ANATOMY, CMU = "anatomy", "cmu"
 
@@ -131,7 +133,7 @@ def run(session_dir: Path, config: FitConfig | None = None, *, workers: int = 1,
         out=session.stage(OUT),
         items=list(stretches.windows),
         process=partial(_fit_stretch, session_dir, config),
-        finish=partial(_join, session, body, config, stretches),
+        finish=partial(_join, session, body, config, stretches, workers),
         workers=workers,
         redo=redo,
     )
@@ -259,6 +261,7 @@ def _join(
     body: BodyModel,
     config: FitConfig,
     stretches: Stretches,
+    workers: int,
     folder: Path,
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Summary:
@@ -271,13 +274,23 @@ def _join(
         data = {name: array[window.kept] for name, array in read_npz(folder / f"{item}.npz").items()}
         state = FitState(data["R"], data["transl"], subject.betas, subject.mounts)
         parts.append(Estimate(state, data["joint_covariance"], subject, **facts[item]))
-    model = _model_for(config, stretches.skeleton)
     windows = list(stretches.windows.values())
-    found = mended(model, stretches, subject, config.estimate, windows, parts, config.device)
+    overlap = overlap_frames(stretches.step_s, config.estimate)
+    with processes(workers if len(windows) > _MANY else 1) as pool:
+        mend, each = partial(_mend, session.folder, config), map if pool is None else pool.map
+        found = mended(windows, parts, overlap, lambda seams, states: each(mend, seams, states))
     summary = _finish(session, body, found, config, folder)
     for item in stretches.windows:
         (folder / f"{item}.npz").unlink()
     return summary
+
+
+def _mend(session_dir: Path, config: FitConfig, seam: Seam, state: FitState) -> FitState:
+    """`mend_seam` from what the stage before left."""
+    subject_dir = session_dir / SUBJECT_OUT
+    stretches, subject = Stretches.load(subject_dir / STRETCHES), Subject.load(subject_dir / "subject.json")
+    model = _model_for(config, stretches.skeleton)
+    return mend_seam(model, stretches.frames(seam.span), subject, config.estimate, seam, state, config.device)
 
 
 def _finish(session: Session, body: BodyModel, found: Estimate, config: FitConfig, folder: Path) -> Summary:

@@ -180,7 +180,7 @@ def _pulled_back(precision: Float[np.ndarray, "n n"], J: Float[np.ndarray, "T jo
     tied = np.flatnonzero((np.abs(blocks).max(axis=(1, 3)) > 0).sum(axis=1) > 1)
     if len(tied):
         m = 3 * len(tied)
-        own = blocks[np.ix_(tied, range(3), tied, range(3))].reshape(m, -1, 3)
+        own = blocks[tied][:, :, tied].reshape(m, -1, 3)
         right = np.einsum("ajc,tjcd->tajd", own, J[:, tied], optimize=True).reshape(T, -1, 3, m)
         both = np.einsum("tjca,tjcn->tjan", J[:, tied], right, optimize=True).reshape(T, -1, 3, len(tied), 3)
         hessian[:, tied[:, None], :, tied] = both.transpose(1, 3, 0, 2, 4)

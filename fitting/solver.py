@@ -116,7 +116,8 @@ def factorise(system: ArrowSystem, damping: float = 0.0) -> ArrowFactor:
         InputError: if it is not positive definite: an unknown that no term determines.
     """
     T, D, _ = system.diagonal.shape
-    band = factorised(*(_paired if system.tied else _single)(system, damping), D)
+    blocks, below = _paired(system, damping) if system.tied else _single(system, damping)
+    band = factorised(blocks, below, D)
     # the border and the gradient go through the band together
     half = band.forward(_rows(system, 2 if system.tied else 1))
     border, gradient = half[..., :-1], half[..., -1]

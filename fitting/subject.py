@@ -1,8 +1,8 @@
 """What stays the same of a person throughout a session: the body's shape, and where the foot cameras sit on the feet.
 
 Both are found on single frames, spread over the recording and chosen where much was seen: as they do not change, what
-some tens of such frames say of them is nearly all there is to know, and every stretch of the recording can then be fitted
-by itself with the same person in it. Their covariance travels into that of every joint.
+some tens of such frames say of them is nearly all there is to know, and every stretch of the recording can then be
+fitted by itself with the same person in it. Their covariance travels into that of every joint.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,20 +31,6 @@ _SEARCHED = 0.25  # of a stretch's length to either side that a cut may move to 
 _SEAM_M, _SEAM_RAD = 2e-4, 4e-3  # by which joints and their turns may still move near the ends of such a stretch
 _MOST_MENDINGS = 3
 _WORTH_TWO = 4  # overlaps that a recording must have for a second stretch to be worth its overlap
-
-
-@runtime_checkable
-class Recording(Protocol):
-    """Measurements of a whole recording, wherever they lie."""
-
-    @property
-    def step_s(self) -> float:
-        """Time between frames."""
-        ...
-
-    def frames(self, span: slice) -> Measurements:
-        """Those of some frames that follow each other."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -130,45 +115,99 @@ def estimate_body(
     jobs = [(model, measured.frames(window.fitted), subject, config, device) for window in windows]
     parts = list(map(_do, jobs) if pool is None or len(jobs) == 1 else pool.map(_do, jobs))
     kept = [part.frames(window.kept) for window, part in zip(windows, parts, strict=True)]
-    return mended(model, measured, subject, config, windows, kept, device)
+
+    def mend(seams: Sequence[Seam], states: Sequence[FitState]) -> list[FitState]:
+        jobs = [
+            (model, measured.frames(seam.span), subject, config, seam, state, device)
+            for seam, state in zip(seams, states, strict=True)
+        ]
+        return list(itertools.starmap(mend_seam, jobs))
+
+    return mended(windows, kept, overlap_frames(measured.step_s, config), mend)
 
 
 def _do(job: tuple[FitModel, Measurements, Subject, EstimateConfig, str]) -> Estimate:
     return estimate_poses(*job)
 
 
+@dataclass(frozen=True)
+class Seam:
+    """Where two stretches meet.
+
+    Attributes:
+        span: the frames around it that may be changed.
+        cut: the first frame of the second stretch.
+        overlap: frames to either side that are smoothed first.
+    """
+
+    span: slice
+    cut: int
+    overlap: int
+
+
 def mended(
-    model: FitModel,
-    measured: Recording,
-    subject: Subject,
-    config: EstimateConfig,
     windows: Sequence[Window],
     parts: Sequence[Estimate],
-    device: str = CPU,
+    overlap: int,
+    mend: Callable[[Sequence[Seam], Sequence[FitState]], Iterable[FitState]],
 ) -> Estimate:
     """The stretches joined, and the seams between them smoothed out.
 
     Args:
-        model: the body.
-        measured: of the whole sequence.
-        subject: shape and mounts.
-        config: settings.
         windows: the stretches.
         parts: what was fitted in each, its kept frames.
-        device: where the normal equations are solved.
+        overlap: frames to either side of a seam that are smoothed first.
+        mend: does `mend_seam` for seams that have no frame in common, with the states of their spans.
     """
     found = joined(list(parts))
-    overlap = max(3, round(config.overlap_s / measured.step_s))
     state = dataclasses.replace(found.state, R=found.state.R.copy(), transl=found.state.transl.copy())
-    for cut in [window.end for window in windows[:-1]]:
-        for reach in overlap * 2 ** np.arange(_MOST_MENDINGS):
-            span = slice(max(0, cut - int(reach)), min(len(found), cut + int(reach)))
-            before = dataclasses.replace(state, R=state.R[span].copy(), transl=state.transl[span].copy())
-            after = refine_between(model, measured.frames(span), subject, config, before, device)
-            state.R[span], state.transl[span] = after.R, after.transl
-            if _movement(model, before, after)[[3, -4]].max() < 1.0:
-                break
+    widest = overlap * 2 ** (_MOST_MENDINGS - 1)
+    seams = [
+        Seam(slice(max(one.begin, one.end - widest), min(other.end, one.end + widest)), one.end, overlap)
+        for one, other in itertools.pairwise(windows)
+    ]
+    # every other one first: these have no frame in common
+    for turn in (seams[0::2], seams[1::2]):
+        for seam, after in zip(turn, mend(turn, [state.frames(seam.span) for seam in turn]), strict=True):
+            state.R[seam.span], state.transl[seam.span] = after.R, after.transl
     return dataclasses.replace(found, state=state)
+
+
+def mend_seam(
+    model: FitModel,
+    measured: Measurements,
+    subject: Subject,
+    config: EstimateConfig,
+    seam: Seam,
+    state: FitState,
+    device: str = CPU,
+) -> FitState:
+    """The poses of a seam's span, smoothed out as far from the seam as they move.
+
+    Args:
+        model: the body.
+        measured: of the span.
+        subject: shape and mounts.
+        config: settings.
+        seam: where the stretches meet.
+        state: poses of the span.
+        device: where the normal equations are solved.
+    """
+    state = dataclasses.replace(state, R=state.R.copy(), transl=state.transl.copy())
+    cut, num_frames = seam.cut - seam.span.start, len(state.R)
+    for reach in seam.overlap * 2 ** np.arange(_MOST_MENDINGS):
+        part = slice(max(0, cut - int(reach)), min(num_frames, cut + int(reach)))
+        before = dataclasses.replace(state, R=state.R[part].copy(), transl=state.transl[part].copy())
+        after = refine_between(model, measured.frames(part), subject, config, before, device)
+        state.R[part], state.transl[part] = after.R, after.transl
+        if _movement(model, before, after)[[3, -4]].max() < 1.0:
+            break
+    return state
+
+
+def overlap_frames(step_s: float, config: EstimateConfig) -> int:
+    """Frames to either side of a seam that are smoothed first."""
+    return max(3, round(config.overlap_s / step_s))
 
 
 def _movement(model: FitModel, before: FitState, after: FitState) -> Float[np.ndarray, "frames"]:
