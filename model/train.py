@@ -14,7 +14,7 @@ from core.errors import InputError
 from core.files import write_json
 from dataset.shards import AmdDataset
 from model.checkpoint import identity_sha256
-from model.devices import reproducible
+from model.devices import choose_device, reproducible
 from model.distributed import Hardware, World, connected
 from model.logs import METRICS, Logs, cut_back, read_lines
 from model.loop import Training
@@ -49,7 +49,9 @@ def train(
         StageError: if `out` belongs to a run of another configuration, the loss is no number, the tokens have
             collapsed, or another process of the run is gone.
     """
-    hardware, data = Hardware() if hardware is None else hardware, AmdDataset(dataset)
+    hardware = Hardware() if hardware is None else hardware
+    choose_device(hardware.device)  # before any file is read
+    data = AmdDataset(dataset)
     end = recipe.total_steps if stop_at is None else min(stop_at, recipe.total_steps)
     with (
         connected(hardware, recipe.precision) as world,

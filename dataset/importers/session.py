@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ STAGE = "07_smpl"
 # The instants are a grid by contract; a tenth of a frame is far above rounding and far below a lost frame.
 _MAX_GRID_ERROR_FRAMES = 0.1
 _COLUMNS = [3 * kind.num_joints for kind in KINDS]  # of poses
+# figures of the fit that every clip of the session carries
+_QUALITY = ("valid", "reprojection_px", "mask_iou", "penetration_p95_m", "skate_m_s")
 _SHAPES: dict[str, tuple[int | str, ...]] = {
     "t_s": ("T",),
     "poses": ("T", "C"),
@@ -89,11 +92,14 @@ def read_session(session_dir: Path, item: str) -> Clip:
     _check(data, path)
     manifest = path.with_name("manifest.json")
     motion = _motion(data, path)
-    provenance = {"source": "session", "session": session}
+    provenance: dict[str, Any] = {"source": "session", "session": session}
     if motion.kind is not SMPL:
         provenance |= {"layout": motion.kind.model_type, "shape": "mean" if motion.kind is SMPL_X else "file"}
     if manifest.is_file():
-        provenance["fit_fingerprint"] = str(read_json(manifest).get("fingerprint", ""))
+        fitted = read_json(manifest)
+        provenance["fit_fingerprint"] = str(fitted.get("fingerprint", ""))
+        metrics = fitted.get("metrics") or {}
+        provenance["fit_quality"] = {name: metrics[name] for name in _QUALITY if metrics.get(name) is not None}
     labels = ClipLabels(
         rate=f"{motion.rate.numerator}/{motion.rate.denominator}",
         subject=subject,

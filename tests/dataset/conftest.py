@@ -58,9 +58,10 @@ def walk(num_frames: int, rate_hz: float, seed: int = 0, scale: float = 1.0) -> 
     return {"poses": poses, "pelvis": pelvis, "joints_m": stick_joints(poses, pelvis, scale), "yaw": yaw}
 
 
-# what a stage's manifest holds at least; of it only the fingerprint is read by `build`
+# what a stage's manifest holds at least; of it the fingerprint and the figures are read by `build`
 MANIFEST = {
-    "inputs": {}, "config": {}, "outputs": {}, "metrics": {}, "health": [], "failed": {}, "timing": {"seconds": 1.0},
+    "inputs": {}, "config": {}, "outputs": {}, "metrics": {"valid": 0.9, "mask_iou": {"cam1": {"median": 0.93}}},
+    "health": [], "failed": {}, "timing": {"seconds": 1.0},
 }  # fmt: skip
 
 

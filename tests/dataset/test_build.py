@@ -44,6 +44,7 @@ def test_a_session_comes_back_whole(make_session, walker, tmp_path: Path) -> Non
     np.testing.assert_array_equal(clip.joint_covariance[0, 0], np.float32([1e-4, 0, 0, 4e-4, 0, 9e-4]))
     assert clip.labels.start_s == pytest.approx(8.0)
     assert clip.labels.provenance["fit_fingerprint"] == "fit-of-kitchen"
+    assert clip.labels.provenance["fit_quality"] == {"valid": 0.9, "mask_iou": {"cam1": {"median": 0.93}}}
     assert content_sha256(clip) == info.sha256
     part = dataset.read(info.id, 100, 130)
     np.testing.assert_array_equal(part.joints_m, clip.joints_m[100:130])
