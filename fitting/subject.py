@@ -36,7 +36,7 @@ from fitting.solver import Minimum, SolverConfig, factorise, minimise
 _MAX_MOUNT_SIGMA = (np.deg2rad(6.0), 0.02)  # a mount less certain than this helps no frame
 _HIDDEN = 1.5  # how much larger offsets are than those found: part of them passes for shape and posture
 _LEAST_OFFSET_M = 0.002
-_STEPS = 6  # along a valley in which nothing is gained; twice as many change no simulated session by 0.02 mm
+_STEPS = 6  # along a valley in which nothing is gained: twice as many change simulated sessions by 0.01 mm in the mean
 _WIDE = 4.0  # how much less a pose's prior says here: an odd way to move must not pass for an odd shape
 _SEEN_SHARE = 0.6  # of its keypoints that a frame must have, of what the best frames have
 

@@ -88,29 +88,6 @@ def _sum_over_sequences(
     return ((term_BK * share_BK).sum(dim=1) / masked_BK.sum(dim=1).clamp(min=1)).sum()
 
 
-def jepa_loss(
-    predicted_BKD: Float[torch.Tensor, "B K D"],
-    target_BKD: Float[torch.Tensor, "B K D"],
-    masked_BK: Bool[torch.Tensor, "B K"],
-    *,
-    alpha: float = 0.05,
-    beta: float = 1.0,
-    decomposition: Decomposition = "local-global",
-    certainty_BK: Float[torch.Tensor, "B K"] | None = None,
-) -> Float[torch.Tensor, ""]:
-    """The loss of a whole batch: `jepa_sum`, averaged over the sequences that have anything hidden."""
-    total = jepa_sum(
-        predicted_BKD,
-        target_BKD,
-        masked_BK,
-        alpha=alpha,
-        beta=beta,
-        decomposition=decomposition,
-        certainty_BK=certainty_BK,
-    )
-    return total / num_sequences(masked_BK).clamp(min=1)
-
-
 def normalised_error(
     predicted_ND: Float[torch.Tensor, "N D"], target_ND: Float[torch.Tensor, "N D"]
 ) -> Float[torch.Tensor, ""]:

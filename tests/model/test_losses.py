@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from model.certainty import frame_certainty, segment_means
-from model.losses import jepa_loss, normalised_error
+from model.losses import jepa_sum, normalised_error, num_sequences
 
 # one sequence, three positions of which the first two are hidden, one channel
 PREDICTED = torch.tensor([[[1.0], [5.0], [100.0]]])
 TARGET = torch.tensor([[[0.5], [2.5], [-7.0]]])
 MASKED = torch.tensor([[True, True, False]])
+
+
+def jepa_loss(predicted: torch.Tensor, target: torch.Tensor, masked: torch.Tensor, **options: Any) -> torch.Tensor:
+    """The loss of a whole batch, as training divides it."""
+    return jepa_sum(predicted, target, masked, **options) / num_sequences(masked).clamp(min=1)
 
 
 def test_by_hand() -> None:
