@@ -1,14 +1,15 @@
 """What representations of motion are worth on people that they have never seen: recognition, prediction, interpolation.
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
-untrained a4mer] [--recipe cpu_10min] [--inputs motion] [--seeds 0 1 2] [--left-out bandai-2a ...] [--protocols
-recognition prediction interpolation] [--resume DIR]`
+poses untrained a4mer] [--recipe cpu_10min] [--set NAME=VALUE ...] [--seeds 0 1 2] [--left-out bandai-2a ...]
+[--protocols recognition prediction interpolation] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
 pretrained, without labels, on everybody else, then frozen; probes and heads are trained on the other groups and judged
-on the one left out. `simple` are hand-made statistics and guesses, `untrained` is the same network before its first
-step. Every finished cell (method, group, seed) is kept under `--resume` and never computed twice; training goes on from
-its last checkpoint there. Tables, then one line of JSON. docs/evaluation.md explains the figures.
+on the one left out. `simple` are hand-made statistics and guesses, `poses` is the network that forecasts from tokens,
+on poses instead, `untrained` is A4Mer before its first step. Every finished cell (method, group, seed) is kept under
+`--resume` and never computed twice; training goes on from its last checkpoint there. Tables, then one line of JSON.
+docs/evaluation.md explains the figures.
 """
 
 from __future__ import annotations
@@ -25,21 +26,24 @@ from typing import Any
 
 from core.files import sha256_of_file, to_jsonable
 from dataset.shards import AmdDataset
+from model.devices import choose_device
+from model.distributed import Hardware
 from model.loading import load_run
+from model.overrides import override
 from model.protocols.a4mer import A4MerEncoder
 from model.protocols.cells import Cells
 from model.protocols.features import Statistics
-from model.protocols.forecast import ForecastConfig, simple_rows, token_rows
-from model.protocols.groups import INPUTS, leave_out
+from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
+from model.protocols.groups import leave_out
 from model.protocols.motions import PARTS, load_motions
 from model.protocols.recognition import recognition_rows
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
 from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
-from model.train import choose_device, train
+from model.train import train
 
-VERSION = 5  # of the protocols: cells of another one are computed anew
-METHODS = ("simple", "untrained", "a4mer")
+VERSION = 6  # of the protocols: cells of another one are computed anew
+METHODS = ("simple", "poses", "untrained", "a4mer")
 TASKS = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},
     "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
@@ -54,26 +58,25 @@ class Benchmark:
         self.given, self.folder = given, folder
         self.datasets = [AmdDataset(path) for path in (given.dataset, *given.also)]
         self.motions = load_motions(self.datasets[0], given.groups)
-        self.recipe: Recipe = recipe_named(given.recipe)
+        self.recipe: Recipe = override(recipe_named(given.recipe), given.set)
         self.device = choose_device(given.device)
         data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
         self.common = {"version": VERSION, "groups": given.groups, "data": data[:1], "parts": given.parts}
-        self.trained_on = {**self.common, "data": data, "recipe": to_jsonable(self.recipe), "inputs": given.inputs}
+        self.trained_on = {**self.common, "data": data, "recipe": to_jsonable(self.recipe)}
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.run = lru_cache(maxsize=1)(self._run)
 
     def cells(self, method: str) -> Cells:
         """Where a method's cells are kept."""
-        return Cells(self.folder / "cells", self.common if method == "simple" else self.trained_on)
+        return Cells(self.folder / "cells", self.common if method in ("simple", "poses") else self.trained_on)
 
     def _run(self, group: str, seed: int) -> Any:
         """A network pretrained on all but a group."""
-        recipe, inputs = dataclasses.replace(self.recipe, seed=seed), self.given.inputs
+        recipe = dataclasses.replace(self.recipe, seed=seed)
         rate_hz = recipe.data.rate_hz
-        view = self.folder / "data" / f"{group}-{inputs}-{rate_hz:g}"
-        data = leave_out(self.datasets, group, view, rate_hz=rate_hz, inputs=inputs)
-        out = self.folder / "runs" / f"{recipe.name}-{inputs}-{group}-{seed}"
-        train(data, recipe, out, device=self.given.device)
+        data = leave_out(self.datasets, group, self.folder / "data" / f"{group}-{rate_hz:g}", rate_hz=rate_hz)
+        out = self.folder / "runs" / "-".join([recipe.name, *sorted(self.given.set), group, str(seed)])
+        train(data, recipe, out, hardware=Hardware(device=self.given.device))
         return load_run(out, self.device)
 
     def encoder(self, method: str, group: str, seed: int) -> A4MerEncoder:
@@ -99,10 +102,16 @@ class Benchmark:
 
     def _forecast(self, method: str, group: str, seed: int, task: Task) -> Mapping[str, Any]:
         test, windows = self.given.groups.index(group), self.windows(task)
+        config = ForecastConfig()
+        config = dataclasses.replace(
+            config,
+            heads=dataclasses.replace(config.heads, seed=seed),
+            regression=dataclasses.replace(config.regression, seed=seed),
+        )
         if method == "simple":
             return simple_rows(windows, test)
-        config = ForecastConfig()
-        config = dataclasses.replace(config, heads=dataclasses.replace(config.heads, seed=seed))
+        if method == "poses":
+            return pose_rows(windows, test, config, self.device)
         return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)
 
 
@@ -122,7 +131,8 @@ def main() -> None:
 def collect(benchmark: Benchmark, protocol: str) -> dict[str, dict[str, dict[int, Any]]]:
     """Rows of a protocol: row -> group -> seed -> figures."""
     given, results = benchmark.given, {}
-    todo = [(m, g, s) for g in given.left_out for m in given.methods for s in (given.seeds if m != "simple" else [0])]
+    methods = [m for m in given.methods if (protocol, m) != ("recognition", "poses")]
+    todo = [(m, g, s) for g in given.left_out for m in methods for s in (given.seeds if m != "simple" else [0])]
     for number, (method, group, seed) in enumerate(todo):
         print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
         for name, compute in benchmark.work(protocol, method, group, seed).items():
@@ -167,7 +177,7 @@ def parse() -> argparse.Namespace:
         "--parts", nargs="+", default=list(PARTS), choices=list(PARTS), help="of clips, for recognition"
     )
     parser.add_argument("--recipe", default="cpu_10min")
-    parser.add_argument("--inputs", default="channels", choices=list(INPUTS), help="see model/protocols/groups.py")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resume", type=Path, help="folder of finished cells and of training runs")

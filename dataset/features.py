@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.arrays import Float
+from core.arrays import Float, Int
 from core.skeletons import SMPL_24
 from dataset.rotations import matrix_from_rotvec, sixd_from_matrix, yaw_matrix
 
@@ -90,13 +90,15 @@ class FeatureLayout:
 
 
 LAYOUT = FeatureLayout()
+# signs of the axes in a mirror that exchanges left and right: of the heading frame (y is left), of SMPL's rest pose (x)
+_MIRROR, _MIRROR_AT_REST = np.array([1.0, -1.0, 1.0]), np.array([-1.0, 1.0, 1.0])
 # Floors of the standard deviations used for normalising: a foot clamped to the floor varies by micrometres in one
 # recording and by centimetres in the next, and would otherwise dominate every distance.
 SD_FLOORS: Mapping[str, float] = {
     "contacts": 0.1, "yaw_rate": 0.05, "root_velocity": 0.05, "positions": 0.01, "velocities": 0.05, "rotations": 0.01,
 }  # fmt: skip
-# a deviation beside which nothing counts
-_SILENT = 1e9
+# a deviation beside which nothing counts: of channels that a network does not see
+SILENT = 1e9
 
 
 def leg_length(joints_m: Float[np.ndarray, "frames joints 3"]) -> float:
@@ -146,6 +148,24 @@ def _ground(joints: Float[np.ndarray, "frames joints 3"]) -> Float[np.ndarray, "
     ground = joints[:, :1].copy()
     ground[..., 2] = 0.0
     return ground
+
+
+def mirror_map() -> tuple[Int[np.ndarray, "features"], Float[np.ndarray, "features"]]:
+    """Which channel becomes which, and by which sign, when left and right are exchanged: `sign * x[..., channel]`."""
+    swap = SMPL_24.swap_idx[:NUM_FEATURE_JOINTS]
+    channel, sign = np.arange(LAYOUT.size), np.ones(LAYOUT.size)
+    channel[LAYOUT.contacts] = LAYOUT.contacts.start + np.array([2, 3, 0, 1])
+    sign[LAYOUT.yaw_rate] = -1.0
+    sign[LAYOUT.root_velocity] = _MIRROR[:2]
+    for part, signs in ((LAYOUT.positions, _MIRROR), (LAYOUT.velocities, _MIRROR)):
+        channel[part] = part.start + (3 * swap[:, None] + np.arange(3)).ravel()
+        sign[part] = np.tile(signs, NUM_FEATURE_JOINTS)
+    # a rotation R becomes M R N with the mirrors of the frames that it leads into and from; its first two columns
+    columns = np.outer(_MIRROR_AT_REST[:2], _MIRROR_AT_REST).ravel()
+    channel[LAYOUT.rotations] = LAYOUT.rotations.start + (6 * swap[:, None] + np.arange(6)).ravel()
+    sign[LAYOUT.rotations] = np.tile(columns, NUM_FEATURE_JOINTS)
+    sign[LAYOUT.rotations][:6] = np.outer(_MIRROR_AT_REST[:2], _MIRROR).ravel()
+    return channel, sign
 
 
 def _forward_rate(values: Float[np.ndarray, "frames *rest"], rate_hz: float) -> Float[np.ndarray, "frames *rest"]:
@@ -221,7 +241,7 @@ class FeatureStats:
         Args:
             kept: parts that are to count; the others become nothing.
         """
-        sd = np.full(LAYOUT.size, _SILENT)
+        sd = np.full(LAYOUT.size, SILENT)
         for name in kept:
             part = LAYOUT.parts[name]
             sd[part] = np.sqrt(np.square(self.sd[part]).mean())

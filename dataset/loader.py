@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,12 @@ _FEW_WINDOWS = 4
 
 @dataclass(frozen=True)
 class WindowRef:
-    """A window of a clip: which clip (id and position in the index), and where it starts."""
+    """A window of a clip: which clip (id and position in the index), where it starts, and how fast it is played."""
 
     clip_id: str
     clip_idx: int
     start_s: float
+    tempo: float = 1.0
 
 
 def local_joints_at(
@@ -97,10 +98,11 @@ class WindowReader:
         Returns:
             `features` (T, 271) float32, not normalised; `valid` (T,); `joint_valid` (T, 22) measured joints;
             `joint_sigma_m` (T, 22) float32, of the normalised body as the positions are, NaN unknown; `clip_idx` ()
-            int64 position in the index; `start_s` ().
+            int64 position in the index; `start_s` () and `tempo` () of the window.
         """
         info = self.dataset[ref.clip_id]
-        motion, offset = self._motion(info, ref.start_s)
+        motion, offset = self._motion(info, ref)
+        motion = replace(motion, rate_hz=motion.rate_hz * ref.tempo)
         # one frame more than the window: the last frame's velocity looks ahead
         seen = resample(motion, self.rate_hz, offset, self.num_frames + 1)
         features = seen.features()[: self.num_frames]
@@ -114,7 +116,8 @@ class WindowReader:
             "joint_sigma_m": (motion.scale * seen.joint_sigma_m[:count, joints]).astype(np.float32),
         }
         padded = {name: self._pad(array) for name, array in parts.items()}
-        return {**padded, "clip_idx": np.int64(ref.clip_idx), "start_s": np.float64(ref.start_s)}
+        place = {"start_s": np.float64(ref.start_s), "tempo": np.float64(ref.tempo)}
+        return {**padded, "clip_idx": np.int64(ref.clip_idx), **place}
 
     def _pad(self, array: np.ndarray) -> np.ndarray:
         missing = self.num_frames - len(array)
@@ -122,13 +125,13 @@ class WindowReader:
             return array
         return np.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
 
-    def _motion(self, info: ClipInfo, start_s: float) -> tuple[Motion, float]:
+    def _motion(self, info: ClipInfo, ref: WindowRef) -> tuple[Motion, float]:
         """The clip's motion around a window, and where the window starts in it, in frames."""
-        start = start_s * float(info.frame_rate)
+        start = ref.start_s * float(info.frame_rate)
         if (motion := self._cached(info)) is not None:
             return motion, start
         first = int(start)
-        span = int(np.ceil((self.num_frames + 1) / self.rate_hz * float(info.frame_rate))) + 2
+        span = int(np.ceil((self.num_frames + 1) / self.rate_hz * ref.tempo * float(info.frame_rate))) + 2
         return self.dataset.motion(info.id, first, min(first + span, info.num_frames)), start - first
 
     def _cached(self, info: ClipInfo) -> Motion | None:
@@ -176,6 +179,7 @@ class WindowSampler:
         rank: which of `num_ranks` processes this is; it gets rows rank, rank + num_ranks, ... of each batch.
         num_ranks: processes that train together.
         cache_mb: memory for decoded clips.
+        tempo: standard deviation of the logarithm of how fast windows are played.
 
     Raises:
         InputError: if the split has no clips, or there are more ranks than rows in a batch.
@@ -193,7 +197,9 @@ class WindowSampler:
         rank: int = 0,
         num_ranks: int = 1,
         cache_mb: int = 512,
+        tempo: float = 0.0,
     ) -> None:
+        self.tempo = tempo
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         self.rank, self.num_ranks = rank, num_ranks
         if not 0 <= rank < num_ranks <= batch_size:
@@ -213,7 +219,7 @@ class WindowSampler:
         self._draws = np.maximum(np.rint(durations / window_s).astype(int), 1)
         # too little data for one batch: more places in each clip
         self._draws *= int(np.ceil(batch_size / self._draws.sum()))
-        self._free_s = np.maximum(durations - window_s, 0.0)
+        self._durations_s, self._window_s = durations, window_s
         self._epoch: tuple[int, tuple[WindowRef, ...]] | None = None
 
     @property
@@ -238,12 +244,14 @@ class WindowSampler:
         rng = np.random.default_rng([self.seed, epoch])
         which = np.repeat(np.arange(len(self._idx)), self._draws)
         part = np.arange(len(which)) - np.repeat(np.cumsum(self._draws) - self._draws, self._draws)
-        start_s = (part + rng.random(len(which))) / self._draws[which] * self._free_s[which]
+        place = (part + rng.random(len(which))) / self._draws[which]
         order = rng.permutation(len(which))
+        tempo = np.exp(self.tempo * rng.standard_normal(len(which)))
+        start_s = place * np.maximum(self._durations_s[which] - tempo * self._window_s, 0.0)
         refs = []
         for i in order:
             idx = int(self._idx[which[i]])
             clip = self.dataset.clips[idx]
             rate = clip.frame_rate
-            refs.append(WindowRef(clip.id, idx, float(int(start_s[i] * float(rate)) / rate)))
+            refs.append(WindowRef(clip.id, idx, float(int(start_s[i] * float(rate)) / rate), float(tempo[i])))
         return tuple(refs)

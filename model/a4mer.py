@@ -17,18 +17,22 @@ frames'; inputs are z-scored; both stages' losses weigh the same.
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from core.arrays import Bool, Float, Int
+from dataset.features import SILENT
 from model.blocks import Block, CrossAttention, FeedForward, Transformer, among, initialise, rotary, with_self
 from model.certainty import frame_certainty, segment_means
 from model.losses import Decomposition, jepa_sum
-from model.masking import draws, mask_segments, spread_to_members
-from model.pretext import Prediction, PretextLoss, whole_loss
-from model.segments import MotionBatch, Tokens, max_pool, num_segments, place, segment_members
+from model.masking import draws, group_of_members, mask_segments, spread_to_members
+from model.pretext import Kind, Prediction, PretextLoss, whole_loss
+from model.segments import MotionBatch, Tokens, edge_frames, max_pool, num_segments, place, segment_members
+from model.spread import moments, penalty_and_slope
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class A4MerConfig:
         beta: where Smooth-L1 turns from a parabola into a line.
         ema_decay: how much of the teacher stays at each step.
         decomposition: the paper's loss or one of its ablations.
+        two_views: weight of the distance of each visible segment's token, before and after it attends to the others,
+            from the teacher's, who sees the movement on another body (`model.bodies`); beyond the paper.
+        spread: weight of the terms that keep these tokens from telling nothing (`model.spread`); beyond the paper.
+        own_pose: weight of the error of each such token's own first, middle and last frame, which one linear layer
+            reads off it; beyond the paper.
         half_trust_m: standard deviation of the fitted joints at which a frame counts half, in the loss and among the
             segments to hide; None: all count alike, as in the paper.
     """
@@ -64,6 +73,9 @@ class A4MerConfig:
     beta: float = 1.0
     ema_decay: float = 0.996
     decomposition: Decomposition = "local-global"
+    two_views: float = 0.0
+    spread: float = 0.0
+    own_pose: float = 0.0
     half_trust_m: float | None = None
 
 
@@ -106,7 +118,8 @@ class Stage(nn.Module):
         segment_BS: Int[torch.Tensor, "B S"],
         position_BS: Float[torch.Tensor, "B S"],
         time_BK: Float[torch.Tensor, "B K"],
-    ) -> Float[torch.Tensor, "B K D"]:
+    ) -> tuple[Float[torch.Tensor, "B K D"], Float[torch.Tensor, "B K D"]]:
+        """Tokens of the segments by themselves, and after they have attended to each other."""
         member_BKS = segment_members(segment_BS, time_BK.shape[1])
         exists_BK = member_BKS.any(dim=-1)
         same_BSS = with_self((segment_BS[:, :, None] == segment_BS[:, None, :]) & (segment_BS >= 0)[:, None, :])
@@ -116,7 +129,7 @@ class Stage(nn.Module):
         z_BKD = max_pool(x_BSD, segment_BS, time_BK.shape[1])
         for layer in self.encoder:
             z_BKD, x_BSD = layer(z_BKD, x_BSD, rotation, same_BSS, asked_BKS)
-        return self.latent_former(z_BKD, time_BK, among(exists_BK))
+        return z_BKD, self.latent_former(z_BKD, time_BK, among(exists_BK))
 
 
 class Extractor(nn.Module):
@@ -127,16 +140,18 @@ class Extractor(nn.Module):
         self.embed = nn.Linear(config.num_features, config.width)
         self.stage1, self.stage2 = Stage(config), Stage(config)
 
-    def atoms(self, x_BTF: torch.Tensor, atom_BT: torch.Tensor, time_BK: torch.Tensor) -> torch.Tensor:
-        """Atom tokens from the frames that exist."""
+    def atoms(
+        self, x_BTF: torch.Tensor, atom_BT: torch.Tensor, time_BK: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atom tokens from the frames that exist, by themselves and in their context."""
         x_BTF = torch.where((atom_BT >= 0)[..., None], x_BTF, 0.0)
         position_BT = torch.arange(atom_BT.shape[1], device=atom_BT.device).expand_as(atom_BT).float()
         return self.stage1(self.embed(x_BTF), atom_BT, position_BT, time_BK)
 
     def motifs(
         self, z_BKD: torch.Tensor, motif_BK: torch.Tensor, atom_time_BK: torch.Tensor, time_BM: torch.Tensor
-    ) -> torch.Tensor:
-        """Motif tokens from the Atom tokens that exist."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Motif tokens from the Atom tokens that exist, by themselves and in their context."""
         z_BKD = torch.where((motif_BK >= 0)[..., None], z_BKD, 0.0)
         return self.stage2(z_BKD, motif_BK, atom_time_BK, time_BM)
 
@@ -161,6 +176,12 @@ class Predictor(nn.Module):
         return self.out(self.transformer(z_BKD, time_BK, among(exists_BK)))
 
 
+def _both(tokens: Tokens) -> Float[torch.Tensor, "B K 2 D"]:
+    """Tokens by themselves and in their context."""
+    assert tokens.local is not None
+    return torch.stack([tokens.local, tokens.z], dim=2).float()
+
+
 class A4Mer(nn.Module):
     """The student that is trained, the teacher that follows it, and one predictor for each stage."""
 
@@ -174,6 +195,10 @@ class A4Mer(nn.Module):
         self.register_buffer("feature_scale", torch.ones(config.num_features))
         self.student = Extractor(config)
         self.atom_predictor, self.motif_predictor = Predictor(config), Predictor(config)
+        self.own_frames = nn.ModuleDict()
+        if config.own_pose > 0:
+            read = {name: nn.Linear(config.width, 3 * config.num_features) for name in ("atom", "motif")}
+            self.own_frames = nn.ModuleDict(read)
         self.apply(initialise)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
@@ -220,13 +245,26 @@ class A4Mer(nn.Module):
         return whole_loss(self(batch, self.masks(batch, draws(num_B, num_T, generator))), self.loss_sum)
 
     def masks(self, batch: MotionBatch, draw_BT: Float[torch.Tensor, "B T"]) -> dict[str, torch.Tensor]:
-        """What is hidden of each stage; hidden Motifs hide all their Atoms."""
+        """What each term of the loss is over: what is hidden of each stage (hidden Motifs hide all their Atoms), and
+        what is visible of it (`_view`, `_own`) where the recipe asks for terms over it."""
         atoms, motifs = self._layout(batch)
         certainty, ratio = self._certainty(batch, atoms, motifs), self.config.mask_ratio
         if motifs is None or batch.motif is None:
-            return {"atom": mask_segments(atoms.exists, ratio, draw_BT, certainty.get("atom"))}
-        masked_BM = mask_segments(motifs.exists, ratio, draw_BT, certainty.get("motif"))
-        return {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
+            hidden = {"atom": mask_segments(atoms.exists, ratio, draw_BT, certainty.get("atom"))}
+            exists = {"atom": atoms.exists}
+        else:
+            masked_BM = mask_segments(motifs.exists, ratio, draw_BT, certainty.get("motif"))
+            hidden = {"atom": spread_to_members(masked_BM, batch.motif), "motif": masked_BM}
+            exists = {"atom": atoms.exists, "motif": motifs.exists}
+        visible = {name: exists[name] & ~hidden[name] for name in hidden}
+        return hidden | {f"{name}_{kind}": visible[name] for kind in self._kinds for name in hidden}
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        """Terms over visible segments."""
+        c = self.config
+        weights: dict[Kind, float] = {"view": max(c.two_views, c.spread), "own": c.own_pose}
+        return tuple(kind for kind, weight in weights.items() if weight > 0)
 
     def forward(self, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> dict[str, Prediction]:
         """The hidden tokens of each stage as the predictor says and as the teacher sees them, for any part of a batch.
@@ -234,13 +272,16 @@ class A4Mer(nn.Module):
         Args:
             masks: of `masks`, on the batch's device.
         """
-        atoms, motifs = self._layout(batch, *(masked.shape[1] for masked in masks.values()))
+        atoms, motifs = self._layout(batch, *(masks[name].shape[1] for name in ("atom", "motif") if name in masks))
         visible_BT = batch.atom.masked_fill(spread_to_members(masks["atom"], batch.atom), -1)
         visible_BK = None if batch.motif is None else batch.motif.masked_fill(masks["atom"], -1)
         seen = self._extract(self.student, batch, atoms, motifs, visible_BT, visible_BK)
+        told_to_teacher = batch if batch.teacher_x is None else dataclasses.replace(batch, x=batch.teacher_x)
         with torch.no_grad():
-            targets = self._extract(self.teacher, batch, atoms, motifs, batch.atom, batch.motif)
-        found, certainty = {}, self._certainty(batch, atoms, motifs)
+            targets = self._extract(self.teacher, told_to_teacher, atoms, motifs, batch.atom, batch.motif)
+        found: dict[str, Prediction] = {}
+        found_more: dict[str, Prediction] = {}
+        certainty = self._certainty(batch, atoms, motifs)
         for name, predictor, source, target in zip(
             ("atom", "motif"), (self.atom_predictor, self.motif_predictor), seen, targets, strict=True
         ):
@@ -248,11 +289,57 @@ class A4Mer(nn.Module):
                 predicted = predictor(source.z, masks[name], target.exists, target.time)
                 # distances are taken in full precision, whatever the network computes in
                 found[name] = Prediction(predicted.float(), target.z.float(), masks[name], certainty.get(name))
-        return found
+        frame_motif = None if batch.motif is None else group_of_members(batch.motif, batch.atom)
+        for kind in self._kinds:
+            for name, source, target, segment_BT in zip(found, seen, targets, (batch.atom, frame_motif), strict=False):
+                if source is not None and target is not None and segment_BT is not None:
+                    told = self._told(kind, name, batch, source, target, segment_BT)
+                    found_more[f"{name}_{kind}"] = Prediction(*told, masks[f"{name}_{kind}"], certainty.get(name), kind)
+        return found | found_more
+
+    def _told(
+        self, kind: Kind, name: str, batch: MotionBatch, source: Tokens, target: Tokens, segment_BT: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is compared of visible segments: both tokens with the teacher's, or the frames told by them."""
+        both = _both(source)
+        if kind == "view":
+            return both.flatten(2), _both(target).flatten(2)
+        x_BTF = torch.where((segment_BT >= 0)[..., None], self._normalised(batch.x), 0.0)
+        frames_BK1F = edge_frames(x_BTF, segment_BT, source.z.shape[1])[:, :, None]
+        return self.own_frames[name](both).float().flatten(2), frames_BK1F.expand(-1, -1, 2, -1).flatten(2)
+
+    def moments(self, found: Mapping[str, Prediction]) -> dict[str, torch.Tensor]:
+        """Moments of the student's visible tokens, which `model.spread` judges: (2, E, E) for each stage, E = D + 1."""
+        if self.config.spread == 0:
+            return {}
+        views = {name: p for name, p in found.items() if p.kind == "view"}
+        return {
+            name: torch.stack([moments(half, p.masked) for half in p.predicted.chunk(2, dim=-1)])
+            for name, p in views.items()
+        }
+
+    def spread_slope(self, total_2EE: Float[torch.Tensor, "2 E E"]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted penalty on tokens of these moments, and its derivative by them."""
+        penalties, slopes = zip(*(penalty_and_slope(part) for part in total_2EE), strict=True)
+        return self.config.spread * torch.stack(penalties).sum(), self.config.spread * torch.stack(slopes)
+
+    def _normalised(self, x_BTF: torch.Tensor) -> torch.Tensor:
+        return (x_BTF - self.feature_mean) / self.feature_scale
 
     def loss_sum(self, found: Prediction) -> Float[torch.Tensor, ""]:
-        """Loss of a stage, summed over the sequences of a part of a batch."""
+        """A term of the loss, summed over the sequences of a part of a batch."""
         c = self.config
+        if found.kind != "hidden":
+            # channels that the network does not see are zero on both sides: the mean is over the others
+            share = (self.feature_scale < SILENT).float().mean() if found.kind == "own" else 1.0
+            weight = c.own_pose if found.kind == "own" else c.two_views
+            return (
+                weight
+                / share
+                * jepa_sum(
+                    found.predicted, found.target, found.masked, decomposition="plain", certainty_BK=found.certainty
+                )
+            )
         return jepa_sum(
             found.predicted,
             found.target,
@@ -303,13 +390,12 @@ class A4Mer(nn.Module):
         motif_BK: torch.Tensor | None,
     ) -> tuple[Tokens, Tokens | None]:
         """Tokens of both stages from the frames and Atoms whose segment is not -1."""
-        x_BTF = (batch.x - self.feature_mean) / self.feature_scale
-        z_BKD = extractor.atoms(x_BTF, atom_BT, atoms.time)
+        local_BKD, z_BKD = extractor.atoms(self._normalised(batch.x), atom_BT, atoms.time)
         exists_BK = segment_members(atom_BT, z_BKD.shape[1]).any(dim=-1)
-        atom_tokens = Tokens(z_BKD, exists_BK, atoms.time, atoms.length)
+        atom_tokens = Tokens(z_BKD, exists_BK, atoms.time, atoms.length, local_BKD)
         if motifs is None or motif_BK is None:
             return atom_tokens, None
         motif_BK = motif_BK.masked_fill(~exists_BK, -1)
-        z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
+        local_BMD, z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
         exists_BM = segment_members(motif_BK, z_BMD.shape[1]).any(dim=-1)
-        return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length)
+        return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length, local_BMD)

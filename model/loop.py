@@ -21,18 +21,22 @@ from dataset.loader import WindowSampler
 from dataset.prefetch import prefetch
 from dataset.shards import AmdDataset
 from model.a4mer import A4Mer
+from model.bodies import draw_variation
 from model.checkpoint import Checkpoint
 from model.distributed import Hardware, World
 from model.lexicon import Lexicon, apply_lexicon, mine
 from model.losses import num_sequences
 from model.masking import draws, generator_of
 from model.optimiser import learning_rate, make_optimizer
+from model.pretext import Prediction
 from model.recipes import Recipe
 from model.segments import MotionBatch
-from model.windows import Segmentation, find_atoms, make_batch
+from model.windows import Segmentation, find_atoms, input_statistics, make_batch
 
 Windows = Mapping[str, np.ndarray]
 Part = tuple[MotionBatch, dict[str, torch.Tensor]]
+# a penalty, and its derivative by the moments that it is of
+Slope = tuple[torch.Tensor, torch.Tensor]
 
 
 class Training:
@@ -51,7 +55,13 @@ class Training:
         self.sampler = WindowSampler(
             dataset, "train", recipe.data.window_s, recipe.data.rate_hz, recipe.seed,
             batch_size=recipe.batch_size, rank=world.rank, num_ranks=world.size, cache_mb=recipe.data.cache_mb,
+            tempo=recipe.bodies.tempo,
         )  # fmt: skip
+        if recipe.bodies.vary and recipe.data.inputs != "motion":
+            problem = f"cannot be varied where the network sees rotations (data.inputs={recipe.data.inputs})"
+            world.fail(
+                InputError("bodies", problem, "set data.inputs=motion, or bodies.limbs, posture_rad, reach to 0")
+            )
         self.model = fresh_model(dataset, recipe).to(world.device).train()
         if hardware.compile:
             self.model.compile_parts()
@@ -122,11 +132,15 @@ class Training:
         names = list(parts[0][1])
         counts = torch.tensor([[num_sequences(masks[name]) for name in names] for _, masks in parts]).sum(dim=0)
         counts = self.world.total_counts(counts).clamp(min=1).to(self.world.device)
+        # a single part goes through the network once; several would have to be kept for the second half of the step
+        passed = self._pass(*parts[0]) if len(parts) == 1 else None
+        spread = self._spread(parts, passed)
         sums = torch.zeros(len(names), device=self.world.device)
-        for batch, masks in parts:
-            sums += self._backward(batch, masks, counts)
+        for part in parts:
+            sums += self._backward(self._pass(*part) if passed is None else passed, counts, spread)
         self.world.add_up([w.grad for w in self.model.parameters() if w.grad is not None] + [sums])
         losses = dict(zip(names, (sums / counts).tolist(), strict=True))
+        losses |= {name: float(penalty) for name, (penalty, _) in spread.items()}
         self._check(losses)
         self.optimizer.step()
         self.model.update_teacher()
@@ -136,21 +150,41 @@ class Training:
         """The rows of this process with what is hidden in them, in as many parts as it takes them in."""
         number, world, recipe = self.hardware.accumulate, self.world, self.recipe
         num_frames = windows["valid"].shape[1]
-        draw_BT = draws(recipe.batch_size, num_frames, generator_of(recipe.seed, self.step))[world.rank :: world.size]
+        mine = slice(world.rank, None, world.size)
+        draw_BT = draws(recipe.batch_size, num_frames, generator_of(recipe.seed, self.step))[mine]
+        variation = draw_variation(recipe.bodies, recipe.batch_size, recipe.seed, self.step).rows(mine)
         parts = []
         for first in range(number):
             rows = {name: array[first::number] for name, array in windows.items()}
             batch, _ = make_batch(rows, self.dataset.clips, self.segmentation, recipe.data.rate_hz)
+            batch = variation.rows(slice(first, None, number)).apply(batch)
             parts.append((batch, self.model.masks(batch, draw_BT[first::number])))
         return parts
 
-    def _backward(self, batch: MotionBatch, masks: dict[str, torch.Tensor], counts: torch.Tensor) -> torch.Tensor:
-        """Adds a part's share of the gradient; returns the sums of its losses."""
+    def _pass(self, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> dict[str, Prediction]:
+        """A part through the network."""
         device = self.world.device
         with self.world.autocast():
             found = self.model(batch.to(device), {name: masked.to(device) for name, masked in masks.items()})
+        return dict(found)
+
+    def _spread(self, parts: list[Part], passed: dict[str, Prediction] | None) -> dict[str, Slope]:
+        """Penalties on the tokens of the whole batch and their slopes, by the name of the term (see `model.spread`)."""
+        if self.recipe.model.spread == 0:
+            return {}
+        with torch.no_grad():
+            of_parts = [self.model.moments(self._pass(*part) if passed is None else passed) for part in parts]
+        totals = {name: torch.stack([own[name] for own in of_parts]).sum(dim=0) for name in of_parts[0]}
+        self.world.add_up(list(totals.values()))
+        return {f"{name}_spread": self.model.spread_slope(total) for name, total in totals.items()}
+
+    def _backward(self, found: dict[str, Prediction], counts: torch.Tensor, spread: dict[str, Slope]) -> torch.Tensor:
+        """Adds a part's share of the gradient; returns the sums of its losses."""
         sums = torch.stack([self.model.loss_sum(prediction) for prediction in found.values()])
-        (sums / counts).sum().backward()
+        loss = (sums / counts).sum()
+        for name, own in self.model.moments(found).items():
+            loss = loss + (spread[f"{name}_spread"][1] * own).sum()
+        loss.backward()
         return sums.detach()
 
     def _set_learning_rate(self) -> float:
@@ -173,6 +207,6 @@ def fresh_model(dataset: AmdDataset, recipe: Recipe) -> A4Mer:
     """The untrained network of a recipe, with the statistics of its dataset."""
     torch.manual_seed(recipe.seed)
     model = A4Mer(recipe.model)
-    stats = dataset.stats()
+    stats = input_statistics(dataset, recipe.data.inputs)
     model.set_statistics(*(torch.from_numpy(x.astype(np.float32)) for x in (stats.mean, stats.sd)))
     return model

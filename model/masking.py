@@ -58,3 +58,10 @@ def spread_to_members(
     """
     member_BK = torch.gather(masked_BM, 1, group_BK.clamp(min=0))
     return member_BK & (group_BK >= 0)
+
+
+def group_of_members(
+    group_BK: Int[torch.Tensor, "B K"], member_BT: Int[torch.Tensor, "B T"]
+) -> Int[torch.Tensor, "B T"]:
+    """The group of each member's member (the Motif of each frame, by its Atom); -1 belongs to none."""
+    return torch.where(member_BT >= 0, torch.gather(group_BK, 1, member_BT.clamp(min=0)), -1)

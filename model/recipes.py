@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from core.errors import InputError
 from model.a4mer import A4MerConfig
 from model.atoms import AtomConfig
+from model.bodies import BodyConfig
 from model.mining import MiningConfig
 from model.monitors import MonitorConfig
 from model.windows import DataConfig
@@ -51,6 +52,7 @@ class Recipe:
         atoms: Atom rule.
         mining: codes and patterns.
         optim: optimiser.
+        bodies: what of the people is varied while the network learns.
         batch_size: windows in a step.
         stage1_steps: steps on Atoms alone.
         joint_steps: steps on both stages together, after mining.
@@ -69,6 +71,7 @@ class Recipe:
     atoms: AtomConfig = field(default_factory=AtomConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    bodies: BodyConfig = field(default_factory=BodyConfig)
     batch_size: int = 64
     stage1_steps: int = 100_000
     joint_steps: int = 100_000
@@ -91,10 +94,17 @@ def paper() -> Recipe:
     return Recipe("paper", atoms=AtomConfig(rule="line"))
 
 
+# What the shorter recipes add to the paper, for few people and little time; docs/a4mer.md has what it changes.
+_FEW_PEOPLE = BodyConfig(mirror=True, tempo=0.2, limbs=0.1, posture_rad=0.25, reach=0.4)
+
+
 def gpu_10min() -> Recipe:
-    """The paper's net on a schedule that a current GPU ends in some ten minutes."""
+    """The paper's net on a schedule that a current GPU ends in some ten minutes, and other bodies for the student."""
     return Recipe(
         "gpu_10min",
+        model=A4MerConfig(two_views=4.0, spread=1.0, own_pose=1.0),
+        data=DataConfig(inputs="motion"),
+        bodies=_FEW_PEOPLE,
         optim=OptimConfig(warmup_steps=300),
         stage1_steps=4000,
         joint_steps=4000,
@@ -104,15 +114,18 @@ def gpu_10min() -> Recipe:
 
 
 def cpu_10min() -> Recipe:
-    """Half the width, two layers and 12-s windows: what a laptop trains in some ten minutes."""
+    """`gpu_10min` with half the width, two layers and 12-s windows: what a laptop trains in some ten minutes."""
     return Recipe(
         "cpu_10min",
-        model=A4MerConfig(width=128, encoder_layers=2, latent_layers=2, predictor_layers=2),
-        data=DataConfig(window_s=12.0),
-        optim=OptimConfig(warmup_steps=150),
+        model=A4MerConfig(
+            width=128, encoder_layers=2, latent_layers=2, predictor_layers=2, two_views=4.0, spread=1.0, own_pose=1.0
+        ),
+        data=DataConfig(window_s=12.0, inputs="motion"),
+        bodies=_FEW_PEOPLE,
+        optim=OptimConfig(warmup_steps=100),
         batch_size=16,
-        stage1_steps=1600,
-        joint_steps=1600,
+        stage1_steps=900,
+        joint_steps=600,
         checkpoint_every=200,
         eval_every=400,
         eval_windows=64,

@@ -13,6 +13,7 @@ from core.arrays import Bool, Float, Int
 from core.errors import StageError
 from dataset.features import LAYOUT, NUM_FEATURE_JOINTS
 from model.a4mer import A4Mer
+from model.masking import group_of_members
 from model.segments import MotionBatch, Tokens
 
 # Frames that a prediction has to go by: two seconds at the model's five frames a second.
@@ -101,7 +102,7 @@ def make_scenes(model: A4Mer, batch: MotionBatch, hide: Hide) -> Scenes | None:
     if batch.motif is None:
         raise StageError("tasks", "the windows have no Motifs", "segment them with the run's lexicon")
     valid_BT = batch.atom >= 0
-    motif_BT = torch.where(valid_BT, torch.gather(batch.motif, 1, batch.atom.clamp(min=0)), -1)
+    motif_BT = group_of_members(batch.motif, batch.atom)
     hidden = [hide(m, v) for m, v in zip(motif_BT.numpy(), valid_BT.numpy(), strict=True)]
     rows = [i for i, h in enumerate(hidden) if h is not None]
     if not rows:

@@ -23,6 +23,7 @@ class MotionBatch:
         motif: Motif of each Atom, likewise; None as long as Motifs have not been mined.
         joint_valid: joints that were measured; None where nobody knows.
         joint_sigma_m: standard deviation of each joint's position, of the normalised body; NaN unknown.
+        teacher_x: the frames as the teacher sees them; None: as the student does.
     """
 
     x: Float[torch.Tensor, "B T F"]
@@ -30,10 +31,11 @@ class MotionBatch:
     motif: Int[torch.Tensor, "B K"] | None = None
     joint_valid: Bool[torch.Tensor, "B T J"] | None = None
     joint_sigma_m: Float[torch.Tensor, "B T J"] | None = None
+    teacher_x: Float[torch.Tensor, "B T F"] | None = None
 
     def to(self, device: torch.device) -> MotionBatch:
         """The same batch on another device."""
-        parts = (self.x, self.atom, self.motif, self.joint_valid, self.joint_sigma_m)
+        parts = (self.x, self.atom, self.motif, self.joint_valid, self.joint_sigma_m, self.teacher_x)
         return MotionBatch(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
 
 
@@ -46,12 +48,14 @@ class Tokens:
         exists: whether the segment has any frame.
         time: mean frame index of the segment.
         length: number of its valid frames.
+        local: the token before it attended to the other segments; None where it was not kept.
     """
 
     z: Float[torch.Tensor, "B K D"]
     exists: Bool[torch.Tensor, "B K"]
     time: Float[torch.Tensor, "B K"]
     length: Float[torch.Tensor, "B K"]
+    local: Float[torch.Tensor, "B K D"] | None = None
 
 
 def num_segments(segment_BS: torch.Tensor) -> int:
@@ -72,6 +76,26 @@ def max_pool(
     slot_BSD = torch.where(segment_BS < 0, num_K, segment_BS)[..., None].expand_as(x_BSD)
     pooled = x_BSD.new_zeros(x_BSD.shape[0], num_K + 1, x_BSD.shape[2])
     return pooled.scatter_reduce(1, slot_BSD, x_BSD, "amax", include_self=False)[:, :num_K]
+
+
+def edge_frames(
+    x_BTF: Float[torch.Tensor, "B T F"], segment_BT: Int[torch.Tensor, "B T"], num_K: int
+) -> Float[torch.Tensor, "B K G"]:
+    """Frame vectors at the first, the middle and the last frame of each segment, G = 3 F; frame 0's for one without.
+
+    Frames in between that do not exist count as they stand. The middle of an even number of frames is the mean of two.
+    """
+    member_BKT = segment_members(segment_BT, num_K)
+    first_BK = member_BKT.int().argmax(dim=-1)
+    last_BK = member_BKT.shape[-1] - 1 - member_BKT.int().flip(-1).argmax(dim=-1)
+    last_BK = torch.where(member_BKT.any(dim=-1), last_BK, 0)
+
+    def at(index_BK: torch.Tensor) -> torch.Tensor:
+        return torch.gather(x_BTF, 1, index_BK[..., None].expand(-1, -1, x_BTF.shape[-1]))
+
+    total_BK = first_BK + last_BK
+    middle_BKF = (at(total_BK // 2) + at((total_BK + 1) // 2)) / 2
+    return torch.cat([at(first_BK), middle_BKF, at(last_BK)], dim=-1)
 
 
 def place(segment_BS: torch.Tensor, time_BS: torch.Tensor, length_BS: torch.Tensor, num_K: int) -> Tokens:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from core.arrays import Float, Int
 from core.errors import InputError
+from dataset.features import FeatureStats
 from dataset.loader import WindowReader, WindowRef, collate, local_joints_at, window_refs
 from dataset.resample import num_instants
 from dataset.schema import ClipInfo
@@ -22,6 +24,8 @@ from dataset.shards import AmdDataset
 from model.a4mer import A4Mer
 from model.atoms import AtomConfig, atom_of_frames, cut_times
 from model.segments import MotionBatch, Tokens
+
+Inputs = Literal["channels", "parts", "motion"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,16 @@ class DataConfig:
         rate_hz: frames a second that the network sees.
         atom_rate_hz: frames a second that Atoms are found on.
         cache_mb: memory for decoded clips.
+        inputs: what the network sees of a frame, and in which units: `channels`, each by its own deviation, as in the
+            paper; `parts`, each by that of its part (positions, velocities and so on); `motion`, the same of how the
+            body lies and moves alone, without contacts and rotations.
     """
 
     window_s: float = 30.0
     rate_hz: float = 5.0
     atom_rate_hz: float = 30.0
     cache_mb: int = 512
+    inputs: Inputs = "channels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +72,18 @@ class ClipTokens:
 
     atoms: Float[np.ndarray, "atoms width"]
     motifs: Float[np.ndarray, "motifs width"]
+
+
+def input_statistics(dataset: AmdDataset, inputs: Inputs) -> FeatureStats:
+    """What frame vectors are normalised by."""
+    stats = dataset.stats()
+    if inputs == "channels":
+        return stats
+    return (
+        stats.by_part(("yaw_rate", "root_velocity", "positions", "velocities"))
+        if inputs == "motion"
+        else stats.by_part()
+    )
 
 
 def find_atoms(dataset: AmdDataset, clips: Sequence[ClipInfo], data: DataConfig, config: AtomConfig) -> Segmentation:
@@ -96,9 +116,10 @@ def make_batch(
     """
     num_frames = windows["valid"].shape[1]
     ids = [clips[int(i)].id for i in windows["clip_idx"]]
-    starts = windows["start_s"]
+    places = zip(ids, windows["start_s"].tolist(), windows["tempo"].tolist(), strict=True)
     frames = [
-        atom_of_frames(segmentation.cuts_s[c], float(s), rate_hz, num_frames) for c, s in zip(ids, starts, strict=True)
+        atom_of_frames((segmentation.cuts_s[c] - start_s) / tempo, 0.0, rate_hz, num_frames)
+        for c, start_s, tempo in places
     ]
     atom_BT = np.stack(frames)
     first_B = atom_BT[:, 0]

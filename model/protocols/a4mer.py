@@ -7,14 +7,12 @@ behind them stand at their own times.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from core.arrays import Float, Int
 from dataset.resample import Motion, resample
@@ -23,6 +21,7 @@ from model.atoms import atom_of_frames, cut_times
 from model.codes import nearest_code
 from model.covering import cover
 from model.loading import TrainedRun
+from model.masking import group_of_members
 from model.protocols.encoders import SegmentTokens, part_edges
 
 
@@ -61,11 +60,10 @@ class A4MerEncoder:
         for i in range(0, len(motions), self.batch_size):
             grids = [self._grid(motion, borders_s, hidden) for motion in motions[i : i + self.batch_size]]
             batch = self._with_motifs(_padded(grids), grids)
-            with _input_of(self.model.teacher.stage1.latent_former) as seen:
-                atoms, motifs = self.model.encode(batch.to(self.run.device))
-            assert motifs is not None and batch.motif is not None
-            local = dataclasses.replace(atoms, z=seen[0])
-            motif_BT = torch.where(batch.atom >= 0, torch.gather(batch.motif, 1, batch.atom.clamp(min=0)), -1)
+            atoms, motifs = self.model.encode(batch.to(self.run.device))
+            assert motifs is not None and batch.motif is not None and atoms.local is not None
+            local = dataclasses.replace(atoms, z=atoms.local)
+            motif_BT = group_of_members(batch.motif, batch.atom)
             levels = (("local", local, batch.atom), ("atoms", atoms, batch.atom), ("motifs", motifs, motif_BT))
             for level, tokens, segment_BT in levels:
                 found[level] += _rows(tokens, segment_BT.numpy(), self.run.recipe.data.rate_hz)
@@ -120,17 +118,6 @@ class A4MerEncoder:
         if key not in self._covers:
             self._covers[key] = cover(codes, self.run.lexicon.patterns, self.run.recipe.mining).starts
         return self._covers[key]
-
-
-@contextlib.contextmanager
-def _input_of(module: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collects the first argument of every call of a module while the block runs."""
-    seen: list[torch.Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def first_weights(run: TrainedRun) -> A4Mer:

@@ -24,6 +24,7 @@ from model.protocols.baselines import (
 )
 from model.protocols.encoders import Encoder
 from model.protocols.motions import LabelledMotions
+from model.protocols.regression import RegressionConfig, regression_guess
 from model.protocols.token_heads import HeadConfig, TokenHeads
 from model.protocols.told import flat_tokens, level_of, make_scenes, token_scale
 from model.protocols.windows import PoseWindows, Task, errors_mm, stretches
@@ -40,12 +41,14 @@ class ForecastConfig:
         level: of the tokens; `last` for the highest, Motifs.
         train_windows: windows of the training groups that the heads of the paper are trained on.
         heads: their size and training.
+        regression: size and training of the network that takes tokens or poses in one row.
         batch: windows decoded together.
     """
 
     level: str = "last"
     train_windows: int = 2000
     heads: HeadConfig = field(default_factory=lambda: HeadConfig(steps=600, batch_size=64))
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
     batch: int = 512
 
 
@@ -65,6 +68,12 @@ def simple_rows(w: PoseWindows, test: int) -> dict[str, Row]:
     return {name: judge(guess(), judged) for name, guess in guesses.items()}
 
 
+def pose_rows(w: PoseWindows, test: int, config: ForecastConfig, device: torch.device) -> dict[str, Row]:
+    """The network of `token_rows` on poses alone: what a representation has to add to."""
+    guess = regression_guess(w, inputs(w), test, config.regression, device)
+    return {"network on poses": judge(guess, w.rows(w.group == test))}
+
+
 def judge(guess: np.ndarray, w: PoseWindows) -> Row:
     """Errors of a guess; `at` by the time since the last known frame."""
     error, moving = errors_mm(guess, w), w.moving
@@ -82,7 +91,7 @@ def token_rows(
     config: ForecastConfig,
     device: torch.device,
 ) -> dict[str, Row]:
-    """Guesses from frozen tokens: linear heads on them, alone and with the poses, and the heads of the paper.
+    """Guesses from frozen tokens: ridge and a network on them, alone and with the poses, and the heads of the paper.
 
     `displacements` are the same heads, trained on how far poses are from the rest line: poses themselves differ from
     person to person, and few people are seen in training.
@@ -91,10 +100,10 @@ def token_rows(
     seen_all = encoder.encode(stretches(motions, w), borders_s, 1)
     flat = np.concatenate([flat_tokens(tokens, w) for tokens in seen_all.values()], axis=1)
     judged = w.rows(w.group == test)
-    rows = {
-        "ridge on tokens": judge(ridge_guess(w, flat, test), judged),
-        "ridge on tokens and poses": judge(ridge_guess(w, np.concatenate([flat, inputs(w)], axis=1), test), judged),
-    }
+    rows = {}
+    for name, x in (("tokens", flat), ("tokens and poses", np.concatenate([flat, inputs(w)], axis=1))):
+        rows[f"ridge on {name}"] = judge(ridge_guess(w, x, test), judged)
+        rows[f"network on {name}"] = judge(regression_guess(w, x, test, config.regression, device), judged)
     seen = seen_all[level_of(config.level, seen_all)]
     rng = np.random.default_rng([config.heads.seed, test, w.task.asked])
     outer = np.flatnonzero(w.group != test)

@@ -18,17 +18,8 @@ from dataset.resample import resample
 from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo
 from dataset.shards import AmdDataset
 
-# what the network sees of a frame, and in which units (`leave_out`)
-INPUTS: Mapping[str, tuple[str, ...]] = {
-    "channels": (),
-    "parts": tuple(LAYOUT.parts),
-    "motion": ("yaw_rate", "root_velocity", "positions", "velocities"),
-}
 
-
-def leave_out(
-    datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float, inputs: str = "channels"
-) -> Path:
+def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float) -> Path:
     """A dataset of several, in which one subject is for testing and all others are for training.
 
     Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
@@ -39,8 +30,6 @@ def leave_out(
         subject: of the test split.
         out: folder to make.
         rate_hz: rate of the statistics: the model's.
-        inputs: how frame vectors are normalised: `channels`, each by its own deviation; `parts`, each by that of its
-            part (positions, velocities and so on); `motion`, the same without contacts and rotations.
 
     Raises:
         InputError: if nobody is called so, or two clips have one id.
@@ -51,7 +40,7 @@ def leave_out(
     with atomic_folder(out) as folder:
         shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
         write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})
-        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz, inputs))
+        write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz))
         write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, subject).to_json())
     return out
 
@@ -82,9 +71,7 @@ def _link(dataset: AmdDataset, shard: ShardInfo, number: int, folder: Path) -> S
     return dataclasses.replace(shard, name=target.name)
 
 
-def _statistics(
-    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float, inputs: str
-) -> Mapping[str, object]:
+def _statistics(datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_hz: float) -> Mapping[str, object]:
     count, sums = 0, np.zeros((2, LAYOUT.size))
     home = {clip.id: dataset for dataset in datasets for clip in dataset.clips}
     for clip in clips:
@@ -95,7 +82,6 @@ def _statistics(
             count += len(features)
             sums += features.sum(axis=0), (features**2).sum(axis=0)
     stats = FeatureStats.from_sums(rate_hz, count, *sums)
-    stats = stats.by_part(INPUTS[inputs]) if INPUTS[inputs] else stats
     return {"schema": SCHEMA, **dataclasses.asdict(stats)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
+from core.skeletons import SMPL_24
 from core.transforms import so3_exp, so3_log
 from dataset import rotations
 from dataset.checks import require_whole
@@ -21,6 +22,7 @@ from dataset.features import (
     heading,
     leg_length,
     local_joints,
+    mirror_map,
 )
 from dataset.inverse import joints_from_features, poses_from_features
 from dataset.reclock import clip_at_rate
@@ -106,6 +108,21 @@ def test_turning_and_moving_the_room_changes_nothing(walker, turn: float) -> Non
         frame_features(walk["poses"], walk["joints_m"], contacts, 30.0),
         atol=1e-4,
     )
+
+
+def test_mirrored_vectors_are_those_of_the_mirrored_person(walker, rng: np.random.Generator) -> None:
+    walk = walker(60, 30.0)
+    swap, world, rest = SMPL_24.swap_idx, np.diag([1.0, -1.0, 1.0]), np.diag([-1.0, 1.0, 1.0])
+    rotation = rotations.matrix_from_rotvec(walk["poses"])
+    mirrored = rest @ rotation[:, swap] @ rest
+    mirrored[:, 0] = world @ rotation[:, 0] @ rest
+    contacts = rng.random((60, 4))
+    joints = walk["joints_m"][:, swap] @ world
+    expected = frame_features(rotations.rotvec_from_matrix(mirrored), joints, contacts[:, [2, 3, 0, 1]], 30.0)
+    channel, sign = mirror_map()
+    found = frame_features(walk["poses"], walk["joints_m"], contacts, 30.0)[:, channel] * sign
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.array_equal(channel[channel], np.arange(len(channel)))
 
 
 @pytest.mark.parametrize("rate_hz", [5.0, 30.0, 120.0])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_processes import kill_at, start, wait
+from training_processes import beyond_the_paper, kill_at, start, wait
 
 from core.errors import InputError
 from model.checkpoint import load_checkpoint
 from model.distributed import Hardware, connected
+from model.logs import read_lines
 from model.recipes import Recipe
 from model.train import train
 
@@ -45,6 +46,18 @@ def test_two_processes_give_the_losses_of_one(pair_run: Path, tiny_run: Path) ->
     a, b = (load_checkpoint(run / "checkpoint.pt").model for run in (pair_run, tiny_run))
     assert all(torch.allclose(a[name], b[name], atol=1e-3) for name in a)
     assert json.loads((pair_run / "starts.jsonl").read_text())["hardware"]["processes"] == 2
+
+
+def test_two_processes_spread_the_tokens_of_the_whole_batch(people: Path, tiny: Recipe, tmp_path: Path) -> None:
+    """The covariance of the tokens is no sum over sequences: processes must add up their moments first."""
+    recipe = beyond_the_paper(tiny)
+    alone = train(people, recipe, tmp_path / "alone").run
+    assert [code for code, _ in wait(start(people, recipe, tmp_path / "pair", 2))] == [0, 0]
+    one, two = (read_lines(run / "losses.jsonl") for run in (alone, tmp_path / "pair"))
+    assert [set(line) for line in one] == [set(line) for line in two] and "motif_view_spread" in one[-1]
+    for mine, shared in zip(one, two, strict=True):
+        for name in mine.keys() - {"phase", "seconds"}:
+            assert shared[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-6), name
 
 
 @pytest.mark.slow

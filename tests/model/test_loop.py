@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_processes import start, wait
+from training_processes import beyond_the_paper, start, wait
 
 from dataset.shards import AmdDataset
 from model.distributed import Hardware, connected
@@ -36,8 +36,12 @@ def gradients(people: Path, recipe: Recipe, accumulate: int, steps: int) -> tupl
     return kept, lines[-1]["loss"]
 
 
+@pytest.mark.parametrize("beyond", [False, True])
 @pytest.mark.parametrize("accumulate", [2, 3])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(people: Path, tiny: Recipe, accumulate: int) -> None:
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(
+    people: Path, tiny: Recipe, accumulate: int, beyond: bool
+) -> None:
+    tiny = beyond_the_paper(tiny) if beyond else tiny
     # no step before them changes the weights, as rounding would be amplified by the optimiser
     still = dataclasses.replace(tiny, stage1_steps=1, optim=dataclasses.replace(tiny.optim, lr=0.0, lr_end=0.0))
     (whole, loss), (parts, loss_in_parts) = (gradients(people, still, n, 1) for n in (1, accumulate))
@@ -45,7 +49,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(people: Path, tiny: Rec
     assert whole.keys() == parts.keys() and any("stage2" in name for name in whole)
     length = torch.cat([g.flatten() for g in whole.values()]).norm()
     difference = torch.cat([(whole[n] - parts[n]).flatten() for n in whole]).norm()
-    assert difference / length < 1e-6
+    assert difference / length < 5e-6  # sums of float32 in another order
 
 
 def test_a_run_in_parts_is_the_run_in_one(people: Path, tiny: Recipe, tiny_run: Path, tmp_path: Path) -> None:

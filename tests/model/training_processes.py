@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from model.bodies import BodyConfig
 from model.distributed import Hardware
 from model.recipes import Recipe
 
@@ -25,6 +27,16 @@ try:
 except MotifsError as error:
     sys.exit(str(error))
 """
+
+
+def beyond_the_paper(recipe: Recipe) -> Recipe:
+    """A recipe with everything that goes beyond the paper."""
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, two_views=4.0, spread=1.0, own_pose=1.0),
+        data=dataclasses.replace(recipe.data, inputs="motion"),
+        bodies=BodyConfig(mirror=True, tempo=0.2, limbs=0.1, posture_rad=0.25, reach=0.4),
+    )
 
 
 def start(

@@ -15,6 +15,7 @@ from model.protocols.cells import Cells
 from model.protocols.groups import leave_out
 from model.protocols.motions import load_motions
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
+from model.windows import input_statistics
 
 
 def test_a_group_left_out(people: Path, one_clip: Path, tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_a_group_left_out(people: Path, one_clip: Path, tmp_path: Path) -> None:
     # the statistics are of the others' frames alone
     frames = [num_instants(c.num_frames, c.frame_rate, 5.0) for c in view.of_split("train")]
     assert view.stats().num_frames == sum(frames)
-    motion = AmdDataset(leave_out(datasets, "p1", tmp_path / "motion", rate_hz=5.0, inputs="motion")).stats()
+    motion = input_statistics(view, "motion")
     normalised = motion.normalise(view.stats().mean + view.stats().sd)
     assert np.abs(normalised[LAYOUT.rotations]).max() < 1e-6
     assert np.square(normalised[LAYOUT.positions]).mean() == pytest.approx(1.0)
