@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.a4mer import A4Mer, A4MerConfig
+from model.a4mer import A4Mer
 from model.blocks import Block, initialise, rotary
 from model.masking import draws, spread_to_members
 from model.recipes import Recipe, recipe_named
 from model.segments import MotionBatch
+from model.stages import A4MerConfig
 
 ATOM_S, ATOMS_PER_MOTIF = 1.0, 2.0
 
@@ -96,7 +97,7 @@ def _segments(rng: np.random.Generator, rows: int, columns: int, share: float) -
 
 def student_pass(model: A4Mer, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> torch.Tensor:
     """What `A4Mer.forward` does for the student: segments laid out, frames hidden, both stages."""
-    atoms, motifs = model._layout(batch, *(m.shape[1] for m in masks.values()))
+    atoms, motifs = model._layout(batch, *(masks[name].shape[1] for name in ("atom", "motif") if name in masks))
     visible_BT = batch.atom.masked_fill(spread_to_members(masks["atom"], batch.atom), -1)
     visible_BK = None if batch.motif is None else batch.motif.masked_fill(masks["atom"], -1)
     atom_tokens, motif_tokens = model._extract(model.student, batch, atoms, motifs, visible_BT, visible_BK)

@@ -9,9 +9,8 @@ Shape suffixes: B sequence, T frame, F feature, D width, K Atom, M Motif, S toke
 A segment index of -1 means that a token does not exist: padding, a missing frame, or one that is hidden. Hidden tokens
 are therefore removed rather than covered: their values are zeroed before the first layer and no attention reaches them.
 
-Choices where the paper is silent: pre-norm with a feed-forward on both streams of the Encoder; a closing LayerNorm (the
-spread of the tokens grows without bound otherwise); rotary positions are frame times, a latent's the mean of its own
-frames'; inputs are z-scored; both stages' losses weigh the same.
+The networks are in `model.stages`. Choices where the paper is silent: inputs are z-scored; both stages' losses weigh
+the same.
 """
 
 from __future__ import annotations
@@ -19,161 +18,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from core.arrays import Bool, Float, Int
+from core.arrays import Bool, Float
 from dataset.features import SILENT
-from model.blocks import Block, CrossAttention, FeedForward, Transformer, among, initialise, rotary, with_self
+from model.blocks import initialise
 from model.certainty import frame_certainty, segment_means
-from model.losses import Decomposition, jepa_sum
+from model.losses import jepa_sum
 from model.masking import draws, group_of_members, mask_segments, spread_to_members
 from model.pretext import Kind, Prediction, PretextLoss, whole_loss
-from model.segments import MotionBatch, Tokens, edge_frames, max_pool, num_segments, place, segment_members
+from model.segments import MotionBatch, Tokens, edge_frames, num_segments, place, segment_members
 from model.spread import moments, penalty_and_slope
-
-
-@dataclass(frozen=True)
-class A4MerConfig:
-    """Size of the network and settings of its pretext task.
-
-    Attributes:
-        num_features: channels of a frame.
-        width: channels of every token.
-        heads: attention heads.
-        encoder_layers: layers of each stage's Encoder.
-        latent_layers: layers of each stage's LatentFormer.
-        predictor_layers: layers of each stage's predictor.
-        ffn_ratio: hidden channels of a feed-forward over `width`.
-        mask_ratio: share of segments that is hidden.
-        alpha: weight of the loss's global part relative to its local part.
-        beta: where Smooth-L1 turns from a parabola into a line.
-        ema_decay: how much of the teacher stays at each step.
-        decomposition: the paper's loss or one of its ablations.
-        two_views: weight of the distance of each visible segment's token, before and after it attends to the others,
-            from the teacher's, who sees the movement on another body (`model.bodies`); beyond the paper.
-        spread: weight of the terms that keep these tokens from telling nothing (`model.spread`); beyond the paper.
-        own_pose: weight of the error of each such token's own first, middle and last frame, which one linear layer
-            reads off it; beyond the paper.
-        half_trust_m: standard deviation of the fitted joints at which a frame counts half, in the loss and among the
-            segments to hide; None: all count alike, as in the paper.
-    """
-
-    num_features: int = 271
-    width: int = 256
-    heads: int = 4
-    encoder_layers: int = 4
-    latent_layers: int = 4
-    predictor_layers: int = 3
-    ffn_ratio: int = 4
-    mask_ratio: float = 0.5
-    alpha: float = 0.05
-    beta: float = 1.0
-    ema_decay: float = 0.996
-    decomposition: Decomposition = "local-global"
-    two_views: float = 0.0
-    spread: float = 0.0
-    own_pose: float = 0.0
-    half_trust_m: float | None = None
-
-
-class EncoderLayer(nn.Module):
-    """Tokens attend within their segment, then the segment's latent attends to them."""
-
-    def __init__(self, config: A4MerConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.tokens = Block(width, config.heads, config.ffn_ratio)
-        self.norm_latents, self.norm_tokens, self.norm_ffn = (nn.LayerNorm(width) for _ in range(3))
-        self.cross = CrossAttention(width, config.heads)
-        self.ffn = FeedForward(width, config.ffn_ratio)
-
-    def forward(
-        self,
-        z_BKD: torch.Tensor,
-        x_BSD: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        same_BSS: torch.Tensor,
-        member_BKS: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        x_BSD = self.tokens(x_BSD, rotation, same_BSS)
-        z_BKD = z_BKD + self.cross(self.norm_latents(z_BKD), self.norm_tokens(x_BSD), member_BKS)
-        return z_BKD + self.ffn(self.norm_ffn(z_BKD)), x_BSD
-
-
-class Stage(nn.Module):
-    """Encoder and LatentFormer: one token for each segment of a sequence of tokens."""
-
-    def __init__(self, config: A4MerConfig) -> None:
-        super().__init__()
-        self.head_width = config.width // config.heads
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.latent_former = Transformer(config.width, config.heads, config.latent_layers, config.ffn_ratio)
-
-    def forward(
-        self,
-        x_BSD: Float[torch.Tensor, "B S D"],
-        segment_BS: Int[torch.Tensor, "B S"],
-        position_BS: Float[torch.Tensor, "B S"],
-        time_BK: Float[torch.Tensor, "B K"],
-    ) -> tuple[Float[torch.Tensor, "B K D"], Float[torch.Tensor, "B K D"]]:
-        """Tokens of the segments by themselves, and after they have attended to each other."""
-        member_BKS = segment_members(segment_BS, time_BK.shape[1])
-        exists_BK = member_BKS.any(dim=-1)
-        same_BSS = with_self((segment_BS[:, :, None] == segment_BS[:, None, :]) & (segment_BS >= 0)[:, None, :])
-        # a latent without tokens may ask anyone: nobody listens to its answer
-        asked_BKS = member_BKS | ~exists_BK[..., None]
-        rotation = rotary(position_BS, self.head_width)
-        z_BKD = max_pool(x_BSD, segment_BS, time_BK.shape[1])
-        for layer in self.encoder:
-            z_BKD, x_BSD = layer(z_BKD, x_BSD, rotation, same_BSS, asked_BKS)
-        return z_BKD, self.latent_former(z_BKD, time_BK, among(exists_BK))
-
-
-class Extractor(nn.Module):
-    """f_theta: both stages on top of the frame embedding."""
-
-    def __init__(self, config: A4MerConfig) -> None:
-        super().__init__()
-        self.embed = nn.Linear(config.num_features, config.width)
-        self.stage1, self.stage2 = Stage(config), Stage(config)
-
-    def atoms(
-        self, x_BTF: torch.Tensor, atom_BT: torch.Tensor, time_BK: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Atom tokens from the frames that exist, by themselves and in their context."""
-        x_BTF = torch.where((atom_BT >= 0)[..., None], x_BTF, 0.0)
-        position_BT = torch.arange(atom_BT.shape[1], device=atom_BT.device).expand_as(atom_BT).float()
-        return self.stage1(self.embed(x_BTF), atom_BT, position_BT, time_BK)
-
-    def motifs(
-        self, z_BKD: torch.Tensor, motif_BK: torch.Tensor, atom_time_BK: torch.Tensor, time_BM: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Motif tokens from the Atom tokens that exist, by themselves and in their context."""
-        z_BKD = torch.where((motif_BK >= 0)[..., None], z_BKD, 0.0)
-        return self.stage2(z_BKD, motif_BK, atom_time_BK, time_BM)
-
-
-class Predictor(nn.Module):
-    """g_phi: tokens at the hidden positions from those at the visible ones."""
-
-    def __init__(self, config: A4MerConfig) -> None:
-        super().__init__()
-        self.mask_token = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
-        self.transformer = Transformer(config.width, config.heads, config.predictor_layers, config.ffn_ratio)
-        self.out = nn.Linear(config.width, config.width)
-
-    def forward(
-        self,
-        z_BKD: Float[torch.Tensor, "B K D"],
-        masked_BK: Bool[torch.Tensor, "B K"],
-        exists_BK: Bool[torch.Tensor, "B K"],
-        time_BK: Float[torch.Tensor, "B K"],
-    ) -> Float[torch.Tensor, "B K D"]:
-        z_BKD = torch.where(masked_BK[..., None], self.mask_token, z_BKD)
-        return self.out(self.transformer(z_BKD, time_BK, among(exists_BK)))
+from model.stages import A4MerConfig, Extractor, Predictor
 
 
 def _both(tokens: Tokens) -> Float[torch.Tensor, "B K 2 D"]:
@@ -279,34 +137,32 @@ class A4Mer(nn.Module):
         told_to_teacher = batch if batch.teacher_x is None else dataclasses.replace(batch, x=batch.teacher_x)
         with torch.no_grad():
             targets = self._extract(self.teacher, told_to_teacher, atoms, motifs, batch.atom, batch.motif)
-        found: dict[str, Prediction] = {}
-        found_more: dict[str, Prediction] = {}
         certainty = self._certainty(batch, atoms, motifs)
-        for name, predictor, source, target in zip(
-            ("atom", "motif"), (self.atom_predictor, self.motif_predictor), seen, targets, strict=True
-        ):
-            if source is not None and target is not None:
-                predicted = predictor(source.z, masks[name], target.exists, target.time)
+        stages = [("atom", self.atom_predictor, seen[0], targets[0], batch.atom)]
+        if seen[1] is not None and targets[1] is not None and batch.motif is not None:
+            stages.append(
+                ("motif", self.motif_predictor, seen[1], targets[1], group_of_members(batch.motif, batch.atom))
+            )
+        found: dict[str, Prediction] = {}
+        for kind in ("hidden", *self._kinds):
+            for name, predictor, source, target, segment_BT in stages:
+                term = name if kind == "hidden" else f"{name}_{kind}"
+                if kind == "hidden":
+                    told = predictor(source.z, masks[term], target.exists, target.time)
+                    truth = target.z if self.config.target == "tokens" else self._frames(batch, segment_BT, source)
+                elif kind == "view":
+                    told, truth = _both(source).flatten(2), _both(target).flatten(2)
+                else:
+                    told = self.own_frames[name](_both(source)).flatten(2)
+                    truth = self._frames(batch, segment_BT, source).repeat(1, 1, 2)
                 # distances are taken in full precision, whatever the network computes in
-                found[name] = Prediction(predicted.float(), target.z.float(), masks[name], certainty.get(name))
-        frame_motif = None if batch.motif is None else group_of_members(batch.motif, batch.atom)
-        for kind in self._kinds:
-            for name, source, target, segment_BT in zip(found, seen, targets, (batch.atom, frame_motif), strict=False):
-                if source is not None and target is not None and segment_BT is not None:
-                    told = self._told(kind, name, batch, source, target, segment_BT)
-                    found_more[f"{name}_{kind}"] = Prediction(*told, masks[f"{name}_{kind}"], certainty.get(name), kind)
-        return found | found_more
+                found[term] = Prediction(told.float(), truth.float(), masks[term], certainty.get(name), kind)
+        return found
 
-    def _told(
-        self, kind: Kind, name: str, batch: MotionBatch, source: Tokens, target: Tokens, segment_BT: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is compared of visible segments: both tokens with the teacher's, or the frames told by them."""
-        both = _both(source)
-        if kind == "view":
-            return both.flatten(2), _both(target).flatten(2)
+    def _frames(self, batch: MotionBatch, segment_BT: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """Normalised frame vectors at the beginning, middle and end of each segment."""
         x_BTF = torch.where((segment_BT >= 0)[..., None], self._normalised(batch.x), 0.0)
-        frames_BK1F = edge_frames(x_BTF, segment_BT, source.z.shape[1])[:, :, None]
-        return self.own_frames[name](both).float().flatten(2), frames_BK1F.expand(-1, -1, 2, -1).flatten(2)
+        return edge_frames(x_BTF, segment_BT, tokens.z.shape[1])
 
     def moments(self, found: Mapping[str, Prediction]) -> dict[str, torch.Tensor]:
         """Moments of the student's visible tokens, which `model.spread` judges: (2, E, E) for each stage, E = D + 1."""
@@ -329,26 +185,20 @@ class A4Mer(nn.Module):
     def loss_sum(self, found: Prediction) -> Float[torch.Tensor, ""]:
         """A term of the loss, summed over the sequences of a part of a batch."""
         c = self.config
-        if found.kind != "hidden":
-            # channels that the network does not see are zero on both sides: the mean is over the others
-            share = (self.feature_scale < SILENT).float().mean() if found.kind == "own" else 1.0
-            weight = c.own_pose if found.kind == "own" else c.two_views
-            return (
-                weight
-                / share
-                * jepa_sum(
-                    found.predicted, found.target, found.masked, decomposition="plain", certainty_BK=found.certainty
-                )
-            )
-        return jepa_sum(
+        # channels that the network does not see are zero on both sides: means are over the others
+        frames = found.kind == "own" or (found.kind == "hidden" and c.target == "frames")
+        share = float((self.feature_scale < SILENT).float().mean()) if frames else 1.0
+        weight = {"hidden": 1.0, "view": c.two_views, "own": c.own_pose}[found.kind]
+        total = jepa_sum(
             found.predicted,
             found.target,
             found.masked,
             alpha=c.alpha,
             beta=c.beta,
-            decomposition=c.decomposition,
+            decomposition=c.decomposition if found.kind == "hidden" else "plain",
             certainty_BK=found.certainty,
         )
+        return weight / share * total
 
     def _certainty(self, batch: MotionBatch, atoms: Tokens, motifs: Tokens | None) -> dict[str, torch.Tensor]:
         """How much each segment of each stage counts; nothing where all count alike."""

@@ -1,9 +1,10 @@
 """Action Atoms: where a movement ends and the next begins, found on root-local joints at the recording's own rate.
 
-Three rules find where an Atom may begin. `line` is Eq. A of "Action Motifs" (arXiv 2604.28173, appendix A.2; see
+Rules find where an Atom may begin. `line` is Eq. A of "Action Motifs" (arXiv 2604.28173, appendix A.2; see
 `model.straight_line`). `turns` cuts where a movement turns (see `model.turns`), `pauses` where the body slows down or
-rests (see `model.pauses`). On real motion Eq. A is nearly a clock of half a second whose cuts move under a millimetre
-of noise; docs/a4mer.md has the figures. Cuts are then carried to the model's grid of 5 frames a second.
+rests (see `model.pauses`), `clock` at equal times, for ablations. On real motion Eq. A is nearly a clock of half a
+second whose cuts move under a millimetre of noise; docs/a4mer.md has the figures. Cuts are then carried to the model's
+grid of 5 frames a second.
 
 Choices that hold for all rules:
 
@@ -26,7 +27,7 @@ from model.pauses import PauseConfig, PauseReach, body_speed, pause_candidates
 from model.straight_line import ErrorUnit, line_candidates
 from model.turns import TurnConfig, body_acceleration, turn_candidates, turn_future
 
-Rule = Literal["turns", "pauses", "line"]
+Rule = Literal["turns", "pauses", "line", "clock"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class AtomConfig:
     """Settings of the Atom rule.
 
     Attributes:
-        rule: `turns`, `pauses`, or `line` for the paper's Eq. A.
-        pause_s: no other cut within this time of the last one, seconds.
+        rule: `turns`, `pauses`, `line` for the paper's Eq. A, or `clock`.
+        pause_s: no other cut within this time of the last one, seconds; of `clock`: the time between two cuts.
         min_frames: shortest Atom on the model's grid, frames.
         turns: settings of `turns`.
         pauses: settings of `pauses`.
@@ -71,6 +72,8 @@ def atom_candidates(
     if config.rule == "turns":
         acceleration = body_acceleration(joints_m, valid, rate_hz, config.turns)
         return turn_candidates(acceleration, rate_hz, config.turns)
+    if config.rule == "clock":
+        return np.ones(len(joints_m), dtype=bool)
     reach = PauseReach.of(config.pauses, rate_hz)
     return pause_candidates(body_speed(joints_m, valid, rate_hz, reach), config.pauses, reach)
 
@@ -86,6 +89,8 @@ def future_frames(rate_hz: float, config: AtomConfig) -> int:
         raise InputError("stream", problem, 'use AtomConfig(rule="turns")')
     if config.rule == "turns":
         return turn_future(rate_hz, config.turns)
+    if config.rule == "clock":
+        return 0
     return PauseReach.of(config.pauses, rate_hz).future
 
 

@@ -39,6 +39,8 @@ def cover(codes: Int[np.ndarray, "atoms"], patterns: Patterns, config: MiningCon
 
 def covers(sequences: Sequence[Int[np.ndarray, "_"]], patterns: Patterns, config: MiningConfig) -> list[Cover]:
     """`cover` of many sequences: the patterns are looked up in all of them at once."""
+    if config.fixed_atoms > 0:
+        return [_fixed(np.asarray(codes), config.fixed_atoms) for codes in sequences]
     text, room = join_sequences(sequences)
     matches = _match_positions(text, room, patterns, config)
     found, start = [], 0
@@ -48,6 +50,12 @@ def covers(sequences: Sequence[Int[np.ndarray, "_"]], patterns: Patterns, config
         found.append(_fewest(np.asarray(codes), own))
         start = stop
     return found
+
+
+def _fixed(codes: Int[np.ndarray, "atoms"], size: int) -> Cover:
+    """Motifs of one size, each of the type of its first Atom."""
+    starts = np.arange(0, len(codes), size)
+    return Cover(starts, codes[starts])
 
 
 def _fewest(codes: Int[np.ndarray, "atoms"], matches: Matches) -> Cover:

@@ -14,10 +14,11 @@ from core.arrays import Float, Int
 from core.errors import StageError
 from dataset.schema import ClipInfo
 from dataset.shards import AmdDataset
-from model.a4mer import A4Mer, A4MerConfig
+from model.a4mer import A4Mer
 from model.codes import kmeans, nearest_code
 from model.covering import Cover, covers
 from model.mining import MiningConfig, Patterns, find_patterns, num_codes_for
+from model.stages import A4MerConfig
 from model.windows import DataConfig, Segmentation, encode_clips
 
 

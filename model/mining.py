@@ -34,6 +34,7 @@ class MiningConfig:
         count_short: a pattern of one Atom must occur more often than this.
         count_long: a pattern of `max_length` Atoms must occur more often than this.
         max_distance: Hamming distance within which patterns of `max_length` are equal.
+        fixed_atoms: this many Atoms make a Motif whatever they are, for an ablation of the paper; 0: patterns do.
     """
 
     max_codes: int = 512
@@ -43,6 +44,7 @@ class MiningConfig:
     count_short: float = 15.0
     count_long: float = 5.0
     max_distance: float = 4.0
+    fixed_atoms: int = 0
 
     def threshold(self, length: int) -> float:
         """Number of occurrences that a frequent pattern of this length exceeds."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from core.errors import InputError
-from model.a4mer import A4MerConfig
 from model.atoms import AtomConfig
 from model.bodies import BodyConfig
 from model.mining import MiningConfig
 from model.monitors import MonitorConfig
+from model.stages import A4MerConfig
 from model.windows import DataConfig
 
 C = TypeVar("C")

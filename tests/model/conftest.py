@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from stick_person import gestures, stick_clip, write_dataset
 
-from model.a4mer import A4MerConfig
 from model.recipes import OptimConfig, Recipe, debug_cpu
+from model.stages import A4MerConfig
 from model.train import train
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from dataset.features import SILENT
-from model.a4mer import A4Mer, A4MerConfig
+from model.a4mer import A4Mer
 from model.blocks import Transformer, among, rotary, rotate
 from model.masking import draws, spread_to_members
 from model.pretext import Prediction
 from model.segments import MotionBatch, edge_frames, max_pool
+from model.stages import A4MerConfig
 
 CONFIG = A4MerConfig(num_features=7, width=16, heads=2, encoder_layers=2, latent_layers=2, predictor_layers=1)
 
@@ -229,3 +230,31 @@ def test_edge_frames_by_hand() -> None:
     # the middle of two frames is their mean; a segment without frames gets frame 0
     expected = torch.tensor([[[0.0, 0.5, 1.0], [2.0, 3.0, 4.0], [0.0, 0.0, 0.0]]])
     assert torch.equal(edge_frames(x, segment, 3), expected)
+
+
+def test_attention_of_all_reads_other_segments_and_never_hidden_ones() -> None:
+    batch = dataclasses.replace(make_batch(), motif=None)
+    changed = dataclasses.replace(batch, x=torch.where((batch.atom == 3)[..., None], batch.x + 5, batch.x))
+    for attention in ("segment", "all"):
+        torch.manual_seed(0)
+        model = A4Mer(dataclasses.replace(CONFIG, attention=attention))
+        hidden_BT = batch.atom == 3
+        locals_ = [model.encode(b)[0].local for b in (batch, changed)]
+        unseen = [model.encode(b, hidden_BT)[0] for b in (batch, changed)]
+        assert all(x is not None for x in locals_)
+        first = [x[0, 0] for x in locals_ if x is not None]
+        assert torch.allclose(*first) == (attention == "segment")
+        assert torch.equal(unseen[0].z[unseen[0].exists], unseen[1].z[unseen[1].exists])
+
+
+def test_frames_as_targets_are_those_of_hidden_segments() -> None:
+    torch.manual_seed(0)
+    model, batch = A4Mer(dataclasses.replace(CONFIG, target="frames")), make_batch()
+    chosen = masks(model, batch)
+    found = model(batch, chosen)["atom"]
+    assert found.predicted.shape == found.target.shape == (2, 5, 21)
+    assert torch.allclose(found.target[0, 1], batch.x[0, 2:5].flatten())
+    hidden = hidden_frames(model, batch)
+    changed = dataclasses.replace(batch, x=torch.where(hidden[..., None], batch.x + 5, batch.x))
+    other = model(changed, chosen)["atom"]
+    assert torch.equal(other.predicted, found.predicted) and not torch.equal(other.target, found.target)

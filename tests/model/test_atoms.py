@@ -49,3 +49,12 @@ def test_frames_of_a_window_know_their_atom() -> None:
     # 0.5 s is 2.5 frames: nearest is 3; 1.03 s is 5.15 frames
     assert atom_of_frames(cuts_s, 0.0, 5.0, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert atom_of_frames(cuts_s, 0.4, 5.0, 5).tolist() == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("every_s", "min_frames"), [(0.2, 1), (2.0, 2)])
+def test_a_clock_cuts_at_equal_times(every_s: float, min_frames: int) -> None:
+    joints_m = np.random.default_rng(0).normal(size=(301, 22, 3))
+    config = AtomConfig(rule="clock", pause_s=every_s, min_frames=min_frames)
+    cuts_s = cut_times(joints_m, np.ones((301, 22), bool), 30.0, 5.0, config)
+    assert len(cuts_s) == round(10 / every_s) + (min_frames == 1)
+    np.testing.assert_allclose(np.diff(cuts_s), every_s)

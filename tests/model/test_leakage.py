@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.a4mer import A4Mer, A4MerConfig
+from model.a4mer import A4Mer
 from model.masking import draws, spread_to_members
 from model.segments import MotionBatch
+from model.stages import A4MerConfig
 
 CONFIG = A4MerConfig(num_features=5, width=16, heads=2, encoder_layers=2, latent_layers=2, predictor_layers=2)
 

@@ -153,3 +153,9 @@ def test_kmeans_with_fewer_points_than_codes() -> None:
     points = np.array([[0.0], [0.0], [1.0]])
     assert sorted(kmeans(points, 5, np.random.default_rng(0)).ravel().tolist()) == [0.0, 1.0]
     assert num_codes_for(5, MiningConfig()) == 2 and num_codes_for(10**6, MiningConfig()) == 512
+
+
+def test_motifs_of_a_fixed_number_of_atoms() -> None:
+    codes = np.array([4, 4, 1, 2, 2])
+    found = cover(codes, find_patterns([codes], 5, MiningConfig()), MiningConfig(fixed_atoms=2))
+    assert found.starts.tolist() == [0, 2, 4] and found.types.tolist() == [4, 1, 2]
