@@ -75,16 +75,26 @@ class Benchmark:
         recipe = dataclasses.replace(self.recipe, seed=seed)
         rate_hz = recipe.data.rate_hz
         data = leave_out(self.datasets, group, self.folder / "data" / f"{group}-{rate_hz:g}", rate_hz=rate_hz)
-        out = self.folder / "runs" / "-".join([recipe.name, *sorted(self.given.set), group, str(seed)])
+        out = self.run_folder(group, seed)
         train(data, recipe, out, hardware=Hardware(device=self.given.device))
         return load_run(out, self.device)
+
+    def run_folder(self, group: str, seed: int) -> Path:
+        """Where it lies."""
+        return self.folder / "runs" / "-".join([self.recipe.name, *sorted(self.given.set), group, str(seed)])
 
     def encoder(self, method: str, group: str, seed: int) -> A4MerEncoder:
         """A4Mer without a group, or its control."""
         return A4MerEncoder(self.run(group, seed), method, untrained=method == "untrained")
 
-    def work(self, protocol: str, method: str, group: str, seed: int) -> dict[str, Callable[[], Any]]:
-        """What is to be computed for one cell of each task of a protocol, by the cell's name."""
+    def work(
+        self, protocol: str, method: str, group: str, seed: int, *, heads: bool = True
+    ) -> dict[str, Callable[[], Any]]:
+        """What is to be computed for one cell of each task of a protocol, by the cell's name.
+
+        Args:
+            heads: whether forecasts are also made by the paper's heads, which take most of the time.
+        """
         test, name = self.given.groups.index(group), f"{protocol}/{method}/{group}/{seed}"
         parts = self.given.parts
         if protocol == "recognition":
@@ -96,16 +106,18 @@ class Benchmark:
                 for kind in kinds
             }
         return {
-            f"{name}/{task}": lambda shape=shape: self._forecast(method, group, seed, shape)
+            f"{name}/{task}" if heads else f"{name}/no heads/{task}": lambda shape=shape: self._forecast(
+                method, group, seed, shape, heads
+            )
             for task, shape in TASKS[protocol].items()
         }
 
-    def _forecast(self, method: str, group: str, seed: int, task: Task) -> Mapping[str, Any]:
+    def _forecast(self, method: str, group: str, seed: int, task: Task, heads: bool) -> Mapping[str, Any]:
         test, windows = self.given.groups.index(group), self.windows(task)
         config = ForecastConfig()
         config = dataclasses.replace(
             config,
-            heads=dataclasses.replace(config.heads, seed=seed),
+            heads=dataclasses.replace(config.heads, seed=seed) if heads and config.heads else None,
             regression=dataclasses.replace(config.regression, seed=seed),
         )
         if method == "simple":

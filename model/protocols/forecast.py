@@ -40,14 +40,14 @@ class ForecastConfig:
     Attributes:
         level: of the tokens; `last` for the highest, Motifs.
         train_windows: windows of the training groups that the heads of the paper are trained on.
-        heads: their size and training.
+        heads: size and training of the paper's heads; None to do without them.
         regression: size and training of the network that takes tokens or poses in one row.
         batch: windows decoded together.
     """
 
     level: str = "last"
     train_windows: int = 2000
-    heads: HeadConfig = field(default_factory=lambda: HeadConfig(steps=600, batch_size=64))
+    heads: HeadConfig | None = field(default_factory=lambda: HeadConfig(steps=600, batch_size=64))
     regression: RegressionConfig = field(default_factory=RegressionConfig)
     batch: int = 512
 
@@ -104,6 +104,8 @@ def token_rows(
     for name, x in (("tokens", flat), ("tokens and poses", np.concatenate([flat, inputs(w)], axis=1))):
         rows[f"ridge on {name}"] = judge(ridge_guess(w, x, test), judged)
         rows[f"network on {name}"] = judge(regression_guess(w, x, test, config.regression, device), judged)
+    if config.heads is None:
+        return rows
     seen = seen_all[level_of(config.level, seen_all)]
     rng = np.random.default_rng([config.heads.seed, test, w.task.asked])
     outer = np.flatnonzero(w.group != test)
@@ -142,6 +144,7 @@ def _heads(
     scenes: Mapping[str, Scenes], task: Task, width: int, config: ForecastConfig, device: torch.device
 ) -> np.ndarray:
     """Poses of the asked frames of the test scenes, by heads trained on the others."""
+    assert config.heads is not None
     heads = TokenHeads(width, config.heads, device)
     heads.fit_decoder(scenes["train"])
     if task.after == 0:
