@@ -28,7 +28,8 @@ class MiningConfig:
 
     Attributes:
         max_codes: K of k-means.
-        atoms_per_code: fewest Atoms for one code; lowers K on little data.
+        atoms_per_code: fewest Atoms for one code; lowers K on little data. The paper's 512 codes have some 190 Atoms each;
+            with far fewer hardly any two Atoms in a row occur again, and Motifs are Atoms.
         iterations: largest number of k-means steps.
         max_length: longest pattern, Atoms.
         count_short: a pattern of one Atom must occur more often than this.
@@ -38,7 +39,7 @@ class MiningConfig:
     """
 
     max_codes: int = 512
-    atoms_per_code: int = 8
+    atoms_per_code: int = 150
     iterations: int = 50
     max_length: int = 20
     count_short: float = 15.0
