@@ -28,8 +28,8 @@ class MiningConfig:
 
     Attributes:
         max_codes: K of k-means.
-        atoms_per_code: fewest Atoms for one code; lowers K on little data. The paper's 512 codes have some 190 Atoms each;
-            with far fewer hardly any two Atoms in a row occur again, and Motifs are Atoms.
+        atoms_per_code: fewest Atoms for one code; lowers K on little data. The paper's 512 codes have some 190 Atoms
+            each; with far fewer hardly any two Atoms in a row occur again, and Motifs are Atoms.
         iterations: largest number of k-means steps.
         max_length: longest pattern, Atoms.
         count_short: a pattern of one Atom must occur more often than this.

@@ -20,7 +20,8 @@ from model.protocols.baselines import (
     ridge_guess,
 )
 from model.protocols.features import Statistics
-from model.protocols.forecast import ForecastConfig, judge, simple_rows, token_rows
+from model.protocols.forecast import ForecastConfig, judge, pose_rows, simple_rows, token_rows
+from model.protocols.regression import RegressionConfig, regression_guess
 from model.protocols.token_heads import HeadConfig
 from model.protocols.windows import PoseWindows, Task, errors_mm, pose_windows, stretches
 
@@ -89,9 +90,14 @@ def test_moving_windows() -> None:
 def test_tokens_and_guesses_of_the_same_windows(task: Task) -> None:
     motions = people(clips=2, frames=121)
     windows = pose_windows(motions, task)
-    config = ForecastConfig(train_windows=12, heads=HeadConfig(steps=2, batch_size=4, layers=1))
+    quick = RegressionConfig(width=8, epochs=1, batch_size=8)
+    config = ForecastConfig(train_windows=12, heads=HeadConfig(steps=2, batch_size=4, layers=1), regression=quick)
     rows = token_rows(Statistics("ms"), motions, windows, 1, config, torch.device("cpu"))
-    simple = simple_rows(windows, 1)
+    simple = simple_rows(windows, 1) | pose_rows(windows, 1, config, torch.device("cpu"))
+    without = token_rows(
+        Statistics("ms"), motions, windows, 1, dataclasses.replace(config, heads=None), torch.device("cpu")
+    )
+    assert set(rows) - set(without) == {"paper's heads", "paper's heads, displacements"}
     assert {row["windows"] for row in (*rows.values(), *simple.values())} == {int((windows.group == 1).sum())}
     assert rows["ridge on tokens and poses"]["mm"] < rows["paper's heads"]["mm"]
     again = token_rows(Statistics("ms"), motions, windows, 1, config, torch.device("cpu"))
@@ -106,3 +112,24 @@ def test_the_test_group_teaches_nothing(task: Task) -> None:
     moved = dataclasses.replace(windows, joints=joints)
     assert np.array_equal(ridge_guess(windows, inputs(windows), 0), ridge_guess(moved, inputs(moved), 0))
     assert np.array_equal(neighbour_guess(windows, 0, 3), neighbour_guess(moved, 0, 3))
+    quick = RegressionConfig(width=8, epochs=2, batch_size=8)
+    told = [regression_guess(w, inputs(w), 0, quick, torch.device("cpu")) for w in (windows, moved)]
+    assert np.array_equal(*told)
+
+
+def test_a_network_starts_from_the_rest_line_and_learns_from_it() -> None:
+    windows, device = lines(Task(4, 6), 600), torch.device("cpu")
+    judged = windows.rows(windows.group == 0)
+
+    def error(config: RegressionConfig) -> float:
+        return float(judge(regression_guess(windows, inputs(windows), 0, config, device), judged)["mm"])
+
+    still = judge(rest_line(judged), judged)["mm"]
+    assert error(RegressionConfig(epochs=0)) == pytest.approx(still)
+    learned = error(RegressionConfig(epochs=12, dropout=0.0))
+    assert learned < 0.95 * still
+    assert (
+        learned
+        == error(RegressionConfig(epochs=12, dropout=0.0))
+        != error(RegressionConfig(epochs=12, dropout=0.0, seed=1))
+    )
