@@ -13,7 +13,8 @@ seed. For each rule:
   k-means codes of hand-made features (means, spreads, speeds, displacement of joints); `uniform` is of as many uniform
   segments, with as many codes.
 
-`motifs of ...` joins Atoms by mining those codes; `motifs of RUN` are a trained run's. Numbers are means over seeds,
+`motifs of ...` joins Atoms by mining those codes; the last rows are a trained run's, whose codes come from its tokens
+(`uniform` then has as many codes as the run). Numbers are means over seeds,
 with their standard deviation for F1 and purity. The last line is JSON.
 """
 
@@ -179,21 +180,23 @@ def mined(atoms: Sequence[Cuts], num_codes: int) -> list[Cuts]:
     return [Cuts(c.starts_s[own.starts], own.types) for c, own in zip(atoms, found, strict=True)]
 
 
-def motifs_of_run(trained: TrainedRun, sessions: Sequence[Stitched]) -> list[Cuts]:
-    """A trained run's Motifs of the sessions, which become a dataset for it."""
+def segments_of_run(trained: TrainedRun, sessions: Sequence[Stitched]) -> tuple[list[Cuts], list[Cuts]]:
+    """A trained run's coded Atoms and its Motifs of the sessions, which become a dataset for it."""
     clips = {s.clip.id: s.clip for s in sessions}
     with tempfile.TemporaryDirectory() as folder:
         build_from(list(clips), lambda item: [clips[item]], Path(folder) / "amd", BuildConfig())
         dataset = AmdDataset(Path(folder) / "amd")
         found = trained.segment(dataset, dataset.clips)
-        by_session = {clip.session: clip.id for clip in dataset.clips}
+        # sessions of one person have one name; each is the only clip of its item
+        of_item = {item: clip.id for clip in dataset.clips for item in clips if clip.id == f"{item}-000"}
         dataset.close()
-    cuts = []
+    atoms, motifs = [], []
     for s in sessions:
-        clip_id = by_session[s.clip.labels.session]
+        clip_id = of_item[s.clip.id]
         first = np.searchsorted(found.motif[clip_id], np.arange(len(found.types[clip_id])))
-        cuts.append(Cuts(found.cuts_s[clip_id][first], found.types[clip_id]))
-    return cuts
+        atoms.append(Cuts(found.cuts_s[clip_id], found.codes[clip_id]))
+        motifs.append(Cuts(found.cuts_s[clip_id][first], found.types[clip_id]))
+    return atoms, motifs
 
 
 def held_out_purity(sessions: Sequence[Session], cuts: Sequence[Cuts]) -> float:
@@ -249,7 +252,11 @@ def of_seed(
         if name in ("turns", "pauses", "line", "line, metres"):
             rows[f"motifs of {name}"] = judge(sessions, mined(atoms, num_codes), rng)
     if trained is not None:
-        rows[f"motifs of {trained.path.name}"] = judge(sessions, motifs_of_run(trained, stitched), rng)
+        for name, cuts in zip(("atoms", "motifs"), segments_of_run(trained, stitched), strict=True):
+            rows[f"{name} of the run"] = judge(sessions, cuts, rng)
+            same = [uniform(s, len(c.starts_s)) for s, c in zip(sessions, cuts, strict=True)]
+            coded = with_codes(sessions, same, trained.lexicon.patterns.num_codes, seed)
+            rows[f"{name} of the run"]["purity_uniform"] = held_out_purity(sessions, coded)
     return rows
 
 
