@@ -25,7 +25,8 @@ from representation import Benchmark  # beside this file
 from core.files import read_json
 from model.run import MINING
 
-SEGMENTS = ("atoms.rule=clock", "mining.fixed_atoms=1")
+# a window that is played faster or slower would have segments of other lengths
+SEGMENTS = ("atoms.rule=clock", "mining.fixed_atoms=1", "bodies.tempo=0")
 ROWS: Mapping[str, tuple[str, ...]] = {
     "plain loss, Eq. 1": ("model.decomposition=plain",),
     "local loss alone": ("model.decomposition=local",),
@@ -50,7 +51,7 @@ PAPER = {
 }
 PLAIN = (
     "model.two_views=0", "model.spread=0", "model.own_pose=0", "bodies.mirror=false", "bodies.tempo=0",
-    "bodies.limbs=0", "bodies.posture_rad=0", "bodies.reach=0",
+    "bodies.limbs=0", "bodies.posture_rad=0", "bodies.reach=0", "data.inputs=channels",
 )  # fmt: skip
 PART = "middle 3 s"
 COLUMNS = ("motif_frames", "knn", "ridge", "prediction_mm", "gap_2s_mm")

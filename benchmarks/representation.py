@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
@@ -74,14 +75,16 @@ class Benchmark:
         """A network pretrained on all but a group."""
         recipe = dataclasses.replace(self.recipe, seed=seed)
         rate_hz = recipe.data.rate_hz
-        data = leave_out(self.datasets, group, self.folder / "data" / f"{group}-{rate_hz:g}", rate_hz=rate_hz)
+        view = self.folder / "data" / f"{group}-{rate_hz:g}-{_digest(self.trained_on['data'])}"
+        data = leave_out(self.datasets, group, view, rate_hz=rate_hz)
         out = self.run_folder(group, seed)
         train(data, recipe, out, hardware=Hardware(device=self.given.device))
         return load_run(out, self.device)
 
     def run_folder(self, group: str, seed: int) -> Path:
         """Where it lies."""
-        return self.folder / "runs" / "-".join([self.recipe.name, *sorted(self.given.set), group, str(seed)])
+        what = [self.trained_on["data"], self.trained_on["recipe"]]
+        return self.folder / "runs" / f"{self.recipe.name}-{_digest(what)}-{group}-{seed}"
 
     def encoder(self, method: str, group: str, seed: int) -> A4MerEncoder:
         """A4Mer without a group, or its control."""
@@ -125,6 +128,10 @@ class Benchmark:
         if method == "poses":
             return pose_rows(windows, test, config, self.device)
         return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)
+
+
+def _digest(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def main() -> None:

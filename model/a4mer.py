@@ -94,7 +94,7 @@ class A4Mer(nn.Module):
         return self._extract(self.teacher, batch, atoms, motifs, seen_BT, batch.motif)
 
     def loss(self, batch: MotionBatch, generator: torch.Generator) -> PretextLoss:
-        """Hides segments, predicts the teacher's tokens of them.
+        """Hides segments, predicts the teacher's tokens of them; every term but the spread, which no part has alone.
 
         Before mining, Atoms are hidden and stage 1 alone is trained; afterwards whole Motifs are, with every Atom and
         frame in them, and both stages are trained together.
@@ -125,7 +125,7 @@ class A4Mer(nn.Module):
         return tuple(kind for kind, weight in weights.items() if weight > 0)
 
     def forward(self, batch: MotionBatch, masks: dict[str, torch.Tensor]) -> dict[str, Prediction]:
-        """The hidden tokens of each stage as the predictor says and as the teacher sees them, for any part of a batch.
+        """What the student tells and what is true, by the name of the term (see `Prediction`), for any part of a batch.
 
         Args:
             masks: of `masks`, on the batch's device.
@@ -148,12 +148,13 @@ class A4Mer(nn.Module):
             for name, predictor, source, target, segment_BT in stages:
                 term = name if kind == "hidden" else f"{name}_{kind}"
                 if kind == "hidden":
-                    told = predictor(source.z, masks[term], target.exists, target.time)
-                    truth = target.z if self.config.target == "tokens" else self._frames(batch, segment_BT, source)
+                    told, truth = predictor(source.z, masks[term], target.exists, target.time), target.z
+                    if self.config.target == "frames":
+                        told, truth = told * self._channels_of_frames(), self._frames(batch, segment_BT, source)
                 elif kind == "view":
                     told, truth = _both(source).flatten(2), _both(target).flatten(2)
                 else:
-                    told = self.own_frames[name](_both(source)).flatten(2)
+                    told = (self.own_frames[name](_both(source)) * self._channels_of_frames()).flatten(2)
                     truth = self._frames(batch, segment_BT, source).repeat(1, 1, 2)
                 # distances are taken in full precision, whatever the network computes in
                 found[term] = Prediction(told.float(), truth.float(), masks[term], certainty.get(name), kind)
@@ -162,7 +163,11 @@ class A4Mer(nn.Module):
     def _frames(self, batch: MotionBatch, segment_BT: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Normalised frame vectors at the beginning, middle and end of each segment."""
         x_BTF = torch.where((segment_BT >= 0)[..., None], self._normalised(batch.x), 0.0)
-        return edge_frames(x_BTF, segment_BT, tokens.z.shape[1])
+        return edge_frames(x_BTF, segment_BT, tokens.z.shape[1]).detach()
+
+    def _channels_of_frames(self) -> torch.Tensor:
+        """1 for what the network sees of three frames, 0 for the rest: nothing is asked about that."""
+        return (self.feature_scale < SILENT).float().repeat(3)
 
     def moments(self, found: Mapping[str, Prediction]) -> dict[str, torch.Tensor]:
         """Moments of the student's visible tokens, which `model.spread` judges: (2, E, E) for each stage, E = D + 1."""

@@ -33,8 +33,8 @@ class BodyConfig:
         mirror: every second window with left and right exchanged.
         tempo: deviation of the logarithm of the speed.
         limbs: of the logarithm of the length of trunk, arms and legs; twice that of the widths of hips and shoulders.
-        posture_rad: of the angles by which trunk, head, arms, forearms and legs are turned about axes of the heading
-            frame; legs by 0.4 of it, trunk and head sideways by 0.3.
+        posture_rad: of the angles by which trunk, head, arms, forearms and legs are turned about the heading frame's
+            axes; legs by 0.4 of it, trunk and head by 0.3 about all axes but the lateral one.
         reach: of the logarithm of how far a movement goes from its mean pose, and how fast.
     """
 
@@ -61,13 +61,12 @@ _SIDES = ("left", "right")
 _ARMS = {side: _joints(f"{side}_elbow", f"{side}_wrist") for side in _SIDES}
 _FOREARMS = {side: _joints(f"{side}_wrist") for side in _SIDES}
 _LEGS = {side: _joints(f"{side}_knee", f"{side}_ankle", f"{side}_foot") for side in _SIDES}
-_BOTH_ARMS = [*_SHOULDERS, *_ARMS["left"], *_ARMS["right"]]
-_BOTH_LEGS = [*_HIPS, *_LEGS["left"], *_LEGS["right"]]
+_BOTH_ARMS, _BOTH_LEGS = [*_ARMS["left"], *_ARMS["right"]], [*_LEGS["left"], *_LEGS["right"]]
 # joints whose bones are scaled together, and how much as a share of `limbs`
 _SCALED = ((_TRUNK, 1.0), (_BOTH_ARMS, 1.0), (_BOTH_LEGS, 1.0), (_HIPS, 2.0), (_SHOULDERS, 2.0))
 # joints whose bones are turned together, and how much about each axis as a share of `posture_rad`; in this order
 _TURNED = (
-    (_TRUNK + _BOTH_ARMS, (0.3, 1.0, 0.3)),
+    ([*_TRUNK, *_SHOULDERS, *_BOTH_ARMS], (0.3, 1.0, 0.3)),
     (_HEAD, (0.3, 1.0, 0.3)),
     *((_ARMS[side], (1.0, 1.0, 1.0)) for side in _SIDES),
     *((_FOREARMS[side], (1.0, 1.0, 1.0)) for side in _SIDES),
@@ -130,7 +129,7 @@ class Variation:
 
 def draw_variation(config: BodyConfig, num_sequences: int, seed: int, step: int) -> Variation:
     """The variation of the whole batch of a step."""
-    rng = np.random.default_rng([seed, 5, step])
+    rng = np.random.default_rng([seed, 5, step + 1])  # with a zero at its end it would be another's of [seed, 5]
     mirror = rng.random(num_sequences) < 0.5 * config.mirror
     if not config.vary:
         return Variation(mirror, None, None)
@@ -151,16 +150,26 @@ def _draw_bodies(config: BodyConfig, num: int, rng: np.random.Generator) -> Bodi
 def on_body(
     x_BTF: Float[torch.Tensor, "B T F"], valid_BT: Bool[torch.Tensor, "B T"], body: Bodies
 ) -> Float[torch.Tensor, "B T F"]:
-    """Frame vectors of the same movement on other bodies; the lower ankle keeps its mean height."""
+    """The same movement on other bodies; the lower ankle keeps its mean height.
+
+    Args:
+        x_BTF: frame vectors (`dataset.features.LAYOUT`), metres and metres a second, not normalised.
+        valid_BT: frames that exist; what stands in the others counts for nothing.
+        body: one for each sequence.
+
+    Returns:
+        Frame vectors with other positions, velocities, turns and paths; contacts and rotations are as they were.
+    """
     x_BTF = x_BTF.clone()
     weight_BT = valid_BT.float() / valid_BT.sum(dim=1, keepdim=True).clamp(min=1)
     old = x_BTF[..., LAYOUT.positions].unflatten(-1, (NUM_FEATURE_JOINTS, 3))
     position, velocity = (_with_bones(x_BTF[..., part], body) for part in (LAYOUT.positions, LAYOUT.velocities))
-    sunk_B = ((_lowest(old) - _lowest(position)) * weight_BT).sum(dim=1)
-    position[..., 2] += sunk_B[:, None, None]
     reach = body.reach[:, None, None, None]
     mean = (position * weight_BT[..., None, None]).sum(dim=1, keepdim=True)
-    x_BTF[..., LAYOUT.positions] = (mean + reach * (position - mean)).flatten(2)
+    position = mean + reach * (position - mean)
+    sunk_B = ((_lowest(old) - _lowest(position)) * weight_BT).sum(dim=1)
+    position[..., 2] += sunk_B[:, None, None]
+    x_BTF[..., LAYOUT.positions] = position.flatten(2)
     x_BTF[..., LAYOUT.velocities] = (reach * velocity).flatten(2)
     for part in (LAYOUT.yaw_rate, LAYOUT.root_velocity):
         x_BTF[..., part] = reach[..., 0] * x_BTF[..., part]

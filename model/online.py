@@ -2,7 +2,8 @@
 
 Atoms come from `model.stream`. An Atom's code is known `context_s` after its end: its token is that of a window which
 ends then, where the whole recording would have given it as much context on both sides. Motifs are those of the fewest
-patterns over the codes (`model.covering`), each as soon as no later code can change it, or after `wait_s` in any case.
+patterns over the codes (`model.covering`), each as soon as no later code can change it, or `wait_s` after its first
+Atom's end in any case.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from core.arrays import Int
+from core.errors import InputError
 from dataset.resample import Motion, resample
 from model.atoms import atom_of_frames
 from model.codes import nearest_code
@@ -45,6 +47,8 @@ class CoverStream:
     def push(self, code: int) -> Cover:
         """Takes the next code; returns the Motifs that are now certain."""
         self._extend(code)
+        if (fixed := self._config.fixed_atoms) > 0:
+            return self._commit(len(self._codes) if len(self._codes) == fixed else 0)
         return self._commit(self._common())
 
     def settle(self) -> Cover:
@@ -66,6 +70,11 @@ class CoverStream:
         """One step of the dynamic program: the best cover that ends behind this Atom (motifs, then mismatches)."""
         self._codes.append(code)
         end = len(self._codes)
+        if self._config.fixed_atoms > 0:
+            self._best.append((1, 0))
+            self._previous.append(0)
+            self._type.append(self._codes[0])
+            return
         begin = min(range(self._run_start(), end), key=self._best.__getitem__)
         options = [(_plus(self._best[begin], 0), begin, code)]
         for length, known in self._patterns.by_length.items():
@@ -130,7 +139,7 @@ class StreamAtom:
 
 @dataclass(frozen=True)
 class StreamMotif:
-    """A Motif of a stream: when it was, its type (see `Patterns`), and its Atoms by number."""
+    """A Motif of a stream: when it was, its type (see `Patterns`), and its first Atom and the one behind its last."""
 
     start_s: float
     end_s: float
@@ -150,8 +159,7 @@ class MotifStream:
     """Atoms, codes and Motifs of a stream of fitted bodies; feed it pieces of any size, and end it.
 
     Args:
-        run: a training run past its mining.
-        rate_hz: frames a second of the stream.
+        run: a training run past its mining. Pieces come at its `data.atom_rate_hz` (30 frames a second).
         context_s: how much of what follows an Atom is waited for before its token is taken.
         wait_s: how long after an Atom's end its Motif is decided on at the latest.
 
@@ -159,9 +167,10 @@ class MotifStream:
         InputError: if the run's Atom rule needs the whole recording.
     """
 
-    def __init__(self, run: TrainedRun, rate_hz: float, *, context_s: float = 1.0, wait_s: float = 10.0) -> None:
-        self._run, self._rate_hz, self._context_s, self._wait_s = run, rate_hz, context_s, wait_s
-        self._cutter = AtomStream(rate_hz, run.recipe.data.rate_hz, run.recipe.atoms)
+    def __init__(self, run: TrainedRun, *, context_s: float = 1.0, wait_s: float = 10.0) -> None:
+        self._run, self._rate_hz, self._wait_s = run, run.recipe.data.atom_rate_hz, wait_s
+        self._cutter = AtomStream(self._rate_hz, run.recipe.data.rate_hz, run.recipe.atoms)
+        self._context_s = max(context_s, self._cutter.delay_s)
         self._cover = CoverStream(run.lexicon.patterns, run.recipe.mining)
         self._segmenter = run.lexicon.segmenting_model(run.recipe.model).to(run.device)
         self._kept: Motion | None = None
@@ -171,11 +180,23 @@ class MotifStream:
 
     @property
     def delay_s(self) -> float:
-        """Longest time from an Atom's end until its code is known; its Motif is `wait_s` later at the latest."""
-        return max(self._cutter.delay_s, self._context_s) + 1 / self._rate_hz
+        """Longest time from an Atom's end until its code is known."""
+        return self._context_s + 1 / self._rate_hz
+
+    @property
+    def motif_delay_s(self) -> float:
+        """Longest time from the end of an Atom until its Motif is known."""
+        return max(self._wait_s, self._context_s) + 1 / self._rate_hz
 
     def push(self, motion: Motion) -> Happened:
-        """Takes the next frames, at the stream's rate; returns what has become certain."""
+        """Takes the next frames; returns what has become certain.
+
+        Raises:
+            InputError: if they are of another rate.
+        """
+        if abs(motion.rate_hz - self._rate_hz) > 1e-6:
+            problem = f"{motion.rate_hz:g} frames a second where the run finds Atoms at {self._rate_hz:g}"
+            raise InputError("stream", problem, "resample it first: `dataset.resample.resample`")
         self._kept = motion if self._kept is None else _joined(self._kept, motion)
         valid = motion.frame_valid[:, None] & np.isfinite(motion.local_joints()).all(axis=2)
         self._cuts += self._cutter.push(motion.local_joints(), valid)
@@ -194,22 +215,29 @@ class MotifStream:
         atoms: list[StreamAtom] = []
         motifs: list[StreamMotif] = []
         for number in range(len(self._atoms), len(ends)):
-            if not over and ends[number] + self._context_s > seen_s:
+            known_s = ends[number] + self._context_s
+            if not over and known_s > seen_s:
                 break
+            # in the order in which things happen, so that the size of the pieces does not matter
+            motifs += self._overdue(min(known_s, seen_s))
             atom = self._coded(number, ends[number], seen_s)
             self._atoms.append(atom)
             atoms.append(atom)
             motifs += self._timed(self._cover.push(atom.code))
-            while self._cover.waiting_from <= number and self._late(atom.end_s + self._context_s):
-                motifs += self._timed(self._cover.settle())
+        motifs += self._overdue(seen_s)
         if over:
             motifs += self._timed(self._cover.end())
         self._forget(seen_s)
         return Happened(tuple(atoms), tuple(motifs))
 
-    def _late(self, now_s: float) -> bool:
-        """Whether the first Atom without a Motif has waited too long."""
-        return now_s - self._atoms[self._cover.waiting_from].end_s > self._wait_s
+    def _overdue(self, now_s: float) -> list[StreamMotif]:
+        """Motifs of Atoms that have waited for `wait_s`."""
+        motifs: list[StreamMotif] = []
+        while (first := self._cover.waiting_from) < len(self._atoms):
+            if self._atoms[first].end_s + self._wait_s > now_s:
+                break
+            motifs += self._timed(self._cover.settle())
+        return motifs
 
     def _coded(self, number: int, end_s: float, seen_s: float) -> StreamAtom:
         """An Atom's code from the window that ends `context_s` after it, with what was certain of Atoms then."""

@@ -83,19 +83,18 @@ def edge_frames(
 ) -> Float[torch.Tensor, "B K G"]:
     """Frame vectors at the first, the middle and the last frame of each segment, G = 3 F; frame 0's for one without.
 
-    Frames in between that do not exist count as they stand. The middle of an even number of frames is the mean of two.
+    Frames of segment -1 are passed over. The middle of an even number of frames is the mean of two.
     """
     member_BKT = segment_members(segment_BT, num_K)
-    first_BK = member_BKT.int().argmax(dim=-1)
-    last_BK = member_BKT.shape[-1] - 1 - member_BKT.int().flip(-1).argmax(dim=-1)
-    last_BK = torch.where(member_BKT.any(dim=-1), last_BK, 0)
+    rank_BKT = member_BKT.cumsum(dim=-1).masked_fill(~member_BKT, 0)
+    count_BK = member_BKT.sum(dim=-1)
 
-    def at(index_BK: torch.Tensor) -> torch.Tensor:
+    def at(rank_BK: torch.Tensor) -> torch.Tensor:
+        index_BK = (rank_BKT == rank_BK[..., None]).int().argmax(dim=-1).masked_fill(count_BK == 0, 0)
         return torch.gather(x_BTF, 1, index_BK[..., None].expand(-1, -1, x_BTF.shape[-1]))
 
-    total_BK = first_BK + last_BK
-    middle_BKF = (at(total_BK // 2) + at((total_BK + 1) // 2)) / 2
-    return torch.cat([at(first_BK), middle_BKF, at(last_BK)], dim=-1)
+    middle_BKF = (at((count_BK + 1) // 2) + at(count_BK // 2 + 1)) / 2
+    return torch.cat([at(torch.ones_like(count_BK)), middle_BKF, at(count_BK)], dim=-1)
 
 
 def place(segment_BS: torch.Tensor, time_BS: torch.Tensor, length_BS: torch.Tensor, num_K: int) -> Tokens:

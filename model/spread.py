@@ -1,9 +1,10 @@
-"""Tokens that use all of their channels: variance and covariance terms of VICReg (Bardes et al., ICLR 2022).
+"""Tokens that use all of their channels: after the variance and covariance terms of VICReg (Bardes et al., ICLR 2022).
 
 Where student and teacher see different bodies, tokens that tell nothing would agree best. Each channel is therefore
-kept at a standard deviation of one at least, and channels from telling the same: C is their correlation matrix,
+kept at a standard deviation of one at least, and channels from telling the same. With C their correlation matrix
+(VICReg has the covariance),
 
-    sum over channels of max(0, 1 - sd) / D  +  0.04 sum over pairs of C_ij^2 / D.
+    sum over channels of max(0, 1 - sd) / D  +  0.04 sum over i != j of C_ij^2 / D.
 
 This is no sum over sequences: it depends on the moments of all tokens of the batch. They are sums, so parts and
 processes add theirs up first; each then descends along the slope at the total, which is the gradient of the whole.
@@ -25,7 +26,7 @@ def moments(
     tokens_BKD: Float[torch.Tensor, "B K D"], counts_BK: Bool[torch.Tensor, "B K"]
 ) -> Float[torch.Tensor, "E E"]:
     """Sums of products of the channels of tokens that count, a channel of ones being the last (E = D + 1)."""
-    z_ND = tokens_BKD[counts_BK].float()
+    z_ND = tokens_BKD[counts_BK].double()  # variances are differences of these sums
     z_ND = torch.cat([z_ND, z_ND.new_ones(len(z_ND), 1)], dim=1)
     return z_ND.T @ z_ND
 
@@ -50,4 +51,4 @@ def penalty_and_slope(moments_EE: Float[torch.Tensor, "E E"]) -> tuple[torch.Ten
         at = moments_EE.detach().clone().requires_grad_()
         penalty = spread_penalty(at)
         (slope,) = torch.autograd.grad(penalty, at)
-    return penalty.detach(), slope
+    return penalty.detach().float(), slope

@@ -121,15 +121,17 @@ def make_batch(
         atom_of_frames((segmentation.cuts_s[c] - start_s) / tempo, 0.0, rate_hz, num_frames)
         for c, start_s, tempo in places
     ]
-    atom_BT = np.stack(frames)
-    first_B = atom_BT[:, 0]
-    local_BT = np.where(windows["valid"], atom_BT - first_B[:, None], -1)
+    first_B = np.array([row[0] for row in frames])
+    # played fast, a window may have no frame of an Atom: those that have one are counted from 0
+    found = [np.unique(row, return_inverse=True) for row in frames]
+    local_BT = np.where(windows["valid"], np.stack([local for _, local in found]), -1)
     motif = None
     if segmentation.motif:
         motif_BK = np.full((len(ids), max(int(local_BT.max()) + 1, 1)), -1, dtype=np.int64)
-        for row, (clip_id, first) in enumerate(zip(ids, first_B, strict=True)):
-            seen = segmentation.motif[clip_id][first : first + int(local_BT[row].max()) + 1]
-            motif_BK[row, : len(seen)] = seen - seen[:1]
+        for row, (clip_id, (atoms, _)) in enumerate(zip(ids, found, strict=True)):
+            number = int(local_BT[row].max()) + 1
+            of_atoms = np.unique(segmentation.motif[clip_id][atoms[:number]], return_inverse=True)[1]
+            motif_BK[row, :number] = of_atoms
         motif = torch.from_numpy(motif_BK)
     measured, sigma_m = (torch.from_numpy(windows[name]) for name in ("joint_valid", "joint_sigma_m"))
     x = torch.from_numpy(windows["features"])

@@ -222,6 +222,10 @@ def test_error_of_own_frames_is_a_mean_over_channels_that_are_seen(silent: bool)
     wrong[..., 0] = 0.2
     told = Prediction(wrong, torch.zeros(1, 2, 7), torch.ones(1, 2, dtype=torch.bool), kind="own")
     assert more.loss_sum(told).item() == pytest.approx(0.02 / (3 if silent else 7), rel=1e-5)
+    batch = make_batch()
+    found = more(batch, masks(more, batch))["atom_own"]
+    unseen = torch.tensor([channel >= 3 for channel in range(7)]).repeat(6) & silent
+    assert not found.predicted[..., unseen].any() and found.predicted[..., ~unseen].all()
 
 
 def test_edge_frames_by_hand() -> None:
@@ -230,6 +234,9 @@ def test_edge_frames_by_hand() -> None:
     # the middle of two frames is their mean; a segment without frames gets frame 0
     expected = torch.tensor([[[0.0, 0.5, 1.0], [2.0, 3.0, 4.0], [0.0, 0.0, 0.0]]])
     assert torch.equal(edge_frames(x, segment, 3), expected)
+    # a missing frame is passed over
+    holed = torch.tensor([[0, -1, -1, 0, 0, -1]])
+    assert torch.equal(edge_frames(x, holed, 1), torch.tensor([[[0.0, 3.0, 4.0]]]))
 
 
 def test_attention_of_all_reads_other_segments_and_never_hidden_ones() -> None:

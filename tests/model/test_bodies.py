@@ -14,6 +14,7 @@ from core.skeletons import SMPL_24
 from dataset.features import LAYOUT, NUM_FEATURE_JOINTS
 from dataset.loader import WindowReader, WindowRef, WindowSampler
 from dataset.shards import AmdDataset
+from model.atoms import AtomConfig
 from model.bodies import Bodies, BodyConfig, draw_variation, on_body
 from model.recipes import Recipe
 from model.segments import MotionBatch
@@ -44,6 +45,12 @@ def bones(x: torch.Tensor) -> np.ndarray:
     return joints[:, :, 1:] - joints[:, :, PARENTS[1:]]
 
 
+def lowest_ankle(x: torch.Tensor) -> float:
+    """Mean height of the lower ankle."""
+    ankles = [SMPL_24.idx("left_ankle"), SMPL_24.idx("right_ankle")]
+    return float(positions(x)[0, :, ankles, 2].min(axis=0).mean())
+
+
 def body(**changes: torch.Tensor) -> Bodies:
     plain = Bodies(torch.eye(3).expand(1, J, 3, 3).clone(), torch.ones(1))
     return dataclasses.replace(plain, **changes)
@@ -64,16 +71,17 @@ def test_longer_legs_lift_the_body_and_keep_its_feet_down(people: Path) -> None:
     expected = np.ones(J)
     expected[legs] = 1.2
     np.testing.assert_allclose(length[0, 3], expected[1:], atol=1e-3)
-    ankles = [SMPL_24.idx("left_ankle"), SMPL_24.idx("right_ankle")]
-    before, after = (positions(part)[0, :, ankles, 2].min(axis=0).mean() for part in (x, longer))
-    assert after == pytest.approx(before, abs=1e-5)
+    assert lowest_ankle(longer) == pytest.approx(lowest_ankle(x), abs=1e-5)
     assert positions(longer)[0, :, 0, 2].mean() > positions(x)[0, :, 0, 2].mean() + 0.1
 
 
 def test_reach_scales_movement_about_the_mean_pose(people: Path) -> None:
     x, valid = frames(people)
     wide = on_body(x, valid, body(reach=torch.tensor([2.0])))
-    np.testing.assert_allclose(positions(wide).mean(axis=1), positions(x).mean(axis=1), atol=1e-5)
+    mean, other = positions(x).mean(axis=1), positions(wide).mean(axis=1)
+    np.testing.assert_allclose(other[..., :2], mean[..., :2], atol=1e-5)
+    np.testing.assert_allclose(other[..., 2] - mean[..., 2], (other - mean)[0, 0, 2], atol=1e-5)
+    assert lowest_ankle(wide) == pytest.approx(lowest_ankle(x), abs=1e-5)
     np.testing.assert_allclose(positions(wide).std(axis=1), 2 * positions(x).std(axis=1), atol=1e-5)
     for part in (LAYOUT.velocities, LAYOUT.root_velocity, LAYOUT.yaw_rate):
         assert torch.allclose(wide[..., part], 2 * x[..., part], atol=1e-6)
@@ -145,6 +153,36 @@ def test_a_faster_window_is_shorter_and_its_atoms_with_it(people: Path) -> None:
         starts = np.flatnonzero(np.diff(atom, prepend=-1) != 0) / 5
         expected = cuts_s[: len(starts)] / tempo
         assert len(starts) > 3 and np.abs(starts - expected).max() <= 0.1 + 1e-6  # half a frame of the grid
+
+
+def test_atoms_that_a_fast_window_has_no_frame_of_are_left_out(people: Path) -> None:
+    """A window of 30 frames at twice the tempo spans 60 Atoms of one frame: 30 of them are seen, with their Motifs."""
+    dataset, data = AmdDataset(people), DataConfig(window_s=6.0)
+    clock = AtomConfig(rule="clock", pause_s=0.2, min_frames=1)
+    atoms = find_atoms(dataset, dataset.clips, data, clock)
+    motif = {clip: np.arange(len(cuts)) // 3 for clip, cuts in atoms.cuts_s.items()}
+    types = {clip: np.unique(of) for clip, of in motif.items()}
+    found = {name: array[None] for name, array in window(people, 2.0, 0.0).items()}
+    batch, _ = make_batch(found, dataset.clips, dataclasses.replace(atoms, motif=motif, types=types), 5.0)
+    seen = batch.atom[0][batch.atom[0] >= 0]
+    assert seen.tolist() == list(range(len(seen))) and 20 < len(seen) <= 30 and batch.motif is not None
+    # every second Atom, so three Atoms in two Motifs of three
+    of_atoms = np.unique((2 * np.arange(len(seen))) // 3, return_inverse=True)[1]
+    assert batch.motif[0, : len(seen)].tolist() == of_atoms.tolist()
+
+
+def test_widths_vary_twice_as_much_as_lengths() -> None:
+    student = draw_variation(BodyConfig(limbs=0.1), 4000, 0, 0).student
+    assert student is not None
+    spread = student.bones.diagonal(dim1=-2, dim2=-1)[..., 0].log().std(dim=0)
+    for joint, expected in (
+        ("left_knee", 0.1),
+        ("right_wrist", 0.1),
+        ("spine2", 0.1),
+        ("left_hip", 0.2),
+        ("right_collar", 0.2),
+    ):
+        assert float(spread[SMPL_24.idx(joint)]) == pytest.approx(expected, rel=0.06), joint
 
 
 def test_tempo_is_drawn_with_the_windows(people: Path) -> None:

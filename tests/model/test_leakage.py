@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,11 +32,19 @@ def batches(draw: st.DrawFn) -> MotionBatch:
     return MotionBatch(x, atom.masked_fill(missing, -1), motif if draw(st.booleans()) else None)
 
 
-@settings(max_examples=12, deadline=None)
-@given(batches(), st.integers(0, 10_000))
-def test_predictions_depend_on_visible_frames_alone(batch: MotionBatch, seed: int) -> None:
+SETTINGS = (
+    CONFIG,
+    dataclasses.replace(CONFIG, two_views=4.0, spread=1.0, own_pose=1.0),
+    dataclasses.replace(CONFIG, attention="all"),
+    dataclasses.replace(CONFIG, target="frames"),
+)
+
+
+@settings(max_examples=24, deadline=None)
+@given(batches(), st.integers(0, 10_000), st.sampled_from(SETTINGS))
+def test_predictions_depend_on_visible_frames_alone(batch: MotionBatch, seed: int, config: A4MerConfig) -> None:
     torch.manual_seed(0)
-    model = A4Mer(CONFIG)
+    model = A4Mer(config)
     masks = model.masks(batch, draws(*batch.atom.shape, torch.Generator().manual_seed(seed)))
     hidden_BT = spread_to_members(masks["atom"], batch.atom)
     if batch.motif is not None:

@@ -49,12 +49,22 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(
     assert whole.keys() == parts.keys() and any("stage2" in name for name in whole)
     length = torch.cat([g.flatten() for g in whole.values()]).norm()
     difference = torch.cat([(whole[n] - parts[n]).flatten() for n in whole]).norm()
-    assert difference / length < 5e-6  # sums of float32 in another order
+    assert difference / length < (5e-6 if beyond else 2e-6)  # sums of float32 in another order
 
 
 def test_a_run_in_parts_is_the_run_in_one(people: Path, tiny: Recipe, tiny_run: Path, tmp_path: Path) -> None:
     train(people, tiny, tmp_path / "run", hardware=Hardware(accumulate=2, readers=1))
     assert losses(tmp_path / "run") == pytest.approx(losses(tiny_run), abs=1e-5)
+
+
+def test_a_run_on_other_bodies_goes_on_exactly_in_either_phase(people: Path, tiny: Recipe, tmp_path: Path) -> None:
+    recipe = beyond_the_paper(tiny)
+    for stop in (5, 11):  # checkpoints are there, at the end of a start that was told to end
+        train(people, recipe, tmp_path / "parts", stop_at=stop)
+    train(people, recipe, tmp_path / "parts")
+    train(people, recipe, tmp_path / "whole")
+    for name in ("losses.jsonl", "metrics.jsonl", "mining.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_bf16_runs_to_its_end_near_float32(people: Path, tiny: Recipe, tiny_run: Path, tmp_path: Path) -> None:
