@@ -57,7 +57,8 @@ def test_two_processes_spread_the_tokens_of_the_whole_batch(people: Path, tiny: 
     assert [set(line) for line in one] == [set(line) for line in two] and "motif_view_spread" in one[-1]
     for mine, shared in zip(one, two, strict=True):
         for name in mine.keys() - {"phase", "seconds"}:
-            assert shared[name] == pytest.approx(mine[name], rel=1e-5, abs=1e-6), name
+            # rounding, which the steps of the optimiser amplify: 1e-5 after fourteen of them
+            assert shared[name] == pytest.approx(mine[name], rel=5e-5, abs=1e-6), name
 
 
 @pytest.mark.slow
