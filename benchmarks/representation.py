@@ -2,7 +2,7 @@
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
 poses untrained a4mer] [--recipe cpu_10min] [--set NAME=VALUE ...] [--seeds 0 1 2] [--left-out bandai-2a ...]
-[--protocols recognition prediction interpolation] [--resume DIR]`
+[--protocols recognition prediction interpolation] [--no-heads] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
 pretrained, without labels, on everybody else, then frozen; probes and heads are trained on the other groups and judged
@@ -100,6 +100,7 @@ class Benchmark:
         """
         test, name = self.given.groups.index(group), f"{protocol}/{method}/{group}/{seed}"
         parts = self.given.parts
+        trained = method in ("untrained", "a4mer")
         if protocol == "recognition":
             kinds = ("ms", "full") if method == "simple" else ("",)
             return {
@@ -109,7 +110,7 @@ class Benchmark:
                 for kind in kinds
             }
         return {
-            f"{name}/{task}" if heads else f"{name}/no heads/{task}": lambda shape=shape: self._forecast(
+            f"{name}/{task}" if heads or not trained else f"{name}/no heads/{task}": lambda shape=shape: self._forecast(
                 method, group, seed, shape, heads
             )
             for task, shape in TASKS[protocol].items()
@@ -154,8 +155,10 @@ def collect(benchmark: Benchmark, protocol: str) -> dict[str, dict[str, dict[int
     todo = [(m, g, s) for g in given.left_out for m in methods for s in (given.seeds if m != "simple" else [0])]
     for number, (method, group, seed) in enumerate(todo):
         print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
-        for name, compute in benchmark.work(protocol, method, group, seed).items():
-            what = " ".join([method, *name.split("/")[4:]])
+        for name, compute in benchmark.work(protocol, method, group, seed, heads=given.heads).items():
+            what = " ".join(
+                [method, name.split("/")[-1] if protocol != "recognition" else "/".join(name.split("/")[4:])]
+            )
             for row, figures in benchmark.cells(method).get(name, compute).items():
                 results.setdefault(f"{what} | {row}", {}).setdefault(group, {})[seed] = figures
     return results
@@ -198,6 +201,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recipe", default="cpu_10min")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--no-heads", dest="heads", action="store_false", help="without the paper's heads, which take most of the time"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resume", type=Path, help="folder of finished cells and of training runs")
     given = parser.parse_args()
