@@ -50,6 +50,7 @@ TASKS = {
     "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
 }
 PROTOCOLS = ("recognition", *TASKS)
+NO_HEADS = "no heads"  # in the name of a cell without the paper's heads
 
 
 class Benchmark:
@@ -110,8 +111,8 @@ class Benchmark:
                 for kind in kinds
             }
         return {
-            f"{name}/{task}" if heads or not trained else f"{name}/no heads/{task}": lambda shape=shape: self._forecast(
-                method, group, seed, shape, heads
+            f"{name}/{task}" if heads or not trained else f"{name}/{NO_HEADS}/{task}": lambda shape=shape: (
+                self._forecast(method, group, seed, shape, heads)
             )
             for task, shape in TASKS[protocol].items()
         }
@@ -156,9 +157,7 @@ def collect(benchmark: Benchmark, protocol: str) -> dict[str, dict[str, dict[int
     for number, (method, group, seed) in enumerate(todo):
         print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
         for name, compute in benchmark.work(protocol, method, group, seed, heads=given.heads).items():
-            what = " ".join(
-                [method, name.split("/")[-1] if protocol != "recognition" else "/".join(name.split("/")[4:])]
-            )
+            what = " ".join([method, *(part for part in name.split("/")[4:] if part != NO_HEADS)])
             for row, figures in benchmark.cells(method).get(name, compute).items():
                 results.setdefault(f"{what} | {row}", {}).setdefault(group, {})[seed] = figures
     return results

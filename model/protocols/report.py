@@ -39,7 +39,7 @@ def accuracy_summary(cells: Mapping[str, Mapping[int, Mapping[str, Any]]], group
 def error_table(results: Results, groups: Sequence[str]) -> list[str]:
     """Lines of a table of errors: each group, the mean over all windows and over moving ones, and the curve."""
     times = sorted({t for cells in results.values() for s in cells.values() for row in s.values() for t in row["at"]})
-    head = f"{'':44} {' '.join(f'{g[-9:]:>9}' for g in groups)} {'mm':>6} {'sd':>5} {'moving':>7} "
+    head = f"{'':50} {' '.join(f'{g[-9:]:>9}' for g in groups)} {'mm':>6} {'sd':>5} {'moving':>7} "
     return [
         head + " ".join(f"{t:>6}" for t in times),
         *(_error_line(n, cells, groups, times) for n, cells in results.items()),
@@ -52,7 +52,7 @@ def _error_line(
     found = error_summary(cells)
     columns = " ".join(f"{found['groups'].get(g, float('nan')):9.1f}" for g in groups)
     curve = " ".join(f"{found['at'][t]:6.1f}" if t in found["at"] else f"{'':6}" for t in times)
-    return f"{name:44} {columns} {found['mm']:6.1f} {_number(found['sd'], 5, 1)} {found['moving_mm']:7.1f} {curve}"
+    return f"{name:50} {columns} {found['mm']:6.1f} {_number(found['sd'], 5, 1)} {found['moving_mm']:7.1f} {curve}"
 
 
 def error_summary(cells: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, Any]:
