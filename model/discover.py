@@ -9,6 +9,7 @@ after its codes: `3` is a run of Atoms of code 3, `3-5-1` a pattern.
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,14 @@ class Discovery:
     pictures: tuple[Path, ...]
 
 
+def _matching(clips: Sequence[ClipInfo], patterns: Sequence[str]) -> tuple[ClipInfo, ...]:
+    """The clips that any of the patterns names, in their order."""
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(clip.id, pattern) for clip in clips):
+            raise InputError(pattern, "no clip is called so", "name clips of meta/clips.json")
+    return tuple(clip for clip in clips if any(fnmatch.fnmatchcase(clip.id, pattern) for pattern in patterns))
+
+
 def discover(
     run: Path,
     source: Path,
@@ -113,7 +122,7 @@ def discover(
         run: folder of a training run that has come past its mining.
         source: dataset that holds the recording.
         out: folder to make; one that is there is replaced.
-        clips: ids of the clips to look at; None for all.
+        clips: ids of the clips to look at, or patterns of them (`fnmatch`); None for all.
         num_pictured: how many of the most used Motifs get a picture.
         device: see `model.train.train`.
 
@@ -122,7 +131,7 @@ def discover(
         StageError: if the run has no Motifs yet.
     """
     trained, dataset = load_run(run, choose_device(device)), AmdDataset(source)
-    chosen = dataset.clips if clips is None else tuple(dataset[clip_id] for clip_id in clips)
+    chosen = dataset.clips if clips is None else _matching(dataset.clips, clips)
     if not chosen:
         raise InputError(str(source), "there is no clip to look at", "name clips of meta/clips.json")
     with reproducible(trained.recipe.threads):

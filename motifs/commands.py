@@ -281,11 +281,20 @@ def evaluate(
     print(dump_json(evaluate_model(run, dataset, out, config, device=device)), end="")
 
 
-def discover(run: RunPath, dataset: DatasetPath, out: Out, device: Device = "auto") -> None:
+def discover(
+    run: RunPath,
+    dataset: DatasetPath,
+    out: Out,
+    clips: Annotated[
+        tuple[str, ...], arg(help="ids of clips, or patterns of them ('walk*'); all where none is given")
+    ] = (),
+    pictures: Annotated[int, arg(help="how many of the most used motifs get a picture")] = 5,
+    device: Device = "auto",
+) -> None:
     """Find the atoms and motifs of a dataset: tables, a timeline, strips of each motif's occurrences."""
     from model.discover import discover as discover_motifs
 
-    found = discover_motifs(run, dataset, out, device=device)
+    found = discover_motifs(run, dataset, out, clips=clips or None, num_pictured=pictures, device=device)
     print(f"{out}: {len(found.atoms)} atoms, {len(found.motifs)} motifs of {len(found.uses)} types")
     for use in found.uses[:5]:
         print(f"  {use.occurrences:4d} x {use.total_s:7.1f} s  {use.name}")

@@ -70,6 +70,8 @@ def test_pictures_show_something(found: Discovery) -> None:
 
 def test_one_clip_of_many(people: Path, tiny_run: Path, tmp_path: Path) -> None:
     one = discover(tiny_run, people, tmp_path / "one", clips=["p3-001"], num_pictured=0)
+    both = discover(tiny_run, people, tmp_path / "both", clips=["p3-*", "p3-001"], num_pictured=0)
+    assert {m.clip for m in both.motifs} == {"p3-000", "p3-001"}
     assert {m.clip for m in one.motifs} == {"p3-001"} and [p.name for p in one.pictures] == ["timeline.png"]
     with pytest.raises(InputError, match="p9"):
         discover(tiny_run, people, tmp_path / "two", clips=["p9"])
