@@ -192,7 +192,7 @@ class A4Mer(nn.Module):
         c = self.config
         # channels that the network does not see are zero on both sides: means are over the others
         frames = found.kind == "own" or (found.kind == "hidden" and c.target == "frames")
-        share = float((self.feature_scale < SILENT).float().mean()) if frames else 1.0
+        share = (self.feature_scale < SILENT).float().mean() if frames else 1.0
         weight = {"hidden": 1.0, "view": c.two_views, "own": c.own_pose}[found.kind]
         total = jepa_sum(
             found.predicted,

@@ -16,7 +16,7 @@ import torch
 
 from core.arrays import Float, Int
 from core.errors import InputError
-from dataset.features import FeatureStats
+from dataset.features import LAYOUT, FeatureStats
 from dataset.loader import WindowReader, WindowRef, collate, local_joints_at, window_refs
 from dataset.resample import num_instants
 from dataset.schema import ClipInfo
@@ -79,11 +79,8 @@ def input_statistics(dataset: AmdDataset, inputs: Inputs) -> FeatureStats:
     stats = dataset.stats()
     if inputs == "channels":
         return stats
-    return (
-        stats.by_part(("yaw_rate", "root_velocity", "positions", "velocities"))
-        if inputs == "motion"
-        else stats.by_part()
-    )
+    kept = ("yaw_rate", "root_velocity", "positions", "velocities") if inputs == "motion" else tuple(LAYOUT.parts)
+    return stats.by_part(kept)
 
 
 def find_atoms(dataset: AmdDataset, clips: Sequence[ClipInfo], data: DataConfig, config: AtomConfig) -> Segmentation:
