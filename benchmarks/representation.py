@@ -36,14 +36,14 @@ from model.protocols.cells import Cells
 from model.protocols.features import Statistics
 from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
 from model.protocols.groups import leave_out
-from model.protocols.motions import PARTS, load_motions
+from model.protocols.motions import PART_NAMES, load_motions
 from model.protocols.recognition import recognition_rows
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
 from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
 from model.train import train
 
-VERSION = 6  # of the protocols: cells of another one are computed anew
+VERSION = 7  # of the protocols: cells of another one are computed anew
 METHODS = ("simple", "poses", "untrained", "a4mer")
 TASKS = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},
@@ -63,14 +63,16 @@ class Benchmark:
         self.recipe: Recipe = override(recipe_named(given.recipe), given.set)
         self.device = choose_device(given.device)
         data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
-        self.common = {"version": VERSION, "groups": given.groups, "data": data[:1], "parts": given.parts}
+        self.common = {"version": VERSION, "groups": given.groups, "data": data[:1]}
         self.trained_on = {**self.common, "data": data, "recipe": to_jsonable(self.recipe)}
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.run = lru_cache(maxsize=1)(self._run)
 
-    def cells(self, method: str) -> Cells:
+    def cells(self, protocol: str, method: str) -> Cells:
         """Where a method's cells are kept."""
-        return Cells(self.folder / "cells", self.common if method in ("simple", "poses") else self.trained_on)
+        settings = self.common if method in ("simple", "poses") else self.trained_on
+        parts = {"parts": self.given.parts} if protocol == "recognition" else {}
+        return Cells(self.folder / "cells", {**settings, **parts})
 
     def _run(self, group: str, seed: int) -> Any:
         """A network pretrained on all but a group."""
@@ -158,7 +160,7 @@ def collect(benchmark: Benchmark, protocol: str) -> dict[str, dict[str, dict[int
         print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
         for name, compute in benchmark.work(protocol, method, group, seed, heads=given.heads).items():
             what = " ".join([method, *(part for part in name.split("/")[4:] if part != NO_HEADS)])
-            for row, figures in benchmark.cells(method).get(name, compute).items():
+            for row, figures in benchmark.cells(protocol, method).get(name, compute).items():
                 results.setdefault(f"{what} | {row}", {}).setdefault(group, {})[seed] = figures
     return results
 
@@ -195,7 +197,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     parser.add_argument(
-        "--parts", nargs="+", default=list(PARTS), choices=list(PARTS), help="of clips, for recognition"
+        "--parts", nargs="+", default=list(PART_NAMES), choices=PART_NAMES, help="of clips, for recognition"
     )
     parser.add_argument("--recipe", default="cpu_10min")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe")

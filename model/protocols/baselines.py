@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.arrays import Float
+from model.protocols.probes import standardised
+from model.protocols.ridge import RidgePath
 from model.protocols.windows import PoseWindows
 
 RIDGE_ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0)
@@ -61,22 +63,6 @@ def inputs(w: PoseWindows) -> Float[np.ndarray, "windows features"]:
     return np.concatenate(parts, axis=1).reshape(len(w), -1)
 
 
-class Ridge:
-    """Displacements from the rest line by ridge regression on z-scored inputs, for several alphas at once."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.mean, self.sd = x.mean(axis=0), np.maximum(x.std(axis=0), 0.01)
-        self.offset = y.mean(axis=0)
-        z = (x - self.mean) / self.sd
-        self.values, self.vectors = np.linalg.eigh(z.T @ z)
-        self.right = self.vectors.T @ (z.T @ (y - self.offset))
-
-    def predict(self, x: np.ndarray, alpha: float) -> np.ndarray:
-        """Displacements in a row each."""
-        weights = self.vectors @ (self.right / (np.maximum(self.values, 0) + alpha)[:, None])
-        return np.asarray((x - self.mean) / self.sd @ weights + self.offset)
-
-
 def ridge_guess(
     w: PoseWindows, x: Float[np.ndarray, "windows features"], test: int
 ) -> Float[np.ndarray, "test asked 22 3"]:
@@ -86,12 +72,14 @@ def ridge_guess(
     errors = np.zeros(len(RIDGE_ALPHAS))
     for left_out in np.unique(w.group[outer]):
         fit, judge = outer & (w.group != left_out), outer & (w.group == left_out)
-        model = Ridge(x[fit], away[fit])
+        seen, unseen = standardised(x[fit], x[judge])
+        path = RidgePath(seen, away[fit])
         for k, alpha in enumerate(RIDGE_ALPHAS):
-            difference = (model.predict(x[judge], alpha) - away[judge]).reshape(judge.sum(), -1, 3)
+            difference = (path.predict(unseen, alpha) - away[judge]).reshape(judge.sum(), -1, 3)
             errors[k] += np.linalg.norm(difference, axis=-1).mean()
     judge = ~outer
-    told = Ridge(x[outer], away[outer]).predict(x[judge], RIDGE_ALPHAS[int(errors.argmin())])
+    seen, unseen = standardised(x[outer], x[judge])
+    told = RidgePath(seen, away[outer]).predict(unseen, RIDGE_ALPHAS[int(errors.argmin())])
     return (rest_line(w.rows(judge)) + told.reshape(-1, *w.asked.shape[1:])).astype(np.float32)
 
 

@@ -95,3 +95,7 @@ PARTS: Mapping[str, Part] = {
     "middle 2 s": middle(2.0),
     "middle 3 s": middle(3.0),
 }
+
+# parts whose vectors are put one after the other
+JOINED: Mapping[str, tuple[str, ...]] = {"pyramid": ("whole", "middle 3 s", "middle 1 s")}
+PART_NAMES = (*PARTS, *JOINED)

@@ -10,6 +10,7 @@ import numpy as np
 
 from core.arrays import Float, Int
 from model.metrics import weighted_knn
+from model.protocols.ridge import RidgePath
 
 Method = Literal["knn", "ridge", "class mean"]
 # What varies less (metres, metres a second) in the training groups is noise that another group may not share.
@@ -45,34 +46,20 @@ def predictions(
     """Classes of test vectors by each probe; what probes share is computed once."""
     sides = {True: standardised(train, test), False: (train, test)}
     ridges = {
-        z: RidgePath(sides[z][0], label, num_classes) for z in {p.standardise for p in probes if p.method == "ridge"}
+        z: RidgePath(sides[z][0], np.eye(num_classes)[label])
+        for z in {p.standardise for p in probes if p.method == "ridge"}
     }
     found = []
     for probe in probes:
         x, y = sides[probe.standardise]
         if probe.method == "ridge":
-            found.append(ridges[probe.standardise].scores(y, probe.alpha).argmax(axis=1))
+            found.append(ridges[probe.standardise].predict(y, probe.alpha).argmax(axis=1))
         elif probe.method == "knn":
             found.append(weighted_knn(x, label, y, num_classes, probe.neighbours).argmax(axis=1))
         else:
             means = np.stack([x[label == c].mean(axis=0) for c in range(num_classes)])
             found.append(((y[:, None] - means) ** 2).sum(axis=2).argmin(axis=1))
     return found
-
-
-class RidgePath:
-    """Ridge regression onto one-hot classes for any number of alphas after one decomposition."""
-
-    def __init__(self, x: Float[np.ndarray, "train width"], label: Int[np.ndarray, "train"], num_classes: int) -> None:
-        self.mean, y = x.mean(axis=0), np.eye(num_classes)[label]
-        self.offset = y.mean(axis=0)
-        _, self.singular, self.right = np.linalg.svd(x - self.mean, full_matrices=False)
-        self.projected = self.right @ ((x - self.mean).T @ (y - self.offset))
-
-    def scores(self, x: Float[np.ndarray, "test width"], alpha: float) -> Float[np.ndarray, "test classes"]:
-        """A number for each class."""
-        weights = self.right.T @ (self.projected / (self.singular**2 + alpha)[:, None])
-        return np.asarray((x - self.mean) @ weights + self.offset)
 
 
 def standardised(

@@ -1,7 +1,8 @@
 """Recognition of a clip's action with one group of people left out: k-NN, ridge, and few labels.
 
 Vectors are mean and deviation of the tokens of all levels; rows of a `chosen pooling` leave levels and pooling to the
-training groups, as all rows do the probe's settings, and those of `any part` the part of the clip.
+training groups, those of `any part` the part of the clip, and all but `k-NN, k = 20`, `ridge, alpha = 100` and the ones
+with few labels the probe's settings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.protocols.encoders import Encoder, SegmentTokens
-from model.protocols.motions import PARTS, LabelledMotions
+from model.protocols.motions import JOINED, PARTS, LabelledMotions
 from model.protocols.pooling import standard_view, vectors, views
 from model.protocols.probes import Probe, accuracy, few_shot
 from model.protocols.selection import best, inner_scores, knn_probes, ridge_probes
@@ -20,15 +21,18 @@ from model.protocols.selection import best, inner_scores, knn_probes, ridge_prob
 SHOTS, DRAWS = (1, 5), 10
 # the vote and the regression whose settings are stated in advance
 KNN = Probe("knn", neighbours=20)
-FEW_RIDGE = Probe("ridge", alpha=100.0)
+RIDGE = Probe("ridge", alpha=100.0)
 Row = Mapping[str, Any]
 
 
 def encode_parts(
     encoder: Encoder, motions: LabelledMotions, parts: Sequence[str]
-) -> dict[str, Mapping[str, list[SegmentTokens]]]:
-    """Tokens of parts of all clips, by the part's name."""
-    return {name: encoder.encode([PARTS[name](motion) for motion in motions.motions]) for name in parts}
+) -> dict[str, tuple[Mapping[str, list[SegmentTokens]], ...]]:
+    """Tokens of parts of all clips, by the part's name; a joined part's are those of several parts."""
+    joined = {name: JOINED.get(name, (name,)) for name in parts}
+    simple = {part for names in joined.values() for part in names}
+    tokens = {part: encoder.encode([PARTS[part](motion) for motion in motions.motions]) for part in simple}
+    return {name: tuple(tokens[part] for part in names) for name, names in joined.items()}
 
 
 def recognition_rows(
@@ -40,14 +44,18 @@ def recognition_rows(
         encoder: which has learned nothing from the test group.
         motions: labelled clips of all groups.
         test: position of the group that is judged.
-        parts: of the clips, names in `PARTS`.
+        parts: of the clips, names in `PARTS` or `JOINED`.
         seed: of the draws of few labels.
     """
     tokens = encode_parts(encoder, motions, parts)
     pooled = {
-        part: {f"{part}: {view}": vectors(found, view) for view in views(list(found))} for part, found in tokens.items()
+        part: {
+            f"{part}: {view}": np.concatenate([vectors(one, view) for one in found], axis=1)
+            for view in views(list(found[0]))
+        }
+        for part, found in tokens.items()
     }
-    fixed = {f"{part}: {standard_view(list(found))}" for part, found in tokens.items()}
+    fixed = {f"{part}: {standard_view(list(found[0]))}" for part, found in tokens.items()}
     everything = {name: x for of in pooled.values() for name, x in of.items()}
     probes = (*knn_probes(), *ridge_probes())
     scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
@@ -72,10 +80,16 @@ def _rows(
     """Rows of vectors among which, and of probes among which, the training groups choose."""
     within = {name: scores[name] for name in pooled}
     halves = motions.group != test, motions.group == test
-    for title, probes in (("k-NN, k = 20", (KNN,)), ("k-NN", knn_probes()), ("ridge", ridge_probes())):
+    candidates = (
+        ("k-NN, k = 20", (KNN,)),
+        ("k-NN", knn_probes()),
+        ("ridge, alpha = 100", (RIDGE,)),
+        ("ridge", ridge_probes()),
+    )
+    for title, probes in candidates:
         view, probe = best(within, probes)
         yield title, {"accuracy": accuracy(probe, pooled[view], motions.label, *halves), "view": view, "probe": probe}
     for shots in SHOTS:
         rng = np.random.default_rng([seed, test, shots])
-        mean, sd = few_shot(FEW_RIDGE, pooled[view], motions.label, *halves, shots, DRAWS, rng)
+        mean, sd = few_shot(RIDGE, pooled[view], motions.label, *halves, shots, DRAWS, rng)
         yield f"{shots}-shot ridge", {"accuracy": mean, "sd_over_draws": sd}

@@ -13,8 +13,9 @@ from model.protocols.encoders import SegmentTokens, part_edges
 from model.protocols.features import Statistics, statistics
 from model.protocols.motions import PARTS
 from model.protocols.pooling import View, pool, vectors, views
-from model.protocols.probes import Probe, RidgePath, accuracy, few_shot, predictions, standardised
+from model.protocols.probes import Probe, accuracy, few_shot, predictions, standardised
 from model.protocols.recognition import recognition_rows
+from model.protocols.ridge import RidgePath
 from model.protocols.selection import best, inner_folds, inner_scores, knn_probes
 
 
@@ -75,10 +76,10 @@ def test_probes_by_hand() -> None:
 @pytest.mark.parametrize("width", [4, 40])
 def test_one_decomposition_serves_all_alphas(width: int, rng: np.random.Generator) -> None:
     x, label = rng.normal(size=(20, width)), rng.integers(0, 3, 20)
-    path = RidgePath(x, label, 3)
+    path = RidgePath(x, np.eye(3)[label])
     for alpha in (0.5, 50.0):
         weights = ridge(x, np.eye(3)[label], alpha)
-        assert np.allclose(path.scores(x, alpha), x @ weights[:-1] + weights[-1])
+        assert np.allclose(path.predict(x, alpha), x @ weights[:-1] + weights[-1])
 
 
 def test_choices_do_not_see_the_test_group(rng: np.random.Generator) -> None:
@@ -104,6 +105,8 @@ def test_statistics_recognise_two_actions() -> None:
     motions = people()
     rows = recognition_rows(Statistics("full"), motions, 1, ["whole", "middle 1 s"])
     assert rows["whole | ridge"]["accuracy"] == 1.0 and rows["any part | k-NN"]["accuracy"] == 1.0
+    joined = recognition_rows(Statistics("full"), motions, 1, ["pyramid"])
+    assert joined["pyramid | ridge, alpha = 100"]["accuracy"] == 1.0
     assert 0 <= rows["whole | 1-shot ridge"]["sd_over_draws"] <= 0.5
     shuffled = dataclasses.replace(motions, label=np.random.default_rng(0).permutation(motions.label))
     assert recognition_rows(Statistics("full"), shuffled, 1, ["whole"])["whole | ridge"]["accuracy"] < 1.0
