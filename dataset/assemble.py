@@ -40,7 +40,7 @@ def assemble(config: BuildConfig, folder: Path, facts: Facts) -> Summary:
         "skipped": len(info.skipped),
         "notes": info.notes,
     }
-    action = "see the health of the fits (`motifs status`), or lower --min-clip-s"
+    action = "see the health of the fits (`motifs status`), or lower --cut.min-clip-s"
     return Summary(metrics, [Health("clips", float(info.num_clips), 1.0, "min", action)])
 
 

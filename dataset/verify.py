@@ -23,6 +23,7 @@ from dataset.splits import SplitConfig, check_disjoint, group_of
 _MEND = "copy the dataset again, or run `motifs build` with --redo"
 # what h5py and the decoding of attributes raise on damaged bytes
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -183,4 +184,6 @@ def _damage_of(file: h5py.File, info: ClipInfo, vocabulary: tuple[str, ...]) -> 
 
 
 def _names(clips: tuple[ClipInfo, ...]) -> str:
-    return ", ".join(clip.id for clip in clips)
+    """The first ones by name; a shard may hold thousands."""
+    rest = f" and {len(clips) - _MOST_NAMES} more" if len(clips) > _MOST_NAMES else ""
+    return ", ".join(clip.id for clip in clips[:_MOST_NAMES]) + rest

@@ -114,6 +114,9 @@ class Training:
     def _segmented(self) -> Segmentation:
         recipe, clips = self.recipe, self.dataset.clips
         atoms = find_atoms(self.dataset, clips, recipe.data, recipe.atoms)
+        if all(len(atoms.cuts_s[clip.id]) < 2 for clip in self.dataset.of_split("train")):
+            problem = "every training clip is a single Atom, so there is none to tell from others"
+            raise InputError(str(self.dataset.path), problem, "add longer clips, or set atoms.rule=clock")
         if self.lexicon is None:
             return atoms
         return apply_lexicon(

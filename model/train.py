@@ -84,8 +84,8 @@ class _Course:
         done = self.world.from_main(lambda: self.folder.finished(self.training.step))
         if done is not None:
             return done
-        self.world.from_main(self._open)
         self.training.segment()
+        self.world.from_main(self._open)
         with contextlib.ExitStack() as shown:
             if self.world.is_main:
                 shown.callback(self._close)

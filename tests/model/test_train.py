@@ -171,6 +171,16 @@ def test_debug_cpu_learns_on_one_clip(one_clip: Path, tmp_path: Path) -> None:
     assert result.last["split"] == "train" and result.last["atom_sd"] > 0.3 and result.last["atom_rank"] > 3
 
 
+def test_people_who_never_move_are_refused(tiny: Recipe, tmp_path: Path) -> None:
+    clip = stick_clip("still-000", "anna", ["raise"], 0)
+    still = dataclasses.replace(
+        clip, **{k: np.repeat(getattr(clip, k)[:1], len(clip), 0) for k in ("poses", "trans", "joints_m")}
+    )
+    people = write_dataset(tmp_path / "amd", [(still, "train")])
+    with pytest.raises(InputError, match="every training clip is a single Atom"):
+        train(people, tiny, tmp_path / "run")
+
+
 def test_schedule() -> None:
     config = OptimConfig(lr=1.0, lr_end=0.1, warmup_steps=4)
     assert [learning_rate(s, 14, config) for s in (0, 3, 4, 9, 14)] == pytest.approx([0.25, 1.0, 1.0, 0.55, 0.1])
