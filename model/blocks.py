@@ -8,6 +8,8 @@ self-attention, so padding attends to itself and to nothing else. None allows ev
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -44,22 +46,42 @@ def among(exists_BT: Bool[torch.Tensor, "B T"]) -> Bool[torch.Tensor, "B T T"]:
     return with_self(exists_BT[:, None, :].expand(-1, exists_BT.shape[1], -1))
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention of tokens among themselves, with rotary positions."""
+@dataclass(frozen=True)
+class Dropping:
+    """What is dropped at random in training; nothing by default.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Attributes:
+        values: share of the values that leave attention and feed-forward.
+        attention: share of the attention weights.
+        path: share of the sequences that skip a branch of a block.
+    """
+
+    values: float = 0.0
+    attention: float = 0.0
+    path: float = 0.0
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of tokens among themselves, with rotary positions or none."""
+
+    def __init__(self, width: int, heads: int, dropping: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropping = heads, dropping
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"] | None
+        self,
+        x_BTD: Float[torch.Tensor, "B T D"],
+        rotation: Rotation | None,
+        allowed_BTT: Bool[torch.Tensor, "B T T"] | None,
     ) -> Float[torch.Tensor, "B T D"]:
         q, k, v = (_split(part, self.heads) for part in self.qkv(x_BTD).chunk(3, dim=-1))
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         allowed = None if allowed_BTT is None else allowed_BTT[:, None]
-        y = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v, allowed)
-        return self.out(_join(y))
+        dropping = self.dropping if self.training else 0.0
+        return self.out(_join(F.scaled_dot_product_attention(q, k, v, allowed, dropping)))
 
 
 class CrossAttention(nn.Module):
@@ -94,17 +116,29 @@ class FeedForward(nn.Sequential):
 class Block(nn.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, width: int, heads: int, ffn_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, ffn_ratio: int, dropping: Dropping = Dropping()) -> None:
         super().__init__()
+        self.dropping = dropping
         self.norm_attention, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
+        self.attention = SelfAttention(width, heads, dropping.attention)
         self.ffn = FeedForward(width, ffn_ratio)
 
     def forward(
-        self, x_BTD: Float[torch.Tensor, "B T D"], rotation: Rotation, allowed_BTT: Bool[torch.Tensor, "B T T"] | None
+        self,
+        x_BTD: Float[torch.Tensor, "B T D"],
+        rotation: Rotation | None = None,
+        allowed_BTT: Bool[torch.Tensor, "B T T"] | None = None,
     ) -> Float[torch.Tensor, "B T D"]:
-        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), rotation, allowed_BTT)
-        return x_BTD + self.ffn(self.norm_ffn(x_BTD))
+        x_BTD = x_BTD + self._dropped(self.attention(self.norm_attention(x_BTD), rotation, allowed_BTT))
+        return x_BTD + self._dropped(self.ffn(self.norm_ffn(x_BTD)))
+
+    def _dropped(self, branch_BTD: torch.Tensor) -> torch.Tensor:
+        if self.training and self.dropping.values > 0:
+            branch_BTD = F.dropout(branch_BTD, self.dropping.values)
+        if self.training and self.dropping.path > 0:
+            kept = torch.rand(len(branch_BTD), 1, 1, device=branch_BTD.device) >= self.dropping.path
+            branch_BTD = branch_BTD * kept / (1 - self.dropping.path)
+        return branch_BTD
 
 
 class Transformer(nn.Module):
