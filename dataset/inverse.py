@@ -56,25 +56,32 @@ def smpl_from_features(
 
 
 def root_path(
-    features: Float[np.ndarray, "frames 271"], rate_hz: float, yaw0: float = 0.0, xy0: tuple[float, float] = (0.0, 0.0)
-) -> tuple[Float[np.ndarray, "frames"], Float[np.ndarray, "frames 2"]]:
+    features: Float[np.ndarray, "*batch frames 271"],
+    rate_hz: float,
+    yaw0: float = 0.0,
+    xy0: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Float[np.ndarray, "*batch frames"], Float[np.ndarray, "*batch frames 2"]]:
     """Yaw (rad) and ground position (m) of every frame, by adding up the root's velocities from a given start."""
-    step = features.astype(np.float64) / rate_hz
-    yaw = yaw0 + np.concatenate([[0.0], np.cumsum(step[:-1, LAYOUT.yaw_rate][:, 0])])
-    flat = np.pad(step[:-1, LAYOUT.root_velocity], ((0, 0), (0, 1)))
-    world = (yaw_matrix(yaw[:-1]) @ flat[..., None])[..., :2, 0]
-    xy = np.asarray(xy0) + np.concatenate([np.zeros((1, 2)), np.cumsum(world, axis=0)])
-    return yaw, xy
+    step = features[..., :-1, :].astype(np.float64) / rate_hz
+    here = np.zeros((*features.shape[:-2], 1))
+    yaw = yaw0 + np.concatenate([here, np.cumsum(step[..., LAYOUT.yaw_rate.start], axis=-1)], axis=-1)
+    flat = np.concatenate([step[..., LAYOUT.root_velocity], np.zeros_like(step[..., :1])], axis=-1)
+    world = (yaw_matrix(yaw[..., :-1]) @ flat[..., None])[..., :2, 0]
+    way = np.concatenate([np.stack([here, here], axis=-1), np.cumsum(world, axis=-2)], axis=-2)
+    return yaw, np.asarray(xy0) + way
 
 
 def joints_from_features(
-    features: Float[np.ndarray, "frames 271"], rate_hz: float, yaw0: float = 0.0, xy0: tuple[float, float] = (0.0, 0.0)
-) -> Float[np.ndarray, "frames 22 3"]:
+    features: Float[np.ndarray, "*batch frames 271"],
+    rate_hz: float,
+    yaw0: float = 0.0,
+    xy0: tuple[float, float] = (0.0, 0.0),
+) -> Float[np.ndarray, "*batch frames 22 3"]:
     """World joints (of the normalised body), from the positions and the summed root path."""
     yaw, xy = root_path(features, rate_hz, yaw0, xy0)
-    local = features[:, LAYOUT.positions].astype(np.float64).reshape(-1, NUM_FEATURE_JOINTS, 3)
+    local = features[..., LAYOUT.positions].astype(np.float64).reshape(*features.shape[:-1], NUM_FEATURE_JOINTS, 3)
     world = local @ np.swapaxes(yaw_matrix(yaw), -1, -2)
-    world[..., :2] += xy[:, None]
+    world[..., :2] += xy[..., None, :]
     return world
 
 

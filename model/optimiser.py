@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 
-from model.a4mer import A4Mer
 from model.recipes import OptimConfig
 
 
@@ -18,11 +18,13 @@ def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
     return config.lr_end + 0.5 * (config.lr - config.lr_end) * (1 + math.cos(math.pi * share))
 
 
-def make_optimizer(model: A4Mer, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW on everything but the teacher; only matrices decay."""
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    """AdamW on everything that is trained (A4Mer's teacher is not); only matrices decay."""
     weights = [w for w in model.parameters() if w.requires_grad]
     groups = [
         {"params": [w for w in weights if w.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas)

@@ -188,6 +188,8 @@ def config_from_json(kind: type[C], data: Any, source: str) -> C:
 def _value(hint: Any, value: Any, source: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return config_from_json(hint, value, source)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is not None:
         return value
     return hint(value)

@@ -23,7 +23,6 @@ from core.files import read_json, sha256_of_file, to_jsonable, write_json
 from dataset.shards import AmdDataset
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.logs import LOSSES, METRICS, TENSORBOARD, cut_back, read_lines
-from model.recipes import Recipe
 
 CHECKPOINT, CONFIG, MINING, RESULT, STARTS = (
     "checkpoint.pt", "config.json", "mining.json", "result.json", "starts.jsonl"
@@ -66,7 +65,7 @@ def only_process(out: Path) -> Iterator[None]:
         yield
 
 
-def run_identity(recipe: Recipe, dataset: AmdDataset) -> Mapping[str, Any]:
+def run_identity(recipe: Any, dataset: AmdDataset) -> Mapping[str, Any]:
     """What makes a run this one: its recipe, and hashes of every clip with its split and of the statistics."""
     clips = {clip.id: f"{clip.sha256} {clip.split}" for clip in dataset.clips}
     stats = sha256_of_file(dataset.path / "meta" / "stats.json")
@@ -130,11 +129,10 @@ class RunFolder:
         """Sums up the logs; at the run's end it is kept as `result.json`."""
         lines, metrics = (read_lines(self.path / name) for name in (LOSSES, METRICS))
         losses = {}
-        for phase in ("stage1", "joint"):
+        for phase in dict.fromkeys(line["phase"] for line in lines):
             values = [line["loss"] for line in lines if line["phase"] == phase]
-            if values:
-                tenth = max(len(values) // 10, 1)
-                losses[phase] = {"first": float(np.mean(values[:tenth])), "last": float(np.mean(values[-tenth:]))}
+            tenth = max(len(values) // 10, 1)
+            losses[phase] = {"first": float(np.mean(values[:tenth])), "last": float(np.mean(values[-tenth:]))}
         found = TrainResult(self.path, step, losses, metrics[0] if metrics else {}, metrics[-1] if metrics else {})
         if step == self._total_steps:
             write_json(self.path / RESULT, {**to_jsonable(found), "run": self.path.name})

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from core.arrays import Bool, Float
+from dataset.features import LAYOUT, NUM_FEATURE_JOINTS, heading
+from dataset.inverse import joints_from_features
+from dataset.resample import Motion
+from dataset.rotations import yaw_matrix
+
+# `start`: x leads forward and y left in the first frame, whose pelvis lies above the origin; `heading`: the same of
+# every frame by itself, so that nothing is known of the path
+Coordinates = Literal["start", "heading"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +68,37 @@ class SystemLoss:
     parts: Mapping[str, torch.Tensor]
 
 
+@runtime_checkable
 class System(Protocol):
     """A network that learns without labels; what it draws at random comes from the generator."""
 
     def loss(self, batch: SkeletonBatch, generator: torch.Generator) -> SystemLoss:
-        """The pretext task on a batch."""
+        """The pretext task on a batch, which is varied first in training mode as the published training varies it."""
         ...
 
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """The representation that is judged; nothing is drawn, no gradient is kept."""
         ...
+
+
+def skeletons_of(windows: Mapping[str, np.ndarray], rate_hz: float, coordinates: Coordinates) -> SkeletonBatch:
+    """Windows of one person (see `dataset.loader.WindowReader.read`) as joints of the normalised body.
+
+    A window ends at its first frame that is not valid: what comes after it is somewhere else.
+    """
+    features = windows["features"]
+    if coordinates == "start":
+        joints_m = joints_from_features(features, rate_hz).astype(np.float32)
+    else:
+        joints_m = features[..., LAYOUT.positions].reshape(*features.shape[:-1], NUM_FEATURE_JOINTS, 3)
+    exists = np.logical_and.accumulate(windows["valid"], axis=1)
+    return SkeletonBatch(torch.from_numpy(joints_m)[:, None], torch.from_numpy(exists)[:, None])
+
+
+def skeleton_of(motion: Motion, coordinates: Coordinates) -> Float[np.ndarray, "T 22 3"]:
+    """Joints of a motion's normalised body, as `skeletons_of` has them."""
+    if coordinates == "heading":
+        return motion.local_joints().astype(np.float32)
+    joints_m = motion.scale * motion.joints_m[:, :NUM_FEATURE_JOINTS].astype(np.float64)
+    origin = np.array([joints_m[0, 0, 0], joints_m[0, 0, 1], 0.0])
+    return np.asarray(((joints_m - origin) @ yaw_matrix(heading(motion.joints_m)[:1])).astype(np.float32))

@@ -1,0 +1,201 @@
+"""Pretraining of the systems beside A4Mer, on the same windows, with the same folder, logs and exact resumption.
+
+A system has one phase and no teacher, so this is a loop of its own, in one process; `model.train` is A4Mer's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from core.errors import StageError
+from dataset.features import LAYOUT
+from dataset.loader import WindowSampler
+from dataset.prefetch import prefetch
+from dataset.shards import AmdDataset
+from model.baselines.motion_codes import MotionCodes
+from model.baselines.skeletons import System, skeletons_of
+from model.baselines.systems import SYSTEMS, SystemConfig, build_system, kind_named
+from model.checkpoint import load_checkpoint
+from model.devices import choose_device, reproducible
+from model.logs import Logs
+from model.masking import generator_of
+from model.optimiser import learning_rate, make_optimizer
+from model.progress import Progress
+from model.recipes import OptimConfig, config_from_json
+from model.run import CHECKPOINT, RunFolder, TrainResult, only_process, run_identity
+
+
+@dataclass(frozen=True)
+class SystemRecipe:
+    """A training run of a system beside A4Mer.
+
+    Attributes:
+        name: of the run's kind.
+        kind: of the system, see `model.baselines.systems`.
+        system: its network and its pretext task.
+        window_s: length of the windows.
+        rate_hz: frames a second.
+        tempo: deviation of the logarithm of how fast windows are played.
+        optim: AdamW and its schedule.
+        betas: of AdamW.
+        batch_size: windows in a step.
+        steps: of the whole run.
+        seed: of weights, windows, and what the system draws.
+        checkpoint_every: steps between checkpoints.
+        threads: on the CPU; part of the recipe because sums are ordered by it.
+    """
+
+    name: str
+    kind: str
+    system: SystemConfig
+    window_s: float = 4.0
+    rate_hz: float = 30.0
+    tempo: float = 0.0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    betas: tuple[float, float] = (0.9, 0.999)
+    batch_size: int = 32
+    steps: int = 1000
+    seed: int = 0
+    checkpoint_every: int = 200
+    threads: int = 1
+
+
+def pretrain(
+    dataset: Path,
+    recipe: SystemRecipe,
+    out: Path,
+    *,
+    resume: bool = True,
+    device: str = "auto",
+    stop_at: int | None = None,
+) -> TrainResult:
+    """Trains a system on the training split of a dataset.
+
+    Args:
+        dataset: folder that `motifs build` made.
+        recipe: everything that the run depends on.
+        out: the run's folder.
+        resume: go on from the checkpoint in `out`; otherwise a run that is there is replaced.
+        device: cpu, cuda, or auto for a GPU where there is one.
+        stop_at: end before this step, to go on later.
+
+    Raises:
+        InputError: if the dataset or the checkpoint cannot be read, or there is no such device.
+        StageError: if `out` belongs to a run of another configuration, or the loss is no number.
+    """
+    computes_on = choose_device(device)
+    data = AmdDataset(dataset)
+    end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
+    sampler = WindowSampler(
+        data, "train", recipe.window_s, recipe.rate_hz, recipe.seed, batch_size=recipe.batch_size, tempo=recipe.tempo
+    )
+    with reproducible(recipe.threads), only_process(out):
+        folder = RunFolder(out, run_identity(recipe, data), recipe.steps)
+        checkpoint = folder.begin(resume)
+        model = fresh_system(recipe, data).to(computes_on).train()
+        optimizer = make_optimizer(model, recipe.optim, recipe.betas)
+        step = 0
+        if checkpoint is not None:
+            step = checkpoint.step
+            model.load_state_dict(checkpoint.model)
+            optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
+        if (done := folder.finished(step)) is not None:
+            return done
+        folder.open_at(step, data, {"computes_on": str(computes_on)})
+        logs, bar = Logs(folder.path, step), Progress(f"train {recipe.name}", step, recipe.steps)
+        with closing(logs), closing(bar), closing(prefetch(sampler, step, end)) as batches:
+            for now, windows in batches:
+                line = _do_step(model, optimizer, windows, recipe, now, computes_on)
+                logs.loss(line)
+                bar.advance(line)
+                if (now + 1) % recipe.checkpoint_every == 0 or now + 1 == end:
+                    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "lexicon": None}
+                    folder.save(now + 1, {**state, "rng": torch.get_rng_state()})
+        return folder.result(end)
+
+
+def _do_step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    windows: Mapping[str, np.ndarray],
+    recipe: SystemRecipe,
+    step: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """One step of the optimiser; returns its line of the log."""
+    lr = learning_rate(step, recipe.steps, recipe.optim)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    generator, kind = generator_of(recipe.seed, step), SYSTEMS[recipe.kind]
+    batch = skeletons_of(windows, recipe.rate_hz, kind.coordinates)
+    if kind.vary is not None:
+        batch = kind.vary(batch, generator)
+    with torch.random.fork_rng():
+        # layers drop by the global generator: like all else, what they do depends on the step's number alone
+        torch.manual_seed(generator.initial_seed())
+        found = model.loss(batch.to(device), generator)
+    value = float(found.total.detach())
+    if not math.isfinite(value):
+        problem = f"the loss is {value}"
+        raise StageError(f"step {step}", problem, "start another run with a lower optim.lr, or a longer warm-up")
+    optimizer.zero_grad(set_to_none=True)
+    found.total.backward()
+    optimizer.step()
+    parts = {name: float(part.detach()) for name, part in found.parts.items()}
+    return {"step": step, "phase": "pretraining", "loss": value, **parts, "lr": lr}
+
+
+def fresh_system(recipe: SystemRecipe, dataset: AmdDataset) -> Any:
+    """The network before its first step, whose weights the seed alone decides.
+
+    Args:
+        dataset: of the statistics, for a system that normalises its input.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        system = build_system(recipe.system)
+    if isinstance(system, MotionCodes):
+        stats = dataset.stats()
+        mean, sd = (torch.from_numpy(x[LAYOUT.positions]).float() for x in (stats.mean, stats.sd))
+        system.set_statistics(mean, sd.square().mean().sqrt())
+    return system
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSystem:
+    """A finished run.
+
+    Attributes:
+        recipe: of the run.
+        system: the network, in evaluation.
+    """
+
+    recipe: SystemRecipe
+    system: System
+
+
+def load_system(run: Path, device: torch.device) -> TrainedSystem:
+    """Reads the newest checkpoint of a run.
+
+    Raises:
+        InputError: if there is none, or it is of another version.
+    """
+    checkpoint = load_checkpoint(run / CHECKPOINT)
+    recipe = _recipe_from_json(checkpoint.identity["recipe"], str(run / CHECKPOINT))
+    system: nn.Module = build_system(recipe.system)
+    system.load_state_dict(checkpoint.model)
+    return TrainedSystem(recipe, system.to(device).eval())  # type: ignore[arg-type]
+
+
+def _recipe_from_json(data: Mapping[str, Any], source: str) -> SystemRecipe:
+    system = config_from_json(kind_named(str(data.get("kind"))).config, data.get("system"), source)
+    return config_from_json(SystemRecipe, {**data, "system": system}, source)

@@ -1,0 +1,120 @@
+"""Runs of the systems beside A4Mer go on exactly, are refused under other settings, and are judged as encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import InputError, StageError
+from dataset.loader import WindowReader, WindowRef, collate
+from dataset.shards import AmdDataset
+from model.baselines.gl_transformer import GlTransformerConfig
+from model.baselines.mamp import MampConfig
+from model.baselines.motion_codes import MotionCodesConfig
+from model.baselines.pretraining import SystemRecipe, fresh_system, load_system, pretrain
+from model.baselines.recipes import system_recipe
+from model.baselines.skeletons import skeleton_of, skeletons_of
+from model.baselines.systems import SYSTEMS
+from model.checkpoint import load_checkpoint
+from model.protocols.motions import load_motions
+from model.protocols.recognition import recognition_rows
+from model.protocols.systems import SystemEncoder
+from model.recipes import OptimConfig
+
+TINY = {
+    "mamp": MampConfig(frames=40, joints=22, width=16, heads=2, encoder_layers=1, decoder_layers=1, origin_joint=6),
+    "gl_transformer": GlTransformerConfig(
+        frames=40, persons=1, joints=22, centre=9, shoulders=(16, 17), joint_width=4, heads=2, blocks=1
+    ),
+    "motion_codes": MotionCodesConfig(
+        width=16, heads=2, encoder_layers=1, decoder_layers=1, frames=4, num_codes=8, revive_after=2
+    ),
+}
+
+
+def recipe_of(kind: str) -> SystemRecipe:
+    return SystemRecipe(
+        "tiny", kind, TINY[kind], window_s=2.0, rate_hz=15.0, tempo=0.1, optim=OptimConfig(warmup_steps=2),
+        batch_size=4, steps=5, checkpoint_every=2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_a_run_goes_on_where_it_stopped(people: Path, tmp_path: Path, kind: str) -> None:
+    recipe = recipe_of(kind)
+    first = pretrain(people, recipe, tmp_path / "parts", stop_at=3)
+    again = pretrain(people, recipe, tmp_path / "parts")
+    whole = pretrain(people, recipe, tmp_path / "whole")
+    assert (first.steps, again.steps, whole.steps) == (3, 5, 5)
+    assert (tmp_path / "parts" / "losses.jsonl").read_bytes() == (tmp_path / "whole" / "losses.jsonl").read_bytes()
+    a, b = (load_checkpoint(tmp_path / run / "checkpoint.pt").model for run in ("parts", "whole"))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+    started = fresh_system(recipe, AmdDataset(people)).state_dict()
+    assert any(not torch.equal(started[name], b[name]) for name in b)
+    assert pretrain(people, recipe, tmp_path / "whole") == whole  # nothing is done twice
+    loaded = load_system(tmp_path / "whole", torch.device("cpu"))
+    assert loaded.recipe == recipe
+    with pytest.raises(StageError, match=r"recipe\.steps 5 -> 6"):
+        pretrain(people, dataclasses.replace(recipe, steps=6), tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_tokens_tell_nothing_of_what_is_hidden(people: Path, tmp_path: Path, kind: str) -> None:
+    recipe = recipe_of(kind)
+    pretrain(people, recipe, tmp_path / "run", stop_at=1)
+    encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), kind, torch.device("cpu"), batch_size=2)
+    motions = load_motions(AmdDataset(people), ["p0"]).motions
+    rate_hz = motions[0].rate_hz
+    first, second = encoder.encode(motions, (1.0,), 1)["steps"][0], encoder.encode(motions, (1.0,), 0)["steps"][0]
+    assert first.start_s[0] == 0.0 and first.stop_s[-1] <= 1.0 and second.start_s[0] == 1.0
+    assert np.allclose(first.start_s[1:], first.stop_s[:-1])
+    changed = [dataclasses.replace(m, joints_m=m.joints_m.copy()) for m in motions]
+    for motion in changed:
+        motion.joints_m[round(rate_hz) :] += np.random.default_rng(0).normal(
+            size=motion.joints_m[round(rate_hz) :].shape
+        )
+    assert np.array_equal(encoder.encode(changed, (1.0,), 1)["steps"][0].z, first.z)
+    assert not np.array_equal(encoder.encode(changed, (1.0,), 0)["steps"][0].z, second.z)
+
+
+def test_what_is_longer_than_a_network_takes_is_seen_in_pieces(people: Path, tmp_path: Path) -> None:
+    recipe = recipe_of("gl_transformer")
+    pretrain(people, recipe, tmp_path / "run", stop_at=1)
+    encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), "gl", torch.device("cpu"))
+    motion = AmdDataset(people).motion(AmdDataset(people).clips[0].id)
+    (tokens,) = encoder.encode([motion])["steps"]
+    assert len(tokens) > 40 and np.allclose(np.diff(tokens.start_s), 1 / 15) and np.isfinite(tokens.z).all()
+
+
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_systems_are_judged_as_any_other_representation(people: Path, tmp_path: Path, kind: str) -> None:
+    pretrain(people, recipe_of(kind), tmp_path / "run", stop_at=1)
+    encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), kind, torch.device("cpu"))
+    rows = recognition_rows(encoder, load_motions(AmdDataset(people), ["p0", "p2", "p3"]), 1, ["middle 1 s"])
+    assert 0 <= rows["middle 1 s | ridge, alpha = 100"]["accuracy"] <= 1 and len(rows) > 6
+
+
+@pytest.mark.parametrize("coordinates", ["start", "heading"])
+def test_windows_and_motions_tell_the_same_joints(people: Path, coordinates: str) -> None:
+    dataset = AmdDataset(people)
+    clip = dataset.clips[0]
+    windows = collate([WindowReader(dataset, 2.0, 30.0).read(WindowRef(clip.id, 0, 0.0))])
+    batch = skeletons_of(windows, 30.0, coordinates)
+    motion = dataset.motion(clip.id, 0, 60)
+    assert np.allclose(batch.joints_m[0, 0].numpy(), skeleton_of(motion, coordinates), atol=1e-4)
+    windows["valid"][0, 20] = False
+    assert skeletons_of(windows, 30.0, coordinates).exists[0, 0].sum() == 20
+
+
+def test_recipes_are_known_by_system_and_name() -> None:
+    for kind in SYSTEMS:
+        for name in ("published", "cpu_10min"):
+            recipe = system_recipe(kind, name)
+            assert (recipe.kind, recipe.name) == (kind, name) and isinstance(recipe.system, SYSTEMS[kind].config)
+    assert system_recipe("mamp", "published").system == MampConfig(joints=22, origin_joint=6)
+    with pytest.raises(InputError, match="mamp published"):
+        system_recipe("mamp", "gpu")
