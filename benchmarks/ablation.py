@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from representation import Benchmark  # beside this file
 
 from core.files import read_json
+from model.protocols.comparison import Comparison, ComparisonConfig
 from model.run import MINING
 
 # a window that is played faster or slower would have segments of other lengths
@@ -65,29 +65,37 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for row in given.rows:
-            benchmark = Benchmark(given_for(given, row), given.resume or Path(temporary))
-            seeds = [figures(benchmark, given.left_out, seed) for seed in given.seeds]
+            comparison = Comparison(config_of(given, row), given.resume or Path(temporary))
+            seeds = [figures(comparison, given.left_out, seed) for seed in given.seeds]
             found[row] = {name: [seed[name] for seed in seeds] for name in COLUMNS}
             print(line(row, found[row]), flush=True)
     print(json.dumps({"group": given.left_out, "seeds": given.seeds, "rows": found}))
 
 
-def given_for(given: argparse.Namespace, row: str) -> argparse.Namespace:
-    """What `representation.py` would be asked for."""
-    settings = [*given.set, *(PLAIN if given.plain else ()), *ROWS[row]]
-    return argparse.Namespace(**{**vars(given), "set": settings, "parts": [PART], "left_out": [given.left_out]})
+def config_of(given: argparse.Namespace, row: str) -> ComparisonConfig:
+    """The comparison of a row."""
+    return ComparisonConfig(
+        given.dataset,
+        tuple(given.groups),
+        (given.left_out,),
+        tuple(given.also),
+        parts=(PART,),
+        recipe=given.recipe,
+        settings=(*given.set, *(PLAIN if given.plain else ()), *ROWS[row]),
+        device=given.device,
+    )
 
 
-def figures(benchmark: Benchmark, group: str, seed: int) -> dict[str, float]:
+def figures(comparison: Comparison, group: str, seed: int) -> dict[str, float]:
     """The figures of a run; finished cells are read."""
 
     def cell(protocol: str, task: str = "") -> Any:
-        work = benchmark.work(protocol, "a4mer", group, seed, heads=False)
+        work = comparison.work(protocol, "a4mer", group, seed, heads=False)
         name = next(name for name in work if name.endswith(task))
-        return benchmark.cells(protocol, "a4mer").get(name, work[name])
+        return comparison.cells(protocol, "a4mer").get(name, work[name])
 
     recognition, prediction, gap = cell("recognition"), cell("prediction"), cell("interpolation", "2 s")
-    mining = read_json(benchmark.run_folder(group, seed) / MINING)
+    mining = read_json(comparison.run_folder("a4mer", group, seed) / MINING)
     return {
         "motif_frames": float(mining["motif_frames"]),
         "knn": float(recognition[f"{PART} | k-NN, k = 20"]["accuracy"]),

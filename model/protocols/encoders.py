@@ -39,7 +39,10 @@ class SegmentTokens:
 class Encoder(Protocol):
     """A representation, frozen."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As tables call it."""
+        ...
 
     def encode(
         self, motions: Sequence[Motion], borders_s: tuple[float, ...] = (), hidden: int | None = None

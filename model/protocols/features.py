@@ -19,6 +19,7 @@ from dataset.resample import Motion
 from model.protocols.encoders import SegmentTokens, part_edges
 
 Kind = Literal["ms", "full"]
+KINDS: tuple[Kind, ...] = ("ms", "full")
 
 
 def statistics(motion: Motion, kind: Kind = "full") -> Float[np.ndarray, "features"]:

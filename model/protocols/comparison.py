@@ -1,0 +1,238 @@
+"""All systems on the same people by the same protocols: each group of actors is left out in turn.
+
+A *cell* is what one method gives for one group, seed and task. Finished cells are kept (`model.protocols.cells`), runs
+go on from their checkpoints, and views of the datasets are made once: the same call again computes what is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from core.files import read_json, sha256_of_file, to_jsonable, write_json
+from dataset.shards import AmdDataset
+from model.baselines.pretraining import SystemRecipe, TrainedSystem, fresh_system, load_system, pretrain
+from model.baselines.recipes import system_recipe
+from model.baselines.systems import SYSTEMS
+from model.devices import choose_device
+from model.distributed import Hardware
+from model.loading import TrainedRun, load_run
+from model.overrides import override
+from model.protocols.a4mer import A4MerEncoder
+from model.protocols.cells import Cells
+from model.protocols.encoders import Encoder
+from model.protocols.features import KINDS, Statistics
+from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
+from model.protocols.groups import leave_out
+from model.protocols.motions import PART_NAMES, LabelledMotions, load_motions
+from model.protocols.recognition import recognition_rows
+from model.protocols.systems import SystemEncoder
+from model.protocols.windows import Task, pose_windows
+from model.recipes import Recipe, recipe_named
+from model.train import train
+
+VERSION = 7  # of the protocols: cells of another one are computed anew
+A4MER = ("untrained", "a4mer")
+NETWORKS = (*A4MER, *(name for kind in SYSTEMS for name in (f"{kind}_untrained", kind)))
+METHODS = ("simple", "poses", *NETWORKS)
+TASKS: Mapping[str, Mapping[str, Task]] = {
+    "prediction": {"2 s -> 3 s": Task(10, 15)},
+    "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
+}
+PROTOCOLS = ("recognition", *TASKS)
+NO_HEADS = "no heads"  # in the name of a cell without the paper's heads
+SECONDS = "seconds.json"  # in a run's folder: how long its training took, over all its starts
+# row -> group -> seed -> figures
+Results = dict[str, dict[str, dict[int, Any]]]
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """What is compared.
+
+    Attributes:
+        dataset: a dataset with action labels.
+        groups: subjects of it, each left out in turn.
+        left_out: leave out these alone; empty for all.
+        also: further datasets, for pretraining alone.
+        methods: of `METHODS`.
+        protocols: of `PROTOCOLS`.
+        parts: of clips, for recognition.
+        recipe: of A4Mer and of every other system.
+        settings: of A4Mer's recipe, or of a system's after its name (`mamp.steps=300`), otherwise than there.
+        seeds: of weights, windows and what is drawn.
+        heads: whether forecasts are also made by the paper's heads, which take most of the time.
+        device: cpu, cuda, or auto for a GPU where there is one.
+    """
+
+    dataset: Path
+    groups: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    also: tuple[Path, ...] = ()
+    methods: tuple[str, ...] = ("simple", "poses", *A4MER)
+    protocols: tuple[str, ...] = PROTOCOLS
+    parts: tuple[str, ...] = PART_NAMES
+    recipe: str = "cpu_10min"
+    settings: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    heads: bool = True
+    device: str = "auto"
+
+
+class Comparison:
+    """Everything that the cells share.
+
+    Args:
+        config: what is compared.
+        folder: of finished cells, runs, and views of the datasets.
+
+    Raises:
+        InputError: if a dataset cannot be read, a group has no labelled clip, or there is no such recipe or setting.
+    """
+
+    def __init__(self, config: ComparisonConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.datasets = [AmdDataset(path) for path in (config.dataset, *config.also)]
+        own, of_systems = _divided(config.settings)
+        self.recipe: Recipe = override(recipe_named(config.recipe), own)
+        self._of_systems = of_systems
+        self.device = choose_device(config.device)
+        self.data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
+        self.common = {"version": VERSION, "groups": list(config.groups), "data": self.data[:1]}
+        self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
+        self.run = lru_cache(maxsize=1)(self._run)
+
+    @cached_property
+    def motions(self) -> LabelledMotions:
+        """The labelled clips."""
+        return load_motions(self.datasets[0], self.config.groups)
+
+    def system(self, kind: str) -> SystemRecipe:
+        """The recipe of a system beside A4Mer."""
+        return override(system_recipe(kind, self.config.recipe), self._of_systems.get(kind, ()))
+
+    def cells(self, protocol: str, method: str) -> Cells:
+        """Where a method's cells are kept."""
+        parts = {"parts": list(self.config.parts)} if protocol == "recognition" else {}
+        return Cells(self.folder / "cells", {**self._settings(method), **parts})
+
+    def _settings(self, method: str) -> dict[str, Any]:
+        if method not in NETWORKS:
+            return self.common
+        recipe = self.recipe if method in A4MER else self.system(_kind_of(method))
+        return {**self.common, "data": self.data, "recipe": to_jsonable(recipe)}
+
+    def _run(self, method: str, group: str, seed: int) -> Any:
+        """A network pretrained on all but a group; methods of one network share it."""
+        recipe = dataclasses.replace(self.recipe if method == "a4mer" else self.system(method), seed=seed)
+        rate_hz = self.recipe.data.rate_hz
+        view = self.folder / "data" / f"{group}-{rate_hz:g}-{digest(self.data)}"
+        data = leave_out(self.datasets, group, view, rate_hz=rate_hz)
+        out, begin = self.run_folder(method, group, seed), time.perf_counter()
+        if isinstance(recipe, Recipe):
+            train(data, recipe, out, hardware=Hardware(device=self.config.device))
+        else:
+            pretrain(data, recipe, out, device=self.config.device)
+        _add_seconds(out / SECONDS, time.perf_counter() - begin)
+        return load_run(out, self.device) if isinstance(recipe, Recipe) else (load_system(out, self.device), data)
+
+    def run_folder(self, method: str, group: str, seed: int) -> Path:
+        """Where the run of a network lies."""
+        recipe = self._settings(method)["recipe"]
+        kind = "" if method in A4MER else f"-{_kind_of(method)}"
+        return self.folder / "runs" / f"{self.config.recipe}{kind}-{digest([self.data, recipe])}-{group}-{seed}"
+
+    def encoder(self, method: str, group: str, seed: int) -> Encoder:
+        """A network that has not seen a group, or its first weights."""
+        if method in A4MER:
+            run: TrainedRun = self.run("a4mer", group, seed)
+            return A4MerEncoder(run, method, untrained=method == "untrained")
+        trained, data = self.run(_kind_of(method), group, seed)
+        if method.endswith("_untrained"):
+            fresh = fresh_system(trained.recipe, AmdDataset(data)).to(self.device).eval()
+            trained = TrainedSystem(trained.recipe, fresh)
+        return SystemEncoder(trained, method, self.device)
+
+    def work(
+        self, protocol: str, method: str, group: str, seed: int, *, heads: bool = True
+    ) -> dict[str, Callable[[], Any]]:
+        """What is to be computed for one cell of each task of a protocol, by the cell's name."""
+        name = f"{protocol}/{method}/{group}/{seed}"
+        if protocol == "recognition":
+            if method == "simple":
+                return {f"{name}/{kind}": partial(self._recognition, Statistics(kind), group, seed) for kind in KINDS}
+            return {name: lambda: self._recognition(self.encoder(method, group, seed), group, seed)}
+        if heads or method not in NETWORKS:
+            tasks = {f"{name}/{task}": shape for task, shape in TASKS[protocol].items()}
+        else:
+            tasks = {f"{name}/{NO_HEADS}/{task}": shape for task, shape in TASKS[protocol].items()}
+        return {n: partial(self._forecast, method, group, seed, shape, heads) for n, shape in tasks.items()}
+
+    def _recognition(self, encoder: Encoder, group: str, seed: int) -> Mapping[str, Any]:
+        test = self.config.groups.index(group)
+        return recognition_rows(encoder, self.motions, test, self.config.parts, seed)
+
+    def _forecast(self, method: str, group: str, seed: int, task: Task, heads: bool) -> Mapping[str, Any]:
+        test, windows = self.config.groups.index(group), self.windows(task)
+        config = ForecastConfig()
+        config = dataclasses.replace(
+            config,
+            heads=dataclasses.replace(config.heads, seed=seed) if heads and config.heads else None,
+            regression=dataclasses.replace(config.regression, seed=seed),
+        )
+        if method == "simple":
+            return simple_rows(windows, test)
+        if method == "poses":
+            return pose_rows(windows, test, config, self.device)
+        return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)
+
+    def results(self, protocol: str) -> Results:
+        """Figures of every row of a protocol; what is not there yet is computed."""
+        config = self.config
+        methods = [m for m in config.methods if (protocol, m) != ("recognition", "poses")]
+        groups = config.left_out or config.groups
+        todo = [(m, g, s) for g in groups for m in methods for s in (config.seeds if m != "simple" else (0,))]
+        found: Results = {}
+        for number, (method, group, seed) in enumerate(todo):
+            print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
+            for name, compute in self.work(protocol, method, group, seed, heads=config.heads).items():
+                what = " ".join([method, *(part for part in name.split("/")[4:] if part != NO_HEADS)])
+                for row, figures in self.cells(protocol, method).get(name, compute).items():
+                    found.setdefault(f"{what} | {row}", {}).setdefault(group, {})[seed] = figures
+        return found
+
+
+def digest(what: Any) -> str:
+    """A short hash of plain types."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _kind_of(method: str) -> str:
+    return method.removesuffix("_untrained")
+
+
+def _divided(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Settings of A4Mer's recipe, and those of each system's, without its name."""
+    own: list[str] = []
+    of_systems: dict[str, list[str]] = {}
+    for setting in settings:
+        kind, _, rest = setting.partition(".")
+        if kind in SYSTEMS:
+            of_systems.setdefault(kind, []).append(rest)
+        else:
+            own.append(setting)
+    return own, of_systems
+
+
+def _add_seconds(path: Path, seconds: float) -> None:
+    """A finished run that is only read again adds next to nothing."""
+    before = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+    write_json(path, {"seconds": before + seconds})

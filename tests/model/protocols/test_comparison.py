@@ -1,0 +1,60 @@
+"""The comparison trains each network once for all its cells, and computes nothing twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from core.errors import InputError
+from model.baselines.systems import SYSTEMS
+from model.protocols import comparison as module
+from model.protocols.comparison import Comparison, ComparisonConfig
+
+SMALL = (
+    "model.width=16", "model.heads=2", "model.encoder_layers=1", "model.latent_layers=1", "model.predictor_layers=1",
+    "stage1_steps=2", "joint_steps=2", "batch_size=4", "data.window_s=4", "optim.warmup_steps=1", "eval_windows=4",
+)  # fmt: skip
+SYSTEM = ("steps=2", "batch_size=2", "window_s=1", "optim.warmup_steps=1")
+
+
+@pytest.fixture
+def config(people: Path) -> ComparisonConfig:
+    """Three people, recognised in the middle second of their clips."""
+    settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
+    return ComparisonConfig(
+        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *module.NETWORKS), protocols=("recognition",),
+        parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
+    )  # fmt: skip
+
+
+def test_each_network_is_trained_once(
+    config: ComparisonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Comparison(config, tmp_path).results("recognition")
+    rows = {name.partition(" | ")[0] for name in first}
+    assert rows == {"simple ms", "simple full", *module.NETWORKS}
+    assert all(set(cells) == {"p2"} and 0 <= cells["p2"][0]["accuracy"] <= 1 for cells in first.values())
+    assert len(list((tmp_path / "runs").iterdir())) == 1 + len(SYSTEMS)
+    assert all((run / "seconds.json").is_file() for run in (tmp_path / "runs").iterdir())
+    for name in ("train", "pretrain", "recognition_rows"):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed twice"))
+    assert Comparison(config, tmp_path).results("recognition") == first
+
+
+def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConfig, tmp_path: Path) -> None:
+    before = Comparison(config, tmp_path)
+    after = Comparison(dataclasses.replace(config, settings=(*config.settings, "mamp.steps=3")), tmp_path)
+    for method in ("simple", "a4mer", "motion_codes"):
+        assert before.cells("recognition", method).settings == after.cells("recognition", method).settings
+    assert before.cells("recognition", "mamp").settings != after.cells("recognition", "mamp").settings
+    assert before.run_folder("mamp", "p2", 0) != after.run_folder("mamp", "p2", 0)
+    # an untrained network and the trained one have one run; parts of clips matter to recognition alone
+    assert before.run_folder("mamp", "p2", 0) == before.run_folder("mamp_untrained", "p2", 0)
+    assert "parts" not in before.cells("prediction", "mamp").settings
+
+
+def test_a_setting_that_is_not_there_is_named(config: ComparisonConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'stepps'"):
+        Comparison(dataclasses.replace(config, settings=("mamp.stepps=3",)), tmp_path).system("mamp")
