@@ -46,10 +46,10 @@ def mamp_cpu_10min() -> SystemRecipe:
             joints=NUM_FEATURE_JOINTS, origin_joint=_MIDDLE, width=128, heads=4, encoder_layers=4, decoder_layers=2
         ),
         tempo=0.2,
-        optim=OptimConfig(lr=1e-3, lr_end=1e-4, weight_decay=0.05, warmup_steps=100),
+        optim=OptimConfig(lr=1e-3, lr_end=1e-4, weight_decay=0.05, warmup_steps=50),
         betas=(0.9, 0.95),
         batch_size=16,
-        steps=600,
+        steps=340,
     )
 
 
@@ -77,9 +77,9 @@ def gl_transformer_cpu_10min() -> SystemRecipe:
             joint_width=8, blocks=2,
         ),
         window_s=4.0,
-        optim=OptimConfig(lr=1e-3, lr_end=1e-5, weight_decay=0.1, warmup_steps=100),
+        optim=OptimConfig(lr=1e-3, lr_end=1e-5, weight_decay=0.1, warmup_steps=50),
         batch_size=16,
-        steps=600,
+        steps=440,
     )  # fmt: skip
 
 
@@ -104,9 +104,9 @@ def motion_codes_cpu_10min() -> SystemRecipe:
         MotionCodesConfig(width=128, encoder_layers=3, decoder_layers=3),
         window_s=4.0,
         tempo=0.2,
-        optim=OptimConfig(lr=1e-3, lr_end=1e-5, weight_decay=0.01, warmup_steps=100),
+        optim=OptimConfig(lr=1e-3, lr_end=1e-5, weight_decay=0.01, warmup_steps=50),
         batch_size=16,
-        steps=600,
+        steps=830,
     )
 
 
