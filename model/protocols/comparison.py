@@ -39,7 +39,7 @@ from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
 from model.train import train
 
-VERSION = 7  # of the protocols: cells of another one are computed anew
+VERSION = 8  # of the protocols: cells of another one are computed anew
 A4MER = ("untrained", "a4mer")
 NETWORKS = (*A4MER, *(name for kind in SYSTEMS for name in (f"{kind}_untrained", kind)))
 METHODS = ("simple", "poses", *NETWORKS)

@@ -75,12 +75,16 @@ def pose_rows(w: PoseWindows, test: int, config: ForecastConfig, device: torch.d
 
 
 def judge(guess: np.ndarray, w: PoseWindows) -> Row:
-    """Errors of a guess; `at` by the time since the last known frame."""
+    """Errors of a guess; `at` by the time since the last known frame, `by_clip` the mean over the windows of each."""
     error, moving = errors_mm(guess, w), w.moving
     times_s = [t for t in (0.4, 1.0, 2.0, 3.0) if round(t * w.task.rate_hz) <= w.task.asked]
     at = {f"{t:g} s": float(error[:, round(t * w.task.rate_hz) - 1].mean()) for t in times_s}
     still = float(error[moving].mean()) if moving.any() else float("nan")
-    return {"mm": float(error.mean()), "moving_mm": still, "at": at, "windows": len(w), "moving": int(moving.sum())}
+    clips, place = np.unique(w.clip, return_inverse=True)
+    means = np.bincount(place, error.mean(axis=1)) / np.bincount(place)
+    by_clip = {str(clip): round(float(mean), 3) for clip, mean in zip(clips, means, strict=True)}
+    whole = {"mm": float(error.mean()), "moving_mm": still, "at": at}
+    return {**whole, "windows": len(w), "moving": int(moving.sum()), "by_clip": by_clip}
 
 
 def token_rows(

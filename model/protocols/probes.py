@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.arrays import Float, Int
+from core.arrays import Bool, Float, Int
 from model.metrics import weighted_knn
 from model.protocols.ridge import RidgePath
 
@@ -88,6 +88,18 @@ def accuracies(
     """
     found = predictions(probes, vectors[train], label[train], vectors[test], int(label.max()) + 1)
     return [float((told == label[test]).mean()) for told in found]
+
+
+def told_rightly(
+    probe: Probe,
+    vectors: Float[np.ndarray, "clips width"],
+    label: Int[np.ndarray, "clips"],
+    train: np.ndarray,
+    test: np.ndarray,
+) -> Bool[np.ndarray, "test"]:
+    """Which test clips a probe names rightly; arguments as of `accuracies`."""
+    (told,) = predictions((probe,), vectors[train], label[train], vectors[test], int(label.max()) + 1)
+    return np.asarray(told == label[test])
 
 
 def accuracy(probe: Probe, *what: np.ndarray) -> float:

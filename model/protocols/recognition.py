@@ -14,8 +14,9 @@ import numpy as np
 
 from model.protocols.encoders import Encoder, SegmentTokens
 from model.protocols.motions import JOINED, PARTS, LabelledMotions
+from model.protocols.paired import written
 from model.protocols.pooling import standard_view, vectors, views
-from model.protocols.probes import Probe, accuracy, few_shot
+from model.protocols.probes import Probe, few_shot, told_rightly
 from model.protocols.selection import best, inner_scores, knn_probes, ridge_probes
 
 SHOTS, DRAWS = (1, 5), 10
@@ -88,7 +89,8 @@ def _rows(
     )
     for title, probes in candidates:
         view, probe = best(within, probes)
-        yield title, {"accuracy": accuracy(probe, pooled[view], motions.label, *halves), "view": view, "probe": probe}
+        right = told_rightly(probe, pooled[view], motions.label, *halves)
+        yield title, {"accuracy": float(right.mean()), "right": written(right), "view": view, "probe": probe}
     for shots in SHOTS:
         rng = np.random.default_rng([seed, test, shots])
         mean, sd = few_shot(RIDGE, pooled[view], motions.label, *halves, shots, DRAWS, rng)
