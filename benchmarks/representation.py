@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.protocols.comparison import METHODS, PROTOCOLS, Comparison, ComparisonConfig
+from model.protocols.comparison import Comparison, ComparisonConfig
 from model.protocols.motions import PART_NAMES
+from model.protocols.names import METHODS, PROTOCOLS
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
 
 

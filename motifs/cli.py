@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "export": "write clips or cameras in the formats of other tools",
     "train": "train A4Mer on a dataset",
     "evaluate": "measure a trained model beside simple references",
+    "evaluate --all": "compare A4Mer, MAMP, GL-Transformer, motion codes and simple references on people left out",
     "discover": "find the atoms and motifs of a dataset",
     "shape": "one body shape for a person, from their fitted sessions and from scans",
     "view": "a finished fit as videos with the body over every picture, and as GLB",
@@ -104,7 +105,7 @@ def _call(command: str, arguments: list[str]) -> int:
     """Parses a subcommand's options and runs it."""
     import tyro
 
-    function = getattr(importlib.import_module("motifs.commands"), command.replace(" ", "_"))
+    function = getattr(importlib.import_module("motifs.commands"), command.replace(" --", "_").replace(" ", "_"))
     try:
         tyro.cli(function, prog=f"motifs {command}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     except MotifsError as error:

@@ -29,6 +29,7 @@ from fitting.scan import ScanConfig
 from fitting.triangulate import TriangulateConfig
 from fitting.view import ViewConfig
 from model.distributed import Hardware
+from model.protocols.names import METHODS, PROTOCOLS
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
@@ -279,6 +280,36 @@ def evaluate(
     from model.tasks import evaluate as evaluate_model
 
     print(dump_json(evaluate_model(run, dataset, out, config, device=device)), end="")
+
+
+def evaluate_all(
+    dataset: DatasetPath,
+    groups: Annotated[tuple[str, ...], arg(help="subjects (actors, or sets of them), each left out in turn")],
+    out: Annotated[Path, arg(help="folder of the table, and of finished figures and runs: it goes on where it was")],
+    left_out: Annotated[tuple[str, ...], arg(help="leave out these of the groups alone")] = (),
+    also: Annotated[tuple[Path, ...], arg(help="further datasets, for pretraining alone")] = (),
+    methods: Annotated[tuple[str, ...], arg(help=f"of {', '.join(METHODS)}")] = METHODS,
+    protocols: Annotated[tuple[str, ...], arg(help=f"of {', '.join(PROTOCOLS)}")] = PROTOCOLS,
+    recipe: Annotated[Literal["cpu_10min"], arg(help="of every network, each for the same minutes")] = "cpu_10min",
+    settings: Annotated[
+        tuple[str, ...], arg(help="other settings of A4Mer's recipe (optim.lr=5e-4) or of a system's (mamp.steps=300)")
+    ] = (),
+    seeds: Annotated[tuple[int, ...], arg(help="of weights and of what is drawn")] = (0,),
+    no_heads: Annotated[bool, arg(help="leave out the paper's heads, which take most of the time")] = False,
+    device: Device = "auto",
+) -> None:
+    """Compare all systems on people left out: one table (CSV, HTML, LaTeX) with its pictures and commands."""
+    from model.protocols.comparison import ComparisonConfig
+    from motifs.comparison import write_comparison
+
+    config = ComparisonConfig(
+        dataset, groups, left_out, also, methods, protocols, recipe=recipe, settings=settings, seeds=seeds,
+        heads=not no_heads, device=device,
+    )  # fmt: skip
+    lines = write_comparison(config, out)
+    print(
+        f"{out}: {len(lines)} rows in table.csv; table.html has the first of them with pictures, table.tex for a paper"
+    )
 
 
 def discover(

@@ -23,7 +23,7 @@ from dataset.prefetch import prefetch
 from dataset.shards import AmdDataset
 from model.baselines.motion_codes import MotionCodes
 from model.baselines.skeletons import System, skeletons_of
-from model.baselines.systems import SYSTEMS, SystemConfig, build_system, kind_named
+from model.baselines.systems import SYSTEMS, SystemConfig, build_system, config_from_plain, system_name
 from model.checkpoint import load_checkpoint
 from model.devices import choose_device, reproducible
 from model.logs import Logs
@@ -39,9 +39,8 @@ class SystemRecipe:
     """A training run of a system beside A4Mer.
 
     Attributes:
-        name: of the run's kind.
-        kind: of the system, see `model.baselines.systems`.
-        system: its network and its pretext task.
+        name: of the function that made it.
+        system: network and pretext task; their type says which system it is.
         window_s: length of the windows.
         rate_hz: frames a second.
         tempo: deviation of the logarithm of how fast windows are played.
@@ -55,7 +54,6 @@ class SystemRecipe:
     """
 
     name: str
-    kind: str
     system: SystemConfig
     window_s: float = 4.0
     rate_hz: float = 30.0
@@ -67,6 +65,11 @@ class SystemRecipe:
     seed: int = 0
     checkpoint_every: int = 200
     threads: int = 1
+
+    @property
+    def kind(self) -> str:
+        """Name of the system, see `model.baselines.systems`."""
+        return system_name(self.system)
 
 
 def pretrain(
@@ -197,5 +200,5 @@ def load_system(run: Path, device: torch.device) -> TrainedSystem:
 
 
 def _recipe_from_json(data: Mapping[str, Any], source: str) -> SystemRecipe:
-    system = config_from_json(kind_named(str(data.get("kind"))).config, data.get("system"), source)
+    system = config_from_plain(data.get("system"), source)
     return config_from_json(SystemRecipe, {**data, "system": system}, source)

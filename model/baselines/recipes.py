@@ -1,8 +1,8 @@
 """Recipes of the systems beside A4Mer: `published`, their networks at full size on SMPL's joints, and `cpu_10min`.
 
-Windows are drawn at random and played faster or slower instead of being resized to one length, so that a network sees
-the rate at which it is judged. `cpu_10min` has the width and the depth of A4Mer's, and as many steps as a core does in
-the minutes that A4Mer takes there.
+Windows are drawn at random and played faster or slower, where they are published to be cropped and resized to one
+length: a network then sees the rate at which it is judged. `cpu_10min` are networks of about A4Mer's number of
+parameters, and as many steps as a core does in the minutes that A4Mer takes there.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SHOULDERS = (SMPL_24.idx("left_shoulder"), SMPL_24.idx("right_shoulder"))
 
 
 def mamp_published() -> SystemRecipe:
-    """MAMP's network and optimiser (methods 3); 400 epochs of NTU RGB+D 60 are 125,000 steps of 128."""
+    """MAMP's network and optimiser; 400 epochs of NTU RGB+D 60 are 125,000 steps of 128."""
     return SystemRecipe(
         "published",
-        "mamp",
         MampConfig(joints=NUM_FEATURE_JOINTS, origin_joint=_MIDDLE),
+        tempo=0.2,
         optim=OptimConfig(lr=1e-3, lr_end=5e-4, weight_decay=0.05, warmup_steps=6000),
         betas=(0.9, 0.95),
         batch_size=128,
@@ -41,7 +41,6 @@ def mamp_cpu_10min() -> SystemRecipe:
     """`published` with half the width and four layers."""
     return SystemRecipe(
         "cpu_10min",
-        "mamp",
         MampConfig(
             joints=NUM_FEATURE_JOINTS, origin_joint=_MIDDLE, width=128, heads=4, encoder_layers=4, decoder_layers=2
         ),
@@ -57,7 +56,6 @@ def gl_transformer_published() -> SystemRecipe:
     """GL-Transformer's network for one person; its rate falls by 1 % an epoch, here by a cosine over 120 epochs."""
     return SystemRecipe(
         "published",
-        "gl_transformer",
         GlTransformerConfig(persons=1, joints=NUM_FEATURE_JOINTS, centre=_BETWEEN_SHOULDERS, shoulders=_SHOULDERS),
         window_s=10.0,
         optim=OptimConfig(lr=5e-5, lr_end=1.5e-5, weight_decay=0.1, warmup_steps=0),
@@ -68,13 +66,12 @@ def gl_transformer_published() -> SystemRecipe:
 
 
 def gl_transformer_cpu_10min() -> SystemRecipe:
-    """`published` with a sixth of the width, two layers and 4-s windows."""
+    """`published` with a sixth of the width, two heads, two layers and windows of 4 s, which is all it takes."""
     return SystemRecipe(
         "cpu_10min",
-        "gl_transformer",
         GlTransformerConfig(
-            frames=150, persons=1, joints=NUM_FEATURE_JOINTS, centre=_BETWEEN_SHOULDERS, shoulders=_SHOULDERS,
-            joint_width=8, blocks=2,
+            frames=120, persons=1, joints=NUM_FEATURE_JOINTS, centre=_BETWEEN_SHOULDERS, shoulders=_SHOULDERS,
+            joint_width=8, heads=2, blocks=2,
         ),
         window_s=4.0,
         optim=OptimConfig(lr=1e-3, lr_end=1e-5, weight_decay=0.1, warmup_steps=50),
@@ -87,9 +84,9 @@ def motion_codes_published() -> SystemRecipe:
     """Six layers each way and M = 100; the rest is not known (see the network's docstring)."""
     return SystemRecipe(
         "published",
-        "motion_codes",
         MotionCodesConfig(frames=100),
         window_s=20.0,
+        tempo=0.2,
         optim=OptimConfig(lr=3e-4, lr_end=1e-6, weight_decay=0.01, warmup_steps=1000),
         steps=100_000,
         checkpoint_every=1000,
@@ -100,7 +97,6 @@ def motion_codes_cpu_10min() -> SystemRecipe:
     """`published` with half the width, three layers each way and M = 10."""
     return SystemRecipe(
         "cpu_10min",
-        "motion_codes",
         MotionCodesConfig(width=128, encoder_layers=3, decoder_layers=3),
         window_s=4.0,
         tempo=0.2,

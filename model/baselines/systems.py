@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from model.baselines.mamp import Mamp, MampConfig
 from model.baselines.mamp_views import random_rotation
 from model.baselines.motion_codes import MotionCodes, MotionCodesConfig
 from model.baselines.skeletons import Coordinates, SkeletonBatch
+from model.recipes import config_from_json
 
 SystemConfig = MampConfig | GlTransformerConfig | MotionCodesConfig
 
@@ -49,21 +51,33 @@ def system_name(config: SystemConfig) -> str:
 
 
 def build_system(config: SystemConfig) -> nn.Module:
-    """A network with random weights."""
-    return SYSTEMS[system_name(config)].network(config)
+    """A network with random weights.
+
+    Raises:
+        InputError: if heads do not divide a width, or leave no pair of channels where positions are rotary.
+    """
+    name = system_name(config)
+    width = config.joint_width if isinstance(config, GlTransformerConfig) else config.width
+    odd = isinstance(config, MotionCodesConfig) and (width // config.heads) % 2
+    if width % config.heads or odd:
+        problem = f"{config.heads} heads do not divide {width} channels{' into even parts' if odd else ''}"
+        raise InputError(name, problem, f"set {name}.system.heads to a divisor")
+    return SYSTEMS[name].network(config)
+
+
+def config_from_plain(data: Any, source: str) -> SystemConfig:
+    """Settings from plain types; their names say which system they are of.
+
+    Raises:
+        InputError: if they are of none.
+    """
+    for kind in SYSTEMS.values():
+        if isinstance(data, Mapping) and {f.name for f in dataclasses.fields(kind.config)} == data.keys():
+            config: SystemConfig = config_from_json(kind.config, data, source)
+            return config
+    raise InputError(source, "its settings are of no system", "use the version of the code that made it")
 
 
 def longest_frames(config: SystemConfig) -> int | None:
     """Frames of the longest sequence that a system takes; None for any."""
     return None if isinstance(config, MotionCodesConfig) else config.frames
-
-
-def kind_named(name: str) -> Kind:
-    """The system of a name.
-
-    Raises:
-        InputError: if there is none.
-    """
-    if name not in SYSTEMS:
-        raise InputError(f"system {name}", "there is none of this name", f"use one of {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]

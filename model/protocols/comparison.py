@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from core.errors import InputError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json
 from dataset.shards import AmdDataset
-from model.baselines.pretraining import SystemRecipe, TrainedSystem, fresh_system, load_system, pretrain
+from model.baselines.pretraining import TrainedSystem, fresh_system, load_system, pretrain
 from model.baselines.recipes import system_recipe
 from model.baselines.systems import SYSTEMS
 from model.devices import choose_device
@@ -32,7 +33,8 @@ from model.protocols.encoders import Encoder
 from model.protocols.features import KINDS, Statistics
 from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
 from model.protocols.groups import leave_out
-from model.protocols.motions import PART_NAMES, LabelledMotions, load_motions
+from model.protocols.motions import PART_NAMES, load_motions
+from model.protocols.names import A4MER, METHODS, NETWORKS, PROTOCOLS
 from model.protocols.recognition import recognition_rows
 from model.protocols.systems import SystemEncoder
 from model.protocols.windows import Task, pose_windows
@@ -40,18 +42,12 @@ from model.recipes import Recipe, recipe_named
 from model.train import train
 
 VERSION = 8  # of the protocols: cells of another one are computed anew
-A4MER = ("untrained", "a4mer")
-NETWORKS = (*A4MER, *(name for kind in SYSTEMS for name in (f"{kind}_untrained", kind)))
-METHODS = ("simple", "poses", *NETWORKS)
 TASKS: Mapping[str, Mapping[str, Task]] = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},
     "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
 }
-PROTOCOLS = ("recognition", *TASKS)
 NO_HEADS = "no heads"  # in the name of a cell without the paper's heads
-SECONDS = "seconds.json"  # in a run's folder: how long its training took, over all its starts
-# row -> group -> seed -> figures
-Results = dict[str, dict[str, dict[int, Any]]]
+SECONDS = "seconds.json"  # in a run's folder: how long its training took, less what starts that were killed did
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,8 @@ class ComparisonConfig:
         groups: subjects of it, each left out in turn.
         left_out: leave out these alone; empty for all.
         also: further datasets, for pretraining alone.
-        methods: of `METHODS`.
-        protocols: of `PROTOCOLS`.
+        methods: of `model.protocols.names.METHODS`.
+        protocols: of `PROTOCOLS` there.
         parts: of clips, for recognition.
         recipe: of A4Mer and of every other system.
         settings: of A4Mer's recipe, or of a system's after its name (`mamp.steps=300`), otherwise than there.
@@ -95,29 +91,29 @@ class Comparison:
         folder: of finished cells, runs, and views of the datasets.
 
     Raises:
-        InputError: if a dataset cannot be read, a group has no labelled clip, or there is no such recipe or setting.
+        InputError: if a dataset cannot be read, a group has no labelled clip, or there is no such method, protocol,
+            part, recipe or setting.
     """
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
+        _check("method", config.methods, METHODS)
+        _check("protocol", config.protocols, PROTOCOLS)
+        _check("part", config.parts, PART_NAMES)
+        _check("group to leave out", config.left_out, config.groups)
         self.datasets = [AmdDataset(path) for path in (config.dataset, *config.also)]
         own, of_systems = _divided(config.settings)
         self.recipe: Recipe = override(recipe_named(config.recipe), own)
-        self._of_systems = of_systems
+        systems = {_kind_of(method) for method in config.methods if method in NETWORKS and method not in A4MER}
+        self._systems = {
+            kind: override(system_recipe(kind, config.recipe), of_systems.get(kind, ())) for kind in sorted(systems)
+        }
         self.device = choose_device(config.device)
         self.data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
         self.common = {"version": VERSION, "groups": list(config.groups), "data": self.data[:1]}
+        self.motions = load_motions(self.datasets[0], config.groups)
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.run = lru_cache(maxsize=1)(self._run)
-
-    @cached_property
-    def motions(self) -> LabelledMotions:
-        """The labelled clips."""
-        return load_motions(self.datasets[0], self.config.groups)
-
-    def system(self, kind: str) -> SystemRecipe:
-        """The recipe of a system beside A4Mer."""
-        return override(system_recipe(kind, self.config.recipe), self._of_systems.get(kind, ()))
 
     def cells(self, protocol: str, method: str) -> Cells:
         """Where a method's cells are kept."""
@@ -127,13 +123,13 @@ class Comparison:
     def _settings(self, method: str) -> dict[str, Any]:
         if method not in NETWORKS:
             return self.common
-        recipe = self.recipe if method in A4MER else self.system(_kind_of(method))
+        recipe = self.recipe if method in A4MER else self._systems[_kind_of(method)]
         return {**self.common, "data": self.data, "recipe": to_jsonable(recipe)}
 
     def _run(self, method: str, group: str, seed: int) -> Any:
         """A network pretrained on all but a group; methods of one network share it."""
-        recipe = dataclasses.replace(self.recipe if method == "a4mer" else self.system(method), seed=seed)
-        rate_hz = self.recipe.data.rate_hz
+        recipe = dataclasses.replace(self.recipe if method == "a4mer" else self._systems[method], seed=seed)
+        rate_hz = recipe.data.rate_hz if isinstance(recipe, Recipe) else recipe.rate_hz
         view = self.folder / "data" / f"{group}-{rate_hz:g}-{digest(self.data)}"
         data = leave_out(self.datasets, group, view, rate_hz=rate_hz)
         out, begin = self.run_folder(method, group, seed), time.perf_counter()
@@ -194,13 +190,13 @@ class Comparison:
             return pose_rows(windows, test, config, self.device)
         return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)
 
-    def results(self, protocol: str) -> Results:
-        """Figures of every row of a protocol; what is not there yet is computed."""
+    def results(self, protocol: str) -> dict[str, dict[str, dict[int, Any]]]:
+        """Figures of every row (row, group, seed) of a protocol; what is not there yet is computed."""
         config = self.config
         methods = [m for m in config.methods if (protocol, m) != ("recognition", "poses")]
         groups = config.left_out or config.groups
         todo = [(m, g, s) for g in groups for m in methods for s in (config.seeds if m != "simple" else (0,))]
-        found: Results = {}
+        found: dict[str, dict[str, dict[int, Any]]] = {}
         for number, (method, group, seed) in enumerate(todo):
             print(f"{protocol}: {number + 1} of {len(todo)}", file=sys.stderr, flush=True)
             for name, compute in self.work(protocol, method, group, seed, heads=config.heads).items():
@@ -236,3 +232,8 @@ def _add_seconds(path: Path, seconds: float) -> None:
     """A finished run that is only read again adds next to nothing."""
     before = float(read_json(path)["seconds"]) if path.is_file() else 0.0
     write_json(path, {"seconds": before + seconds})
+
+
+def _check(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if odd := [name for name in given if name not in known]:
+        raise InputError(f"{what} {odd[0]}", "there is none of this name", f"use some of {', '.join(known)}")

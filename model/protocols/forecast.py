@@ -26,7 +26,7 @@ from model.protocols.encoders import Encoder
 from model.protocols.motions import LabelledMotions
 from model.protocols.regression import RegressionConfig, regression_guess
 from model.protocols.token_heads import HeadConfig, TokenHeads
-from model.protocols.told import flat_tokens, level_of, make_scenes, token_scale
+from model.protocols.told import flat_tokens, gridded, level_of, make_scenes, token_scale
 from model.protocols.windows import PoseWindows, Task, errors_mm, stretches
 from model.scenes import Scenes
 
@@ -75,14 +75,16 @@ def pose_rows(w: PoseWindows, test: int, config: ForecastConfig, device: torch.d
 
 
 def judge(guess: np.ndarray, w: PoseWindows) -> Row:
-    """Errors of a guess; `at` by the time since the last known frame, `by_clip` the mean over the windows of each."""
+    """Errors of a guess; `at` by the time since the last known frame, `by_clip` the mean over each clip's windows
+    and their number."""
     error, moving = errors_mm(guess, w), w.moving
     times_s = [t for t in (0.4, 1.0, 2.0, 3.0) if round(t * w.task.rate_hz) <= w.task.asked]
     at = {f"{t:g} s": float(error[:, round(t * w.task.rate_hz) - 1].mean()) for t in times_s}
     still = float(error[moving].mean()) if moving.any() else float("nan")
     clips, place = np.unique(w.clip, return_inverse=True)
-    means = np.bincount(place, error.mean(axis=1)) / np.bincount(place)
-    by_clip = {str(clip): round(float(mean), 3) for clip, mean in zip(clips, means, strict=True)}
+    number = np.bincount(place)
+    means = np.bincount(place, error.mean(axis=1)) / number
+    by_clip = {str(c): [round(float(mean), 3), int(n)] for c, mean, n in zip(clips, means, number, strict=True)}
     whole = {"mm": float(error.mean()), "moving_mm": still, "at": at}
     return {**whole, "windows": len(w), "moving": int(moving.sum()), "by_clip": by_clip}
 
@@ -110,7 +112,7 @@ def token_rows(
         rows[f"network on {name}"] = judge(regression_guess(w, x, test, config.regression, device), judged)
     if config.heads is None:
         return rows
-    seen = seen_all[level_of(config.level, seen_all)]
+    seen = [gridded(tokens, w.task.rate_hz) for tokens in seen_all[level_of(config.level, seen_all)]]
     rng = np.random.default_rng([config.heads.seed, test, w.task.asked])
     outer = np.flatnonzero(w.group != test)
     train = np.sort(rng.choice(outer, min(config.train_windows, len(outer)), replace=False))
@@ -131,9 +133,10 @@ def _by_heads(
     parts = {"train": w.rows(train), "test": w.rows(test)}
     found = {name: encoder.encode(stretches(motions, part), w.task.borders_s) for name, part in parts.items()}
     level = level_of(config.level, found["train"])
-    scale = token_scale(found["train"][level])
+    whole = {name: [gridded(tokens, w.task.rate_hz) for tokens in of[level]] for name, of in found.items()}
+    scale = token_scale(whole["train"])
     scenes = {
-        name: make_scenes(parts[name], [seen[i] for i in index], found[name][level], scale).to(device)
+        name: make_scenes(parts[name], [seen[i] for i in index], whole[name], scale).to(device)
         for name, index in (("train", train), ("test", test))
     }
     away = {name: torch.from_numpy(part.joints - anchor(part)).to(device) for name, part in parts.items()}

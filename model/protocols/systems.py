@@ -1,4 +1,8 @@
-"""Systems beside A4Mer as encoders: each part of a motion is seen by itself, so nothing hidden speaks through it."""
+"""Systems beside A4Mer as encoders: each part of a motion is seen by itself, so nothing hidden speaks through it.
+
+A part is divided where frames are not valid, and what is longer than a network takes into pieces of that length: each
+piece begins a path of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,11 @@ from model.protocols.encoders import SegmentTokens, part_edges
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """A part of a motion at the system's rate: whose it is, when it begins, its joints, and which frames are known."""
+    """Valid frames of a motion at the system's rate: whose they are, when they begin, and their joints."""
 
     motion: int
     start_s: float
     joints_m: Float[np.ndarray, "frames 22 3"]
-    exists: Bool[np.ndarray, "frames"]
 
 
 class SystemEncoder:
@@ -56,7 +59,8 @@ class SystemEncoder:
             told |= dict(zip(rows, self._tokens([pieces[i] for i in rows]), strict=True))
         for i, piece in enumerate(pieces):
             found[piece.motion].append(told[i])
-        return {"steps": [_joined(of_motion) for of_motion in found]}
+        width = next((tokens.z.shape[1] for tokens in told.values()), 1)
+        return {"steps": [_joined(of_motion, width) for of_motion in found]}
 
     def _pieces(
         self, number: int, motion: Motion, borders_s: tuple[float, ...], hidden: int | None
@@ -64,20 +68,17 @@ class SystemEncoder:
         for part, (first, stop) in enumerate(part_edges(motion, borders_s)):
             if part != hidden:
                 seen = resample(motion.part(first, stop), self.rate_hz)
-                size = self.longest or len(seen)
-                for at in range(0, len(seen), size):
-                    piece = seen.part(at, min(at + size, len(seen)))
-                    exists = np.logical_and.accumulate(piece.frame_valid)
+                for at, end in _runs(seen.frame_valid, self.longest):
                     start_s = first / motion.rate_hz + at / self.rate_hz
-                    yield _Piece(number, start_s, skeleton_of(piece, self.coordinates), exists)
+                    yield _Piece(number, start_s, skeleton_of(seen.part(at, end), self.coordinates))
 
     def _tokens(self, pieces: Sequence[_Piece]) -> list[SegmentTokens]:
         longest = max(len(p.joints_m) for p in pieces)
         joints_m = np.zeros((len(pieces), 1, longest, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
         exists = np.zeros((len(pieces), 1, longest), dtype=bool)
         for row, p in enumerate(pieces):
-            joints_m[row, 0, : len(p.joints_m)] = np.where(p.exists[:, None, None], p.joints_m, 0.0)
-            exists[row, 0, : len(p.exists)] = p.exists
+            joints_m[row, 0, : len(p.joints_m)] = p.joints_m
+            exists[row, 0, : len(p.joints_m)] = True
         batch = SkeletonBatch(torch.from_numpy(joints_m), torch.from_numpy(exists)).to(self.device)
         tokens = self.system.encode(batch)
         step_s = tokens.frames / self.rate_hz
@@ -88,5 +89,15 @@ class SystemEncoder:
         return found
 
 
-def _joined(parts: Sequence[SegmentTokens]) -> SegmentTokens:
+def _runs(valid: Bool[np.ndarray, "frames"], longest: int | None) -> Iterator[tuple[int, int]]:
+    """First and one past the last frame of the stretches of valid frames, no stretch longer than allowed."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(int)))
+    for first, stop in edges.reshape(-1, 2).tolist():
+        size = longest or stop - first
+        yield from ((at, min(at + size, stop)) for at in range(first, stop, size))
+
+
+def _joined(parts: Sequence[SegmentTokens], width: int) -> SegmentTokens:
+    if not parts:
+        return SegmentTokens(np.zeros((0, width), dtype=np.float32), np.zeros(0), np.zeros(0))
     return SegmentTokens(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("z", "start_s", "stop_s")))

@@ -132,8 +132,26 @@ def flat_tokens(tokens: Sequence[SegmentTokens], windows: PoseWindows) -> Float[
 
 def _flat(tokens: SegmentTokens, begin_s: float, both: bool) -> np.ndarray:
     before = tokens.start_s < begin_s - 1e-6
-    length = tokens.stop_s - tokens.start_s
-    parts = [np.average(tokens.z[before], axis=0, weights=length[before]), tokens.z[before][-1]]
+    parts = _mean_and_one(tokens, before, -1)
     if both:
-        parts += [np.average(tokens.z[~before], axis=0, weights=length[~before]), tokens.z[~before][0]]
+        parts += _mean_and_one(tokens, ~before, 0)
     return np.concatenate(parts)
+
+
+def _mean_and_one(tokens: SegmentTokens, part: np.ndarray, one: int) -> list[np.ndarray]:
+    """Mean token and the one beside the border; zeros where an encoder tells nothing of a part."""
+    if not part.any():
+        return [np.zeros(tokens.z.shape[1])] * 2
+    length = (tokens.stop_s - tokens.start_s)[part]
+    return [np.average(tokens.z[part], axis=0, weights=length), tokens.z[part][one]]
+
+
+def gridded(tokens: SegmentTokens, rate_hz: float) -> SegmentTokens:
+    """Tokens no finer than a rate: means of those whose middle lies in the same interval of it."""
+    if len(tokens) == 0 or (tokens.stop_s - tokens.start_s).min() > 1 / rate_hz - 1e-6:
+        return tokens
+    place = np.floor((tokens.start_s + tokens.stop_s) / 2 * rate_hz + 1e-6)
+    at, first = np.unique(place, return_index=True)
+    sums = np.add.reduceat(tokens.z.astype(np.float64), first, axis=0)
+    means = sums / np.diff(first, append=len(place))[:, None]
+    return SegmentTokens(means.astype(np.float32), at / rate_hz, (at + 1) / rate_hz)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from core.errors import InputError, StageError
 from dataset.loader import WindowReader, WindowRef, collate
+from dataset.resample import num_instants
 from dataset.shards import AmdDataset
 from model.baselines.gl_transformer import GlTransformerConfig
 from model.baselines.mamp import MampConfig
@@ -18,11 +20,15 @@ from model.baselines.motion_codes import MotionCodesConfig
 from model.baselines.pretraining import SystemRecipe, fresh_system, load_system, pretrain
 from model.baselines.recipes import system_recipe
 from model.baselines.skeletons import skeleton_of, skeletons_of
-from model.baselines.systems import SYSTEMS
+from model.baselines.systems import SYSTEMS, build_system, longest_frames
 from model.checkpoint import load_checkpoint
+from model.protocols.forecast import ForecastConfig, token_rows
 from model.protocols.motions import load_motions
 from model.protocols.recognition import recognition_rows
+from model.protocols.regression import RegressionConfig
 from model.protocols.systems import SystemEncoder
+from model.protocols.token_heads import HeadConfig
+from model.protocols.windows import Task, pose_windows
 from model.recipes import OptimConfig
 
 TINY = {
@@ -38,7 +44,7 @@ TINY = {
 
 def recipe_of(kind: str) -> SystemRecipe:
     return SystemRecipe(
-        "tiny", kind, TINY[kind], window_s=2.0, rate_hz=15.0, tempo=0.1, optim=OptimConfig(warmup_steps=2),
+        "tiny", TINY[kind], window_s=2.0, rate_hz=15.0, tempo=0.1, optim=OptimConfig(warmup_steps=2),
         batch_size=4, steps=5, checkpoint_every=2,
     )  # fmt: skip
 
@@ -81,13 +87,48 @@ def test_tokens_tell_nothing_of_what_is_hidden(people: Path, tmp_path: Path, kin
     assert not np.array_equal(encoder.encode(changed, (1.0,), 0)["steps"][0].z, second.z)
 
 
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_frames_that_are_not_valid_divide_a_motion(people: Path, tmp_path: Path, kind: str) -> None:
+    pretrain(people, recipe_of(kind), tmp_path / "run", stop_at=1)
+    encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), kind, torch.device("cpu"))
+    motion = AmdDataset(people).motion(AmdDataset(people).clips[0].id, 0, 120)
+    bad = dataclasses.replace(motion, frame_valid=np.arange(120) != 60, joints_m=motion.joints_m.copy())
+    bad.joints_m[60] = np.nan
+    (tokens,) = encoder.encode([bad])["steps"]
+    assert np.isfinite(tokens.z).all() and tokens.start_s[0] == 0.0 and tokens.stop_s[-1] > 3.5
+    gone = (tokens.start_s < 60.5 / 30) & (tokens.stop_s > 60.5 / 30)
+    assert not gone.any()
+    (nothing,) = encoder.encode([dataclasses.replace(bad, frame_valid=np.zeros(120, dtype=bool))])["steps"]
+    assert len(nothing) == 0
+
+
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_systems_forecast_by_the_same_heads(people: Path, tmp_path: Path, kind: str) -> None:
+    recipe = dataclasses.replace(recipe_of(kind), rate_hz=30.0, window_s=1.0)
+    pretrain(people, recipe, tmp_path / "run", stop_at=1)
+    encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), kind, torch.device("cpu"))
+    motions = load_motions(AmdDataset(people), ["p0", "p2", "p3"])
+    heads = HeadConfig(steps=2, batch_size=4, layers=1)
+    config = ForecastConfig(heads=heads, train_windows=12, regression=RegressionConfig(epochs=1))
+    for task in (Task(10, 15), Task(5, 10, 5)):
+        windows = pose_windows(motions, task)
+        some = windows.rows(np.flatnonzero(windows.first % 10 == 0))
+        rows = token_rows(encoder, motions, some, 1, config, torch.device("cpu"))
+        assert {"network on tokens", "paper's heads"} <= rows.keys()
+        assert all(np.isfinite(row["mm"]) for row in rows.values())
+
+
 def test_what_is_longer_than_a_network_takes_is_seen_in_pieces(people: Path, tmp_path: Path) -> None:
     recipe = recipe_of("gl_transformer")
     pretrain(people, recipe, tmp_path / "run", stop_at=1)
     encoder = SystemEncoder(load_system(tmp_path / "run", torch.device("cpu")), "gl", torch.device("cpu"))
     motion = AmdDataset(people).motion(AmdDataset(people).clips[0].id)
     (tokens,) = encoder.encode([motion])["steps"]
-    assert len(tokens) > 40 and np.allclose(np.diff(tokens.start_s), 1 / 15) and np.isfinite(tokens.z).all()
+    assert len(tokens) == num_instants(len(motion), Fraction(30), 15.0) > 2 * 40
+    assert np.allclose(np.diff(tokens.start_s), 1 / 15) and np.isfinite(tokens.z).all()
+    # a piece that begins later begins anew: the same frames by themselves give the same tokens
+    (again,) = encoder.encode([motion.part(2 * 40, len(motion))])["steps"]
+    assert np.allclose(tokens.z[40:80], again.z[:40], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", list(SYSTEMS))
@@ -114,7 +155,16 @@ def test_recipes_are_known_by_system_and_name() -> None:
     for kind in SYSTEMS:
         for name in ("published", "cpu_10min"):
             recipe = system_recipe(kind, name)
-            assert (recipe.kind, recipe.name) == (kind, name) and isinstance(recipe.system, SYSTEMS[kind].config)
+            assert (recipe.kind, recipe.name) == (kind, name)
+            longest = longest_frames(recipe.system)
+            # a place that no window reaches has an untrained position
+            assert longest is None or longest <= round(recipe.window_s * recipe.rate_hz)
     assert system_recipe("mamp", "published").system == MampConfig(joints=22, origin_joint=6)
     with pytest.raises(InputError, match="mamp published"):
         system_recipe("mamp", "gpu")
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("mamp", {"heads": 3}), ("motion_codes", {"width": 20, "heads": 4})])
+def test_sizes_that_do_not_fit_are_named(kind: str, sizes: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=f"{kind}: .* heads do not divide"):
+        build_system(dataclasses.replace(TINY[kind], **sizes))

@@ -11,6 +11,7 @@ from core.errors import InputError
 from model.baselines.systems import SYSTEMS
 from model.protocols import comparison as module
 from model.protocols.comparison import Comparison, ComparisonConfig
+from model.protocols.names import NETWORKS, SYSTEM_NAMES
 
 SMALL = (
     "model.width=16", "model.heads=2", "model.encoder_layers=1", "model.latent_layers=1", "model.predictor_layers=1",
@@ -24,9 +25,13 @@ def config(people: Path) -> ComparisonConfig:
     """Three people, recognised in the middle second of their clips."""
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
-        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *module.NETWORKS), protocols=("recognition",),
+        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition",),
         parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
     )  # fmt: skip
+
+
+def test_command_lines_know_all_systems() -> None:
+    assert tuple(SYSTEMS) == SYSTEM_NAMES
 
 
 def test_each_network_is_trained_once(
@@ -34,7 +39,7 @@ def test_each_network_is_trained_once(
 ) -> None:
     first = Comparison(config, tmp_path).results("recognition")
     rows = {name.partition(" | ")[0] for name in first}
-    assert rows == {"simple ms", "simple full", *module.NETWORKS}
+    assert rows == {"simple ms", "simple full", *NETWORKS}
     assert all(set(cells) == {"p2"} and 0 <= cells["p2"][0]["accuracy"] <= 1 for cells in first.values())
     assert len(list((tmp_path / "runs").iterdir())) == 1 + len(SYSTEMS)
     assert all((run / "seconds.json").is_file() for run in (tmp_path / "runs").iterdir())
@@ -55,6 +60,21 @@ def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConf
     assert "parts" not in before.cells("prediction", "mamp").settings
 
 
-def test_a_setting_that_is_not_there_is_named(config: ComparisonConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'stepps'"):
-        Comparison(dataclasses.replace(config, settings=("mamp.stepps=3",)), tmp_path).system("mamp")
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"settings": ("mamp.stepps=3",)}, "'stepps'"),
+        ({"groups": ("p0", "p9")}, "p9"),
+        ({"left_out": ("p9",)}, "group to leave out p9"),
+        ({"parts": ("midle",)}, "part midle"),
+        ({"methods": ("mampp",)}, "method mampp"),
+        ({"recipe": "gpu_10min"}, "gpu_10min of"),
+        ({"settings": ("mamp.system.heads=3",), "methods": ("mamp",)}, "3 heads do not divide"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_trained(
+    config: ComparisonConfig, tmp_path: Path, wrong: dict[str, tuple[str, ...]], named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
+        Comparison(dataclasses.replace(config, **wrong), tmp_path).results("recognition")
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("*.jsonl"))

@@ -1,0 +1,9 @@
+"""Names of what is compared, for command lines: importing them costs nothing."""
+
+from __future__ import annotations
+
+SYSTEM_NAMES = ("mamp", "gl_transformer", "motion_codes")
+A4MER = ("untrained", "a4mer")
+NETWORKS = (*A4MER, *(name for kind in SYSTEM_NAMES for name in (f"{kind}_untrained", kind)))
+METHODS = ("simple", "poses", *NETWORKS)
+PROTOCOLS = ("recognition", "prediction", "interpolation")
