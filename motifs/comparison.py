@@ -49,7 +49,7 @@ class Line:
         task: part of the clips, or lengths of what is known and asked.
         row: probe, or guess.
         groups: figure of each group, mean over seeds.
-        mean: over groups (accuracy), or over all windows (mm).
+        mean: over groups (accuracy), or over all windows (mm); None while a group is missing.
         sd: of it over seeds; None for one seed.
         moving_mm: of errors, over moving windows.
         seeds: how many.
@@ -63,7 +63,7 @@ class Line:
     task: str
     row: str
     groups: Mapping[str, float]
-    mean: float
+    mean: float | None
     sd: float | None
     moving_mm: float | None
     seeds: int
@@ -83,7 +83,9 @@ def write_comparison(config: ComparisonConfig, out: Path) -> list[Line]:
         InputError: see `Comparison`.
     """
     comparison = Comparison(config, out)
-    found = [line for protocol in config.protocols for line in lines_of(protocol, comparison, out)]
+    found = [
+        line for protocol in config.protocols for line in lines_of(protocol, config, comparison.results(protocol), out)
+    ]
     write_text(out / CSV, as_csv(found, config.groups))
     write_text(out / LATEX, as_latex(found))
     pictures = {protocol: picture(found, protocol) for protocol in config.protocols}
@@ -93,10 +95,8 @@ def write_comparison(config: ComparisonConfig, out: Path) -> list[Line]:
     return found
 
 
-def lines_of(protocol: str, comparison: Comparison, out: Path) -> list[Line]:
+def lines_of(protocol: str, config: ComparisonConfig, results: Results, out: Path) -> list[Line]:
     """All rows of a protocol."""
-    config = comparison.config
-    results = comparison.results(protocol)
     found = []
     for name, cells in results.items():
         method, task, row = divided(protocol, name)
@@ -201,10 +201,8 @@ def as_latex(lines: Sequence[Line]) -> str:
 
 
 def _best(lines: Sequence[Line]) -> Line | None:
-    known = [line for line in lines if line.mean is not None]
-    if not known:
-        return None
-    return max(known, key=lambda line: line.mean if line.protocol == "recognition" else -line.mean)
+    known = [(line.mean if line.protocol == "recognition" else -line.mean, line) for line in lines if line.mean]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def _tex_line(line: Line, best: bool, groups: Sequence[str]) -> str:
@@ -278,7 +276,7 @@ def picture(lines: Sequence[Line], protocol: str) -> Figure:
             axes.set_xlim(0.0, 1.0)
         elif bars:
             # constant velocity is many times worse than all others and would flatten them
-            axes.set_xlim(0.0, 2.0 * float(np.median([x.mean for x in bars])))
+            axes.set_xlim(0.0, 2.0 * float(np.nanmedian([np.nan if x.mean is None else x.mean for x in bars])))
     return figure
 
 

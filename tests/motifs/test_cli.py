@@ -34,7 +34,7 @@ def test_every_command_explains_its_options(command: str, capsys: pytest.Capture
     assert cli.run([*command.split(), "--help"]) == 0
     printed = capsys.readouterr().out
     assert f"usage: motifs {command}" in printed
-    function = getattr(commands, command.replace(" ", "_"))
+    function = getattr(commands, command.replace(" --", "_").replace(" ", "_"))
     assert function.__doc__.splitlines()[0][:30] in printed
 
 
