@@ -2,7 +2,7 @@
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
 poses untrained a4mer] [--recipe cpu_10min] [--set NAME=VALUE ...] [--seeds 0 1 2] [--left-out bandai-2a ...]
-[--protocols recognition prediction interpolation] [--no-heads] [--resume DIR]`
+[--protocols recognition segmentation prediction interpolation] [--no-heads] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
 pretrained, without labels, on everybody else, then frozen; probes and heads are trained on the other groups and judged
@@ -23,7 +23,7 @@ from typing import Any
 
 from model.protocols.comparison import Comparison, ComparisonConfig
 from model.protocols.motions import PART_NAMES
-from model.protocols.names import METHODS, PROTOCOLS
+from model.protocols.names import METHODS, PROTOCOLS, SHARES
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         found = {protocol: comparison.results(protocol) for protocol in given.protocols}
     for protocol, results in found.items():
         print(f"\n{protocol}")
-        table = accuracy_table if protocol == "recognition" else error_table
+        table = accuracy_table if protocol in SHARES else error_table
         print("\n".join(table(results, given.groups)))
     print(json.dumps({protocol: summary(protocol, results, given.groups) for protocol, results in found.items()}))
 
@@ -51,7 +51,7 @@ def config_of(given: argparse.Namespace) -> ComparisonConfig:
 
 def summary(protocol: str, results: Mapping[str, Any], groups: list[str]) -> dict[str, Any]:
     """Figures of every row, rounded."""
-    if protocol == "recognition":
+    if protocol in SHARES:
         rows = {name: accuracy_summary(cells, groups) for name, cells in results.items()}
         return {
             name: {"groups": _rounded(row["groups"], 3), "mean": _round(row["mean"], 3)} for name, row in rows.items()

@@ -16,7 +16,7 @@ import numpy as np
 from calibration.pictures.canvas import new_figure, plain, png_bytes
 from core.files import write_bytes, write_text
 from model.protocols.comparison import Comparison, ComparisonConfig
-from model.protocols.names import PROTOCOLS
+from model.protocols.names import PROTOCOLS, SHARES
 from model.protocols.paired import Cells, compare
 from model.protocols.report import Results, accuracy_summary, error_summary
 from motifs.charts import COLOURS
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CSV, HTML, LATEX = "table.csv", "table.html", "table.tex"
 RIVAL = "a4mer"  # whom every method is compared with
+_SESSIONS = "stitched sessions"
 # what a reader looks at first: task or part, then row
 SHOWN: Mapping[str, tuple[tuple[str, str], ...]] = {
     "recognition": tuple(
@@ -34,6 +35,7 @@ SHOWN: Mapping[str, tuple[tuple[str, str], ...]] = {
         for part in ("middle 3 s", "pyramid")
         for row in ("k-NN, k = 20", "ridge, alpha = 100", "ridge", "5-shot ridge")
     ),
+    "segmentation": tuple((_SESSIONS, row) for row in ("frames", "edit", "F1@25", "F1@50")),
     "prediction": (("2 s -> 3 s", ""),),
     "interpolation": (("1 s", ""), ("2 s", ""), ("4 s", "")),
 }
@@ -102,7 +104,7 @@ def lines_of(protocol: str, config: ComparisonConfig, results: Results, out: Pat
         method, task, row = divided(protocol, name)
         rival = _rival(results, protocol, method, task, row)
         paired = compare(cells, rival) if rival is not None else None
-        of_errors = None if protocol == "recognition" else error_summary(cells)
+        of_errors = None if protocol in SHARES else error_summary(cells)
         of_rights = accuracy_summary(cells, config.left_out or config.groups) if of_errors is None else {}
         summary = of_errors or {**of_rights, "mm": of_rights["mean"], "moving_mm": None}
         found.append(
@@ -126,9 +128,9 @@ def lines_of(protocol: str, config: ComparisonConfig, results: Results, out: Pat
 
 def divided(protocol: str, name: str) -> tuple[str, str, str]:
     """Method, task and row of a result's name."""
-    if protocol == "recognition":
-        method, task, row = name.split(" | ")
-        return method, task, row
+    if protocol in SHARES:
+        method, *part, row = name.split(" | ")
+        return method, part[0] if part else _SESSIONS, row
     head, _, row = name.partition(" | ")
     method, _, task = head.partition(" ")
     return method, task, row
@@ -138,8 +140,8 @@ def _rival(results: Results, protocol: str, method: str, task: str, row: str) ->
     """A4Mer's row of the same kind; guesses without tokens are held against its best kind, tokens beside poses."""
     if method == RIVAL:
         return None
-    if protocol == "recognition":
-        return results.get(f"{RIVAL} | {task} | {row}")
+    if protocol in SHARES:
+        return results.get(" | ".join([RIVAL, *([] if task == _SESSIONS else [task]), row]))
     return results.get(f"{RIVAL} {task} | {row}") or results.get(f"{RIVAL} {task} | network on tokens and poses")
 
 
@@ -201,7 +203,7 @@ def as_latex(lines: Sequence[Line]) -> str:
 
 
 def _best(lines: Sequence[Line]) -> Line | None:
-    known = [(line.mean if line.protocol == "recognition" else -line.mean, line) for line in lines if line.mean]
+    known = [(line.mean if line.protocol in SHARES else -line.mean, line) for line in lines if line.mean]
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
@@ -239,7 +241,7 @@ def as_html(lines: Sequence[Line], config: ComparisonConfig, pictures: Mapping[s
             )
             for line in rows
         )
-        unit = "accuracy" if protocol == "recognition" else "mean error of 22 joints, mm"
+        unit = "share told rightly" if protocol in SHARES else "mean error of 22 joints, mm"
         commands = sorted({(line.command,) for line in lines if line.protocol == protocol})
         sections.append(
             Section(
@@ -259,7 +261,7 @@ def as_html(lines: Sequence[Line], config: ComparisonConfig, pictures: Mapping[s
 
 def picture(lines: Sequence[Line], protocol: str) -> Figure:
     """Bars for each method's first rows, with a dot for each group."""
-    wanted, of_rights = SHOWN[protocol], protocol == "recognition"
+    wanted, of_rights = SHOWN[protocol], protocol in SHARES
     rows = [[x for x in shown(lines, protocol) if x.task == task and row in ("", x.row)] for task, row in wanted]
     columns = 2 if of_rights else 1
     height = 0.6 + 0.22 * max(len(bars) for bars in rows)
@@ -283,7 +285,7 @@ def picture(lines: Sequence[Line], protocol: str) -> Figure:
 def _figure(line: Line, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" if line.protocol == "recognition" else f"{value:.1f}"
+    return f"{value:.3f}" if line.protocol in SHARES else f"{value:.1f}"
 
 
 def _p(line: Line) -> str:

@@ -36,6 +36,7 @@ from model.protocols.groups import leave_out
 from model.protocols.motions import PART_NAMES, load_motions
 from model.protocols.names import A4MER, METHODS, NETWORKS, PROTOCOLS
 from model.protocols.recognition import recognition_rows
+from model.protocols.segmentation import load_sessions, segmentation_rows
 from model.protocols.systems import SystemEncoder
 from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
@@ -113,6 +114,7 @@ class Comparison:
         self.common = {"version": VERSION, "groups": list(config.groups), "data": self.data[:1]}
         self.motions = load_motions(self.datasets[0], config.groups)
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
+        self.sessions = lru_cache(maxsize=1)(lambda: load_sessions(self.datasets[0], config.groups))
         self.run = lru_cache(maxsize=1)(self._run)
 
     def cells(self, protocol: str, method: str) -> Cells:
@@ -166,6 +168,8 @@ class Comparison:
             if method == "simple":
                 return {f"{name}/{kind}": partial(self._recognition, Statistics(kind), group, seed) for kind in KINDS}
             return {name: lambda: self._recognition(self.encoder(method, group, seed), group, seed)}
+        if protocol == "segmentation":
+            return {name: lambda: self._segmentation(method, group, seed)}
         if heads or method not in NETWORKS:
             tasks = {f"{name}/{task}": shape for task, shape in TASKS[protocol].items()}
         else:
@@ -175,6 +179,10 @@ class Comparison:
     def _recognition(self, encoder: Encoder, group: str, seed: int) -> Mapping[str, Any]:
         test = self.config.groups.index(group)
         return recognition_rows(encoder, self.motions, test, self.config.parts, seed)
+
+    def _segmentation(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
+        encoder = None if method == "simple" else self.encoder(method, group, seed)
+        return segmentation_rows(encoder, self.sessions(), self.config.groups.index(group))
 
     def _forecast(self, method: str, group: str, seed: int, task: Task, heads: bool) -> Mapping[str, Any]:
         test, windows = self.config.groups.index(group), self.windows(task)
@@ -193,7 +201,7 @@ class Comparison:
     def results(self, protocol: str) -> dict[str, dict[str, dict[int, Any]]]:
         """Figures of every row (row, group, seed) of a protocol; what is not there yet is computed."""
         config = self.config
-        methods = [m for m in config.methods if (protocol, m) != ("recognition", "poses")]
+        methods = [m for m in config.methods if m != "poses" or protocol in TASKS]
         groups = config.left_out or config.groups
         todo = [(m, g, s) for g in groups for m in methods for s in (config.seeds if m != "simple" else (0,))]
         found: dict[str, dict[str, dict[int, Any]]] = {}

@@ -25,7 +25,7 @@ def config(people: Path) -> ComparisonConfig:
     """Three people, recognised in the middle second of their clips."""
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
-        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition",),
+        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition", "segmentation"),
         parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
     )  # fmt: skip
 
@@ -43,9 +43,12 @@ def test_each_network_is_trained_once(
     assert all(set(cells) == {"p2"} and 0 <= cells["p2"][0]["accuracy"] <= 1 for cells in first.values())
     assert len(list((tmp_path / "runs").iterdir())) == 1 + len(SYSTEMS)
     assert all((run / "seconds.json").is_file() for run in (tmp_path / "runs").iterdir())
-    for name in ("train", "pretrain", "recognition_rows"):
+    segmented = Comparison(config, tmp_path).results("segmentation")
+    assert {f"{m} | edit" for m in ("simple", *NETWORKS)} <= segmented.keys()
+    for name in ("train", "pretrain", "recognition_rows", "segmentation_rows"):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed twice"))
-    assert Comparison(config, tmp_path).results("recognition") == first
+    again = Comparison(config, tmp_path)
+    assert again.results("recognition") == first and again.results("segmentation") == segmented
 
 
 def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConfig, tmp_path: Path) -> None:
