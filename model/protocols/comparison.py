@@ -98,6 +98,9 @@ class Comparison:
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
+        if len(set(config.groups)) < 3:
+            problem = "one is judged on, one learned from and one left out to choose settings"
+            raise InputError(f"{len(set(config.groups))} groups", problem, "name three subjects or more")
         _check("method", config.methods, METHODS)
         _check("protocol", config.protocols, PROTOCOLS)
         _check("part", config.parts, PART_NAMES)

@@ -67,7 +67,8 @@ def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConf
     ("wrong", "named"),
     [
         ({"settings": ("mamp.stepps=3",)}, "'stepps'"),
-        ({"groups": ("p0", "p9")}, "p9"),
+        ({"groups": ("p0", "p2", "p9")}, "p9"),
+        ({"groups": ("p0", "p2")}, "2 groups"),
         ({"left_out": ("p9",)}, "group to leave out p9"),
         ({"parts": ("midle",)}, "part midle"),
         ({"methods": ("mampp",)}, "method mampp"),
