@@ -2,7 +2,7 @@
 
 `python benchmarks/representation.py AMD --groups bandai-2a bandai-2b bandai-2c [--also OTHER_AMD ...] [--methods simple
 poses untrained a4mer] [--recipe cpu_10min] [--set NAME=VALUE ...] [--seeds 0 1 2] [--left-out bandai-2a ...]
-[--protocols recognition segmentation prediction interpolation] [--no-heads] [--resume DIR]`
+[--protocols recognition robustness segmentation prediction interpolation] [--no-heads] [--resume DIR]`
 
 AMD is a dataset with action labels, `--also` are further ones for pretraining alone. For each group in turn A4Mer is
 pretrained, without labels, on everybody else, then frozen; probes and heads are trained on the other groups and judged

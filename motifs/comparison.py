@@ -19,6 +19,7 @@ from model.protocols.comparison import Comparison, ComparisonConfig
 from model.protocols.names import PROTOCOLS, SHARES
 from model.protocols.paired import Cells, compare
 from model.protocols.report import Results, accuracy_summary, error_summary
+from model.protocols.robustness import SPOILT
 from motifs.charts import COLOURS
 from motifs.page import Picture, Section, Table, render
 
@@ -35,6 +36,7 @@ SHOWN: Mapping[str, tuple[tuple[str, str], ...]] = {
         for part in ("middle 3 s", "pyramid")
         for row in ("k-NN, k = 20", "ridge, alpha = 100", "ridge", "5-shot ridge")
     ),
+    "robustness": tuple((spoilt, "ridge, alpha = 100") for spoilt in SPOILT),
     "segmentation": tuple((_SESSIONS, row) for row in ("frames", "edit", "F1@25", "F1@50")),
     "prediction": (("2 s -> 3 s", ""),),
     "interpolation": (("1 s", ""), ("2 s", ""), ("4 s", "")),

@@ -36,6 +36,7 @@ from model.protocols.groups import leave_out
 from model.protocols.motions import PART_NAMES, load_motions
 from model.protocols.names import A4MER, METHODS, NETWORKS, PROTOCOLS
 from model.protocols.recognition import recognition_rows
+from model.protocols.robustness import robustness_rows
 from model.protocols.segmentation import load_sessions, segmentation_rows
 from model.protocols.systems import SystemEncoder
 from model.protocols.windows import Task, pose_windows
@@ -171,6 +172,8 @@ class Comparison:
             if method == "simple":
                 return {f"{name}/{kind}": partial(self._recognition, Statistics(kind), group, seed) for kind in KINDS}
             return {name: lambda: self._recognition(self.encoder(method, group, seed), group, seed)}
+        if protocol == "robustness":
+            return {name: lambda: self._robustness(method, group, seed)}
         if protocol == "segmentation":
             return {name: lambda: self._segmentation(method, group, seed)}
         if heads or method not in NETWORKS:
@@ -182,6 +185,10 @@ class Comparison:
     def _recognition(self, encoder: Encoder, group: str, seed: int) -> Mapping[str, Any]:
         test = self.config.groups.index(group)
         return recognition_rows(encoder, self.motions, test, self.config.parts, seed)
+
+    def _robustness(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
+        encoder = Statistics("full") if method == "simple" else self.encoder(method, group, seed)
+        return robustness_rows(encoder, self.motions, self.config.groups.index(group), seed)
 
     def _segmentation(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
         encoder = None if method == "simple" else self.encoder(method, group, seed)

@@ -6,6 +6,6 @@ SYSTEM_NAMES = ("mamp", "gl_transformer", "motion_codes")
 A4MER = ("untrained", "a4mer")
 NETWORKS = (*A4MER, *(name for kind in SYSTEM_NAMES for name in (f"{kind}_untrained", kind)))
 METHODS = ("simple", "poses", *NETWORKS)
-PROTOCOLS = ("recognition", "segmentation", "prediction", "interpolation")
+PROTOCOLS = ("recognition", "robustness", "segmentation", "prediction", "interpolation")
 # what these tell are shares of what is right; the others tell errors
-SHARES = ("recognition", "segmentation")
+SHARES = ("recognition", "robustness", "segmentation")
