@@ -1,4 +1,4 @@
-"""What is left of recognition where the people to be recognised were measured badly: noise, and joints that are missing.
+"""What is left of recognition where the people to be recognised were measured badly: noise, and missing joints.
 
 Probes are fitted on clean clips of the other groups and judge the middle three seconds of the test group's clips,
 which are spoilt beforehand. Settings are the stated ones: nothing is chosen. Rotations are left as they were, so a
