@@ -62,12 +62,13 @@ def load_phase(path: Path, cache_mb: int) -> None:
 
 def train_phase(path: Path, out: Path, steps: int, cache_mb: int) -> None:
     """Atoms of all clips, then some steps."""
+    from model.distributed import Hardware
     from model.recipes import recipe_named
     from model.train import train
 
     recipe = recipe_named("debug_cpu")
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, cache_mb=cache_mb))
-    found = train(path, recipe, out, device="cpu", stop_at=steps)
+    found = train(path, recipe, out, hardware=Hardware(device="cpu"), stop_at=steps)
     assert found.steps == steps
 
 
