@@ -24,6 +24,7 @@ lint: .venv/.ready
 
 types: .venv/.ready
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 
 format: .venv/.ready
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,8 @@ def main() -> None:
         spent: dict[str, list[tuple[float, float]]] = {name: [] for name in timed}
         for _ in range(given.rounds + 1):  # the first round warms up
             for name, of in timed.items():
-                spent[name].append(
-                    (seconds(lambda of=of: of.encoder.encode(motions), device), seconds(of.network, device))
-                )
+                whole_s = seconds(partial(of.encoder.encode, motions), device)
+                spent[name].append((whole_s, seconds(of.network, device)))
         found[size] = {}
         for name, of in timed.items():
             whole, network = (given.clips / float(np.median(times[1:])) for times in zip(*spent[name], strict=True))

@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    result = {}
+    result: dict[str, float] = {}
     for number, path in enumerate(given.sources):
         name, row = path.name.partition(".")[0], measure(path, given.every, given.workers)
         if number == 0:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def measure(hours: float, steps: int, cache_mb: int, seed: int) -> dict[str, flo
     """Minutes and memory of every phase, and the dataset's size."""
     with tempfile.TemporaryDirectory() as folder:
         path, row = Path(folder) / "amd", {"wall_min": 0.0}
-        phases = (
+        phases: tuple[tuple[Any, ...], ...] = (
             (build_phase, path, hours, seed),
             (verify_phase, path),
             (load_phase, path, cache_mb),

@@ -192,7 +192,8 @@ def hold_out(recording: Recording, every: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         errors at the frames' stamps, and of every second corner at the times that the others tell.
     """
-    stamped, timed = [], []
+    stamped: list[np.ndarray] = []
+    timed: list[np.ndarray] = []
     for turn in range(every):
         out = {name: (np.arange(len(t)) + 2 * k) % every == turn for k, (name, t) in enumerate(recording.t_s.items())}
         rig = solve(some_frames(recording, {name: ~mask for name, mask in out.items()}))
@@ -201,7 +202,8 @@ def hold_out(recording: Recording, every: int) -> tuple[np.ndarray, np.ndarray]:
         late_s = tell_jitter(left_out, rig)
         for name, errors in residuals(left_out, rig, late_s).items():
             timed.append(errors[left_out.points[name].point_idx % 2 == 1])
-    return tuple(e[np.isfinite(e[:, 0])] for e in (np.concatenate(stamped), np.concatenate(timed)))  # type: ignore[return-value]
+    at_stamps, told = (np.concatenate(errors) for errors in (stamped, timed))
+    return at_stamps[np.isfinite(at_stamps[:, 0])], told[np.isfinite(told[:, 0])]
 
 
 def tell_jitter(recording: Recording, rig: TargetRig) -> dict[str, np.ndarray]:

@@ -205,8 +205,8 @@ def prominent_person(rig: Rig, crowd: Crowd) -> list[np.ndarray]:
         points = triangulate_points(rig, seen.astype(float), score.astype(float), crowd.found[0].skeleton)
         for v, camera in enumerate(rig):
             at = resample(points.xyz_m, t_s, np.clip(crowd.t_s[v], t_s[0], t_s[-1]), max_gap_s=1.0)[:, None]
-            found = crowd.found[v].xy_px
-            error = reprojection_px(Rig((camera,)), np.broadcast_to(at, (*found.shape[:-1], 3)), found[None])[0]
+            xy_px = crowd.found[v].xy_px
+            error = reprojection_px(Rig((camera,)), np.broadcast_to(at, (*xy_px.shape[:-1], 3)), xy_px[None])[0]
             typical = np.ma.median(np.ma.masked_invalid(error), axis=-1).filled(np.inf)
             chosen[v] = np.where(np.isfinite(typical).any(axis=1), np.argmin(typical, axis=1), chosen[v])
     return chosen

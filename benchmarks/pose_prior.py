@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fit_scenes import Fitted, fitted, make  # beside this file
@@ -73,7 +74,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="scenes that begin with this")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    dataset, result = AmdDataset(given.dataset), {}
+    dataset = AmdDataset(given.dataset)
+    result: dict[str, Any] = {}
     print(f"{'scene':12} {'prior':12} {'mean mm':>9} {'p95 mm':>9} {'inside':>9}")
     for scene, (views, missed, joints) in SCENES.items():
         if not scene.startswith(given.only):

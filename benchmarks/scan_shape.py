@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=6)
     parser.add_argument("--only", default="", help="scenes that begin with this")
     given = parser.parse_args()
-    body, result = stand_in_body(), {}
+    body = stand_in_body()
+    result: dict[str, float] = {}
     print(f"{'':16}" + "".join(f"{name:>11}" for name in COLUMNS) + "    refused")
     for scene, loss in ((s, ending) for s in SCENES if s.startswith(given.only) for ending in _LOSSES):
         rows, refused = [], 0

@@ -84,8 +84,8 @@ def make_batch(recipe: Recipe, rng: np.random.Generator, with_motifs: bool) -> M
     motif = None
     if with_motifs:
         number = int(atom.max()) + 1
-        motif = _segments(rng, recipe.batch_size, number, 1 / ATOMS_PER_MOTIF)
-        motif = torch.from_numpy(np.where(np.arange(number) <= atom.max(axis=1, keepdims=True), motif, -1))
+        of_atoms = _segments(rng, recipe.batch_size, number, 1 / ATOMS_PER_MOTIF)
+        motif = torch.from_numpy(np.where(np.arange(number) <= atom.max(axis=1, keepdims=True), of_atoms, -1))
     return MotionBatch(torch.from_numpy(x), torch.from_numpy(atom), motif)
 
 
@@ -118,7 +118,8 @@ def measure(recipe: Recipe, rounds: int, seed: int, with_motifs: bool) -> dict[s
     torch.manual_seed(seed)
     model, plain = A4Mer(recipe.model), PlainExtractor(recipe.model)
     batch = make_batch(recipe, np.random.default_rng(seed), with_motifs)
-    masks = model.masks(batch, draws(*batch.atom.shape, torch.Generator().manual_seed(seed)))
+    num_B, num_T = batch.atom.shape
+    masks = model.masks(batch, draws(num_B, num_T, torch.Generator().manual_seed(seed)))
     num_K, num_M = int(batch.atom.max()) + 1, None if batch.motif is None else int(batch.motif.max()) + 1
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "segments": lambda: student_pass(model, batch, masks),
