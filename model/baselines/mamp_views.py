@@ -36,7 +36,7 @@ def num_frames(batch: SkeletonBatch) -> Int[torch.Tensor, "B"]:
     return (batch.exists.any(dim=1) * number_T).amax(dim=1)
 
 
-def resampled(
+def stretch_resized(
     batch: SkeletonBatch, start_B: Int[torch.Tensor, "B"], length_B: Int[torch.Tensor, "B"], frames: int
 ) -> SkeletonBatch:
     """Stretches of the sequences, linearly resized to one number of frames.
@@ -67,14 +67,14 @@ def resampled(
 def resized(batch: SkeletonBatch, frames: int) -> SkeletonBatch:
     """Whole sequences, linearly resized."""
     length_B = num_frames(batch)
-    return resampled(batch, torch.zeros_like(length_B), length_B, frames)
+    return stretch_resized(batch, torch.zeros_like(length_B), length_B, frames)
 
 
 def centre_crop(batch: SkeletonBatch, frames: int, share: float = 0.95) -> SkeletonBatch:
     """The middle of each sequence, resized: what the paper tests on."""
     length_B = num_frames(batch)
     cut_B = ((1 - share) * length_B.double() / 2).long()
-    return resampled(batch, cut_B, length_B - 2 * cut_B, frames)
+    return stretch_resized(batch, cut_B, length_B - 2 * cut_B, frames)
 
 
 def crop_bounds(
@@ -100,7 +100,7 @@ def crop_bounds(
 def random_crop(batch: SkeletonBatch, frames: int, generator: torch.Generator) -> SkeletonBatch:
     """A random stretch of each sequence, resized: what the paper trains on."""
     start_B, length_B = crop_bounds(num_frames(batch), generator)
-    return resampled(batch, start_B, length_B, frames)
+    return stretch_resized(batch, start_B, length_B, frames)
 
 
 def random_rotations(num_B: int, generator: torch.Generator, largest_rad: float = 0.3) -> Float[torch.Tensor, "B 3 3"]:

@@ -14,7 +14,7 @@ from model.baselines.mamp_views import (
     random_crop,
     random_rotation,
     random_rotations,
-    resampled,
+    stretch_resized,
     resized,
 )
 from model.baselines.skeletons import SkeletonBatch
@@ -117,7 +117,7 @@ def test_the_centre_loses_as_much_on_either_side() -> None:
     # 5 and 1 frames less on either side: 190 and 38 are left
     assert found.joints_m[0, 0, [0, -1], 0, 0].tolist() == pytest.approx([5 + 190 / 80 - 0.5, 194 - 190 / 80 + 0.5])
     assert found.joints_m[1, 0, [0, -1], 0, 0].tolist() == [1.0, 38.0]
-    stretch = resampled(ramps(200, 40), torch.tensor([5, 1]), torch.tensor([190, 38]), 40)
+    stretch = stretch_resized(ramps(200, 40), torch.tensor([5, 1]), torch.tensor([190, 38]), 40)
     assert torch.equal(found.joints_m, stretch.joints_m)
 
 
