@@ -14,8 +14,8 @@ from model.baselines.mamp_views import (
     random_crop,
     random_rotation,
     random_rotations,
-    stretch_resized,
     resized,
+    stretch_resized,
 )
 from model.baselines.skeletons import SkeletonBatch
 
