@@ -70,14 +70,14 @@ def standardised(
     return tuple((x - mean) / sd for x in (train, *others))
 
 
-def accuracies(
+def told_rightly(
     probes: Sequence[Probe],
     vectors: Float[np.ndarray, "clips width"],
     label: Int[np.ndarray, "clips"],
     train: np.ndarray,
     test: np.ndarray,
-) -> list[float]:
-    """Share of test clips that each probe, trained on the training clips, names rightly.
+) -> list[Bool[np.ndarray, "test"]]:
+    """Which test clips each probe, trained on the training clips, names rightly.
 
     Args:
         probes: to judge.
@@ -87,24 +87,7 @@ def accuracies(
         test: likewise of the test clips.
     """
     found = predictions(probes, vectors[train], label[train], vectors[test], int(label.max()) + 1)
-    return [float((told == label[test]).mean()) for told in found]
-
-
-def told_rightly(
-    probe: Probe,
-    vectors: Float[np.ndarray, "clips width"],
-    label: Int[np.ndarray, "clips"],
-    train: np.ndarray,
-    test: np.ndarray,
-) -> Bool[np.ndarray, "test"]:
-    """Which test clips a probe names rightly; arguments as of `accuracies`."""
-    (told,) = predictions((probe,), vectors[train], label[train], vectors[test], int(label.max()) + 1)
-    return np.asarray(told == label[test])
-
-
-def accuracy(probe: Probe, *what: np.ndarray) -> float:
-    """`accuracies` of one probe."""
-    return accuracies((probe,), *what)[0]
+    return [np.asarray(told == label[test]) for told in found]
 
 
 def few_shot(

@@ -89,7 +89,7 @@ def _rows(
     )
     for title, probes in candidates:
         view, probe = best(within, probes)
-        right = told_rightly(probe, pooled[view], motions.label, *halves)
+        (right,) = told_rightly((probe,), pooled[view], motions.label, *halves)
         yield title, {"accuracy": float(right.mean()), "right": written(right), "view": view, "probe": probe}
     if len(pooled) > 1:
         return  # what many labels have chosen says nothing of few

@@ -91,8 +91,8 @@ def robustness_rows(encoder: Encoder, motions: LabelledMotions, test: int, seed:
         judged = [spoil(parts[i], rng) for i in np.flatnonzero(halves[1])]
         x = clean.copy()
         x[halves[1]] = _vectors(encoder, judged)
-        for title, probe in PROBES.items():
-            right = told_rightly(probe, x, motions.label, *halves)
+        rights = told_rightly(list(PROBES.values()), x, motions.label, *halves)
+        for title, right in zip(PROBES, rights, strict=True):
             rows[f"{name} | {title}"] = {"accuracy": float(right.mean()), "right": written(right)}
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from core.arrays import Float, Int
-from model.protocols.probes import ALPHAS, NEIGHBOURS, Probe, accuracies
+from model.protocols.probes import ALPHAS, NEIGHBOURS, Probe, told_rightly
 
 # (name of the vectors, probe)
 Choice = tuple[str, Probe]
@@ -38,7 +38,8 @@ def inner_scores(
     test: int,
 ) -> dict[Probe, float]:
     """Mean accuracy of each probe over the inner folds; the test group takes no part."""
-    folds = [accuracies(probes, vectors, label, fit, judge) for fit, judge in inner_folds(group, test)]
+    rights = (told_rightly(probes, vectors, label, fit, judge) for fit, judge in inner_folds(group, test))
+    folds = [[right.mean() for right in of_probes] for of_probes in rights]
     return dict(zip(probes, np.mean(folds, axis=0).tolist(), strict=True))
 
 

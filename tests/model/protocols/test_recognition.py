@@ -13,7 +13,7 @@ from model.protocols.encoders import SegmentTokens, part_edges
 from model.protocols.features import Statistics, statistics
 from model.protocols.motions import PARTS
 from model.protocols.pooling import View, pool, vectors, views
-from model.protocols.probes import Probe, accuracy, few_shot, predictions, standardised
+from model.protocols.probes import Probe, few_shot, predictions, standardised, told_rightly
 from model.protocols.recognition import recognition_rows
 from model.protocols.ridge import RidgePath
 from model.protocols.selection import best, inner_folds, inner_scores, knn_probes
@@ -64,7 +64,8 @@ def test_probes_by_hand() -> None:
         assert predictions((probe,), x, label, test, 2)[0].tolist() == [0, 1]
     everything = np.concatenate([x, test])
     halves = np.arange(4), np.arange(4, 6)
-    assert accuracy(Probe("ridge"), everything, np.array([0, 0, 1, 1, 0, 0]), *halves) == 0.5
+    (right,) = told_rightly((Probe("ridge"),), everything, np.array([0, 0, 1, 1, 0, 0]), *halves)
+    assert right.tolist() == [True, False]
     mean, sd = few_shot(
         Probe("class mean"), everything, np.array([0, 0, 1, 1, 0, 1]), *halves, 2, 3, np.random.default_rng(0)
     )
