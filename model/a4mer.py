@@ -245,12 +245,12 @@ class A4Mer(nn.Module):
         motif_BK: torch.Tensor | None,
     ) -> tuple[Tokens, Tokens | None]:
         """Tokens of both stages from the frames and Atoms whose segment is not -1."""
-        local_BKD, z_BKD = extractor.atoms(self._normalised(batch.x), atom_BT, atoms.time)
+        frame_BTD, local_BKD, z_BKD = extractor.atoms(self._normalised(batch.x), atom_BT, atoms.time)
         exists_BK = segment_members(atom_BT, z_BKD.shape[1]).any(dim=-1)
-        atom_tokens = Tokens(z_BKD, exists_BK, atoms.time, atoms.length, local_BKD)
+        atom_tokens = Tokens(z_BKD, exists_BK, atoms.time, atoms.length, local_BKD, frame_BTD)
         if motifs is None or motif_BK is None:
             return atom_tokens, None
         motif_BK = motif_BK.masked_fill(~exists_BK, -1)
-        local_BMD, z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
+        atom_BKD, local_BMD, z_BMD = extractor.motifs(z_BKD, motif_BK, atoms.time, motifs.time)
         exists_BM = segment_members(motif_BK, z_BMD.shape[1]).any(dim=-1)
-        return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length, local_BMD)
+        return atom_tokens, Tokens(z_BMD, exists_BM, motifs.time, motifs.length, local_BMD, atom_BKD)

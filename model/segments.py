@@ -49,6 +49,7 @@ class Tokens:
         time: mean frame index of the segment.
         length: number of its valid frames.
         local: the token before it attended to the other segments; None where it was not kept.
+        members: tokens that were pooled, after they attended to each other in their segment; None likewise.
     """
 
     z: Float[torch.Tensor, "B K D"]
@@ -56,6 +57,7 @@ class Tokens:
     time: Float[torch.Tensor, "B K"]
     length: Float[torch.Tensor, "B K"]
     local: Float[torch.Tensor, "B K D"] | None = None
+    members: Float[torch.Tensor, "B S D"] | None = None
 
 
 def num_segments(segment_BS: torch.Tensor) -> int:

@@ -110,8 +110,8 @@ class Stage(nn.Module):
         segment_BS: Int[torch.Tensor, "B S"],
         position_BS: Float[torch.Tensor, "B S"],
         time_BK: Float[torch.Tensor, "B K"],
-    ) -> tuple[Float[torch.Tensor, "B K D"], Float[torch.Tensor, "B K D"]]:
-        """Tokens of the segments by themselves, and after they have attended to each other."""
+    ) -> tuple[Float[torch.Tensor, "B S D"], Float[torch.Tensor, "B K D"], Float[torch.Tensor, "B K D"]]:
+        """Tokens that are pooled, in their segment; the segments' by themselves, and after they attended to each other."""
         member_BKS = segment_members(segment_BS, time_BK.shape[1])
         exists_BK = member_BKS.any(dim=-1)
         seen_BS = segment_BS >= 0
@@ -125,7 +125,7 @@ class Stage(nn.Module):
         z_BKD = max_pool(x_BSD, segment_BS, time_BK.shape[1])
         for layer in self.encoder:
             z_BKD, x_BSD = layer(z_BKD, x_BSD, rotation, same_BSS, asked_BKS)
-        return z_BKD, self.latent_former(z_BKD, time_BK, among(exists_BK))
+        return x_BSD, z_BKD, self.latent_former(z_BKD, time_BK, among(exists_BK))
 
 
 class Extractor(nn.Module):
@@ -138,16 +138,16 @@ class Extractor(nn.Module):
 
     def atoms(
         self, x_BTF: torch.Tensor, atom_BT: torch.Tensor, time_BK: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Atom tokens from the frames that exist, by themselves and in their context."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tokens of the frames that exist, of their Atoms by themselves, and of the Atoms in their context."""
         x_BTF = torch.where((atom_BT >= 0)[..., None], x_BTF, 0.0)
         position_BT = torch.arange(atom_BT.shape[1], device=atom_BT.device).expand_as(atom_BT).float()
         return self.stage1(self.embed(x_BTF), atom_BT, position_BT, time_BK)
 
     def motifs(
         self, z_BKD: torch.Tensor, motif_BK: torch.Tensor, atom_time_BK: torch.Tensor, time_BM: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Motif tokens from the Atom tokens that exist, by themselves and in their context."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tokens of the Atoms that exist, of their Motifs by themselves, and of the Motifs in their context."""
         z_BKD = torch.where((motif_BK >= 0)[..., None], z_BKD, 0.0)
         return self.stage2(z_BKD, motif_BK, atom_time_BK, time_BM)
 

@@ -55,18 +55,21 @@ class A4MerEncoder:
     def encode(
         self, motions: Sequence[Motion], borders_s: tuple[float, ...] = (), hidden: int | None = None
     ) -> Mapping[str, list[SegmentTokens]]:
-        """See `Encoder`; levels `local` (Atoms before they attend to each other), `atoms` and `motifs`."""
-        found: dict[str, list[SegmentTokens]] = {"local": [], "atoms": [], "motifs": []}
+        """See `Encoder`; levels `frames` (in their Atom), `local` (Atoms by themselves), `atoms` and `motifs`."""
+        found: dict[str, list[SegmentTokens]] = {"frames": [], "local": [], "atoms": [], "motifs": []}
         for i in range(0, len(motions), self.batch_size):
             grids = [self._grid(motion, borders_s, hidden) for motion in motions[i : i + self.batch_size]]
             batch = self._with_motifs(_padded(grids), grids)
             atoms, motifs = self.model.encode(batch.to(self.run.device))
-            assert motifs is not None and batch.motif is not None and atoms.local is not None
+            assert motifs is not None and batch.motif is not None
+            assert atoms.local is not None and atoms.members is not None
             local = dataclasses.replace(atoms, z=atoms.local)
             motif_BT = group_of_members(batch.motif, batch.atom)
             levels = (("local", local, batch.atom), ("atoms", atoms, batch.atom), ("motifs", motifs, motif_BT))
+            rate_hz = self.run.recipe.data.rate_hz
+            found["frames"] += _frames(atoms.members, batch.atom.numpy() >= 0, rate_hz)
             for level, tokens, segment_BT in levels:
-                found[level] += _rows(tokens, segment_BT.numpy(), self.run.recipe.data.rate_hz)
+                found[level] += _rows(tokens, segment_BT.numpy(), rate_hz)
         return found
 
     def _grid(self, motion: Motion, borders_s: tuple[float, ...], hidden: int | None) -> _Grid:
@@ -136,6 +139,15 @@ def _padded(grids: Sequence[_Grid]) -> MotionBatch:
     for row, grid in enumerate(grids):
         x[row, : len(grid.x)], atom[row, : len(grid.x)] = grid.x, grid.atom
     return MotionBatch(torch.from_numpy(x), torch.from_numpy(atom))
+
+
+def _frames(z_BTD: torch.Tensor, exists_BT: np.ndarray, rate_hz: float) -> list[SegmentTokens]:
+    """Tokens of the frames of each motion that exist, each as long as a frame lasts."""
+    found = []
+    for z, exists in zip(z_BTD.cpu().numpy(), exists_BT, strict=True):
+        at = np.flatnonzero(exists)
+        found.append(SegmentTokens(z[at], at / rate_hz, (at + 1) / rate_hz))
+    return found
 
 
 def _rows(tokens: Tokens, segment_BT: np.ndarray, rate_hz: float) -> list[SegmentTokens]:

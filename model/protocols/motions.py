@@ -91,6 +91,7 @@ PARTS: Mapping[str, Part] = {
     "whole": whole,
     "first 50 %": first(0.5),
     "first 25 %": first(0.25),
+    "first 10 %": first(0.1),
     "middle 1 s": middle(1.0),
     "middle 2 s": middle(2.0),
     "middle 3 s": middle(3.0),

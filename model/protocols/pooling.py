@@ -34,10 +34,14 @@ class View:
 
 
 def views(levels: Sequence[str]) -> tuple[View, ...]:
-    """Every single level, and all together, by every pooling; a level of one token a clip needs none."""
+    """Every single level, those above the finest, and all together, by every pooling; one token a clip needs none.
+
+    Args:
+        levels: of the tokens, finest first.
+    """
     if tuple(levels) == ("clip",):
         return (View(("clip",), "mean"),)
-    chosen = [(level,) for level in levels] + ([tuple(levels)] if len(levels) > 1 else [])
+    chosen = [(level,) for level in levels] + [tuple(levels[k:]) for k in (0, 1) if len(levels) > k + 1]
     return tuple(View(names, pooling) for names in chosen for pooling in POOLINGS)
 
 

@@ -52,7 +52,7 @@ def test_nothing_hidden_reaches_a_token(
     first = encoder.encode(windows, borders_s, 1)
     edges = part_edges(windows[0], borders_s)[1]
     second = encoder.encode([_shaken(window, *edges) for window in windows], borders_s, 1)
-    for level in ("local", "atoms", "motifs"):
+    for level in ("frames", "local", "atoms", "motifs"):
         for a, b in zip(first[level], second[level], strict=True):
             assert np.array_equal(a.z, b.z) and np.array_equal(a.start_s, b.start_s)
             assert not ((a.start_s >= 2.0) & (a.start_s < (4.0 if len(borders_s) > 1 else 9.0))).any()
@@ -68,7 +68,7 @@ def test_segments_cover_the_motion_and_begin_at_borders(run: TrainedRun, motions
             assert found.start_s[0] == 0.0 and found.stop_s[-1] == pytest.approx(6.0)
             assert found.stop_s[:-1] == pytest.approx(found.start_s[1:])
             assert {2.0, 4.0} <= set(found.start_s.tolist()) and len(found.z) == len(found)
-        assert level in ("local", "atoms", "motifs")
+        assert level in ("frames", "local", "atoms", "motifs")
 
 
 def test_local_tokens_do_not_see_other_segments(run: TrainedRun, motions: LabelledMotions) -> None:
@@ -76,8 +76,10 @@ def test_local_tokens_do_not_see_other_segments(run: TrainedRun, motions: Labell
     motion = motions.motions[0].part(0, 120)
     borders_s = (1.0, 2.0, 3.0)
     first, second = (A4MerEncoder(run).encode([m], borders_s) for m in (motion, _shaken(motion, 90, 120)))
-    before = first["local"][0].start_s < 3.0
-    assert np.allclose(first["local"][0].z[before], second["local"][0].z[: before.sum()], atol=1e-5)
+    for level in ("frames", "local"):
+        before = first[level][0].start_s < 3.0
+        assert np.allclose(first[level][0].z[before], second[level][0].z[: before.sum()], atol=1e-5)
+    before = first["atoms"][0].start_s < 3.0
     assert not np.allclose(first["atoms"][0].z[before], second["atoms"][0].z[: before.sum()], atol=1e-3)
 
 
