@@ -111,7 +111,7 @@ class Stage(nn.Module):
         position_BS: Float[torch.Tensor, "B S"],
         time_BK: Float[torch.Tensor, "B K"],
     ) -> tuple[Float[torch.Tensor, "B S D"], Float[torch.Tensor, "B K D"], Float[torch.Tensor, "B K D"]]:
-        """Tokens that are pooled, in their segment; the segments' by themselves, and after they attended to each other."""
+        """Tokens that are pooled, in their segment; the segments' own, and those after they attended to each other."""
         member_BKS = segment_members(segment_BS, time_BK.shape[1])
         exists_BK = member_BKS.any(dim=-1)
         seen_BS = segment_BS >= 0
