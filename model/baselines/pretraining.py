@@ -21,7 +21,6 @@ from dataset.features import LAYOUT
 from dataset.loader import WindowSampler
 from dataset.prefetch import prefetch
 from dataset.shards import AmdDataset
-from model.baselines.motion_codes import MotionCodes
 from model.baselines.skeletons import System, skeletons_of
 from model.baselines.systems import SYSTEMS, SystemConfig, build_system, config_from_plain, system_name
 from model.checkpoint import load_checkpoint
@@ -166,7 +165,7 @@ def fresh_system(recipe: SystemRecipe, dataset: AmdDataset) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         system = build_system(recipe.system)
-    if isinstance(system, MotionCodes):
+    if hasattr(system, "set_statistics"):
         stats = dataset.stats()
         mean, sd = (torch.from_numpy(x[LAYOUT.positions]).float() for x in (stats.mean, stats.sd))
         system.set_statistics(mean, sd.square().mean().sqrt())

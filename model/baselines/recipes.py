@@ -1,12 +1,14 @@
-"""Recipes of the systems beside A4Mer: `published`, their networks at full size on SMPL's joints, and `cpu_10min`.
+"""Recipes of the systems beside A4Mer: `published`, their networks at full size on SMPL's joints, and shorter ones.
 
 Windows are drawn at random and played faster or slower, where they are published to be cropped and resized to one
 length: a network then sees the rate at which it is judged. `cpu_10min` are networks of about A4Mer's number of
-parameters, and as many steps as a core does in the minutes that A4Mer takes there.
+parameters, and as many steps as a core does in the minutes that A4Mer takes there. `gpu_10min` are the networks of full
+size; their steps are estimates that no GPU has confirmed: a comparison tells how long each training took.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from core.errors import InputError
@@ -15,6 +17,7 @@ from dataset.features import NUM_FEATURE_JOINTS
 from model.baselines.gl_transformer import GlTransformerConfig
 from model.baselines.mamp import MampConfig
 from model.baselines.motion_codes import MotionCodesConfig
+from model.baselines.plain_frames import MaskedFramesConfig, PlainJepaConfig
 from model.baselines.pretraining import SystemRecipe
 from model.recipes import OptimConfig
 
@@ -106,6 +109,67 @@ def motion_codes_cpu_10min() -> SystemRecipe:
     )
 
 
+def mamp_gpu_10min() -> SystemRecipe:
+    """`published` on a schedule of some ten minutes."""
+    return _shorter(mamp_published(), 6000)
+
+
+def gl_transformer_gpu_10min() -> SystemRecipe:
+    """`published` on a schedule of some ten minutes, at a rate that such a short one needs."""
+    return _shorter(gl_transformer_published(), 1200, lr=2e-4)
+
+
+def motion_codes_gpu_10min() -> SystemRecipe:
+    """`published` on a schedule of some ten minutes."""
+    return _shorter(motion_codes_published(), 8000)
+
+
+def masked_frames_gpu_10min() -> SystemRecipe:
+    """A network of A4Mer's width, and the windows of its `gpu_10min`."""
+    short = masked_frames_cpu_10min()
+    return dataclasses.replace(_shorter(short, 12_000), system=MaskedFramesConfig(), window_s=30.0, batch_size=64)
+
+
+def plain_jepa_gpu_10min() -> SystemRecipe:
+    """As `masked_frames_gpu_10min`."""
+    short = plain_jepa_cpu_10min()
+    return dataclasses.replace(_shorter(short, 9000), system=PlainJepaConfig(), window_s=30.0, batch_size=64)
+
+
+def _shorter(recipe: SystemRecipe, steps: int, *, lr: float | None = None) -> SystemRecipe:
+    """A recipe for `gpu_10min`: so many steps, of which one in twenty warms up."""
+    optim = dataclasses.replace(recipe.optim, lr=lr or recipe.optim.lr, lr_end=1e-6, warmup_steps=steps // 20)
+    return dataclasses.replace(recipe, name="gpu_10min", optim=optim, steps=steps, checkpoint_every=500)
+
+
+def masked_frames_cpu_10min() -> SystemRecipe:
+    """A4Mer's `cpu_10min`: its rate, windows, width and batch, and as many layers as its first stage and its second."""
+    return SystemRecipe(
+        "cpu_10min",
+        MaskedFramesConfig(width=128, layers=8),
+        window_s=12.0,
+        rate_hz=5.0,
+        tempo=0.2,
+        optim=OptimConfig(lr=1e-3, lr_end=1e-6, weight_decay=0.1, warmup_steps=100),
+        batch_size=16,
+        steps=1500,
+    )
+
+
+def plain_jepa_cpu_10min() -> SystemRecipe:
+    """As `masked_frames_cpu_10min`, with A4Mer's predictor."""
+    return SystemRecipe(
+        "cpu_10min",
+        PlainJepaConfig(width=128, layers=8, predictor_layers=2),
+        window_s=12.0,
+        rate_hz=5.0,
+        tempo=0.2,
+        optim=OptimConfig(lr=1e-3, lr_end=1e-6, weight_decay=0.1, warmup_steps=100),
+        batch_size=16,
+        steps=1050,
+    )
+
+
 _MADE: Mapping[tuple[str, str], Callable[[], SystemRecipe]] = {
     ("mamp", "published"): mamp_published,
     ("mamp", "cpu_10min"): mamp_cpu_10min,
@@ -113,6 +177,13 @@ _MADE: Mapping[tuple[str, str], Callable[[], SystemRecipe]] = {
     ("gl_transformer", "cpu_10min"): gl_transformer_cpu_10min,
     ("motion_codes", "published"): motion_codes_published,
     ("motion_codes", "cpu_10min"): motion_codes_cpu_10min,
+    ("mamp", "gpu_10min"): mamp_gpu_10min,
+    ("gl_transformer", "gpu_10min"): gl_transformer_gpu_10min,
+    ("motion_codes", "gpu_10min"): motion_codes_gpu_10min,
+    ("masked_frames", "gpu_10min"): masked_frames_gpu_10min,
+    ("plain_jepa", "gpu_10min"): plain_jepa_gpu_10min,
+    ("masked_frames", "cpu_10min"): masked_frames_cpu_10min,
+    ("plain_jepa", "cpu_10min"): plain_jepa_cpu_10min,
 }
 
 

@@ -15,10 +15,13 @@ from model.baselines.gl_transformer import GlTransformer, GlTransformerConfig
 from model.baselines.mamp import Mamp, MampConfig
 from model.baselines.mamp_views import random_rotation
 from model.baselines.motion_codes import MotionCodes, MotionCodesConfig
+from model.baselines.plain_frames import MaskedFrames, MaskedFramesConfig, PlainJepa, PlainJepaConfig
 from model.baselines.skeletons import Coordinates, SkeletonBatch
 from model.recipes import config_from_json
 
-SystemConfig = MampConfig | GlTransformerConfig | MotionCodesConfig
+SystemConfig = MampConfig | GlTransformerConfig | MotionCodesConfig | MaskedFramesConfig | PlainJepaConfig
+# their positions are rotary, so the channels of a head turn in pairs; they take sequences of any length
+_ROTARY = (MotionCodesConfig, MaskedFramesConfig, PlainJepaConfig)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ SYSTEMS: Mapping[str, Kind] = {
     "mamp": Kind(MampConfig, Mamp, "start", random_rotation),
     "gl_transformer": Kind(GlTransformerConfig, GlTransformer, "start"),
     "motion_codes": Kind(MotionCodesConfig, MotionCodes, "heading"),
+    "masked_frames": Kind(MaskedFramesConfig, MaskedFrames, "heading"),
+    "plain_jepa": Kind(PlainJepaConfig, PlainJepa, "heading"),
 }
 
 
@@ -58,7 +63,7 @@ def build_system(config: SystemConfig) -> nn.Module:
     """
     name = system_name(config)
     width = config.joint_width if isinstance(config, GlTransformerConfig) else config.width
-    odd = isinstance(config, MotionCodesConfig) and (width // config.heads) % 2
+    odd = isinstance(config, _ROTARY) and (width // config.heads) % 2
     if width % config.heads or odd:
         problem = f"{config.heads} heads do not divide {width} channels{' into even parts' if odd else ''}"
         raise InputError(name, problem, f"set {name}.system.heads to a divisor")
@@ -80,4 +85,4 @@ def config_from_plain(data: Any, source: str) -> SystemConfig:
 
 def longest_frames(config: SystemConfig) -> int | None:
     """Frames of the longest sequence that a system takes; None for any."""
-    return None if isinstance(config, MotionCodesConfig) else config.frames
+    return None if isinstance(config, _ROTARY) else config.frames

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SYSTEM_NAMES = ("mamp", "gl_transformer", "motion_codes")
+SYSTEM_NAMES = ("mamp", "gl_transformer", "motion_codes", "masked_frames", "plain_jepa")
 A4MER = ("untrained", "a4mer")
 NETWORKS = (*A4MER, *(name for kind in SYSTEM_NAMES for name in (f"{kind}_untrained", kind)))
 METHODS = ("simple", "poses", *NETWORKS)
