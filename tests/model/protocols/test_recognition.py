@@ -36,7 +36,8 @@ def test_parts() -> None:
     one = motion(1.0, 0.1, 100)
     lengths = {name: len(part(one)) for name, part in PARTS.items()}
     assert lengths == {
-        "whole": 100, "first 50 %": 50, "first 25 %": 25, "first 10 %": 12, "middle 1 s": 30, "middle 2 s": 60, "middle 3 s": 90,
+        "whole": 100, "first 50 %": 50, "first 25 %": 25, "first 10 %": 12,
+        "middle 1 s": 30, "middle 2 s": 60, "middle 3 s": 90,
     }  # fmt: skip
     assert np.array_equal(PARTS["middle 1 s"](one).joints_m, one.joints_m[35:65])
     assert len(PARTS["first 25 %"](one.part(0, 20))) == 12 and len(PARTS["middle 3 s"](one.part(0, 20))) == 20
