@@ -32,7 +32,7 @@ def main() -> None:
     given = parse()
     with tempfile.TemporaryDirectory() as temporary:
         comparison = Comparison(config_of(given), given.resume or Path(temporary))
-        found = {protocol: comparison.results(protocol) for protocol in given.protocols}
+        found = {protocol: comparison.results(protocol) for protocol in comparison.protocols}
     for protocol, results in found.items():
         print(f"\n{protocol}")
         table = accuracy_table if protocol in SHARES else error_table

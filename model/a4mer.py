@@ -83,12 +83,18 @@ class A4Mer(nn.Module):
     def encode(
         self, batch: MotionBatch, hidden_BT: Bool[torch.Tensor, "B T"] | None = None
     ) -> tuple[Tokens, Tokens | None]:
-        """Atom tokens, and Motif tokens if the batch has Motifs, by the teacher.
+        """Atom tokens, and Motif tokens if the batch has Motifs, by the teacher; no gradient is kept.
 
         Args:
             hidden_BT: frames that it may not see; segments that are hidden whole keep their time and length, and are
                 marked as not existing.
         """
+        return self.tokens(batch, hidden_BT)
+
+    def tokens(
+        self, batch: MotionBatch, hidden_BT: Bool[torch.Tensor, "B T"] | None = None
+    ) -> tuple[Tokens, Tokens | None]:
+        """As `encode`, with gradients for whoever trains the teacher on."""
         atoms, motifs = self._layout(batch)
         seen_BT = batch.atom if hidden_BT is None else batch.atom.masked_fill(hidden_BT, -1)
         return self._extract(self.teacher, batch, atoms, motifs, seen_BT, batch.motif)

@@ -15,7 +15,8 @@ import numpy as np
 
 from calibration.pictures.canvas import new_figure, plain, png_bytes
 from core.files import write_bytes, write_text
-from model.protocols.comparison import Comparison, ComparisonConfig
+from model.protocols.comparison import Comparison, ComparisonConfig, Training
+from model.protocols.finetuning import SHARES as SHARES_OF_LABELS
 from model.protocols.names import PROTOCOLS, SHARES
 from model.protocols.paired import Cells, compare
 from model.protocols.report import Results, accuracy_summary, error_summary
@@ -34,8 +35,11 @@ SHOWN: Mapping[str, tuple[tuple[str, str], ...]] = {
     "recognition": tuple(
         (part, row)
         for part in ("middle 3 s", "pyramid")
-        for row in ("k-NN, k = 20", "ridge, alpha = 100", "ridge", "5-shot ridge")
-    ),
+        for row in ("k-NN, k = 20", "ridge, alpha = 100", "ridge", "1-shot ridge", "5-shot ridge")
+    )
+    + tuple((f"first {share} %", "k-NN, k = 20") for share in (50, 25, 10)),
+    "fine-tuning": tuple((share, row) for share in SHARES_OF_LABELS for row in ("linear", "fine-tuned")),
+    "transfer": tuple(("middle 3 s", row) for row in ("k-NN, k = 20", "ridge, alpha = 100", "5-shot ridge")),
     "robustness": tuple((spoilt, "ridge, alpha = 100") for spoilt in SPOILT),
     "segmentation": tuple((_SESSIONS, row) for row in ("frames", "edit", "F1@25", "F1@50")),
     "prediction": (("2 s -> 3 s", ""),),
@@ -88,14 +92,17 @@ def write_comparison(config: ComparisonConfig, out: Path) -> list[Line]:
     """
     comparison = Comparison(config, out)
     found = [
-        line for protocol in config.protocols for line in lines_of(protocol, config, comparison.results(protocol), out)
+        line
+        for protocol in comparison.protocols
+        for line in lines_of(protocol, config, comparison.results(protocol), out)
     ]
     write_text(out / CSV, as_csv(found, config.groups))
     write_text(out / LATEX, as_latex(found))
-    pictures = {protocol: picture(found, protocol) for protocol in config.protocols}
+    pictures = {protocol: picture(found, protocol) for protocol in comparison.protocols}
     for protocol, figure in pictures.items():
         write_bytes(out / f"{protocol}.png", png_bytes(figure))
-    write_text(out / HTML, as_html(found, config, {name: png_bytes(figure) for name, figure in pictures.items()}))
+    encoded = {name: png_bytes(figure) for name, figure in pictures.items()}
+    write_text(out / HTML, as_html(found, config, encoded, comparison.trainings()))
     return found
 
 
@@ -222,8 +229,10 @@ def _tex(text: str, *, cells: bool = False) -> str:
     return text.replace("->", r"$\to$")
 
 
-def as_html(lines: Sequence[Line], config: ComparisonConfig, pictures: Mapping[str, bytes]) -> str:
-    """A page with the first rows, the pictures, and the commands."""
+def as_html(
+    lines: Sequence[Line], config: ComparisonConfig, pictures: Mapping[str, bytes], trainings: Sequence[Training] = ()
+) -> str:
+    """A page with the first rows, the pictures, the commands, and what was trained."""
     sections = []
     for protocol, picture_bytes in pictures.items():
         rows = shown(lines, protocol)
@@ -257,8 +266,32 @@ def as_html(lines: Sequence[Line], config: ComparisonConfig, pictures: Mapping[s
                 wide=True,
             )
         )
+    if trainings:
+        sections.append(_trainings(trainings))
     lead = f"{', '.join(config.methods)} on {config.dataset.name}; groups {', '.join(config.groups)}"
     return render("Comparison of representations", lead, sections, f"all rows are in {CSV}", refused=False)
+
+
+def _trainings(trainings: Sequence[Training]) -> Section:
+    """What the networks cost."""
+    heads = ("network", "parameters", "steps", "windows a step", "window, s", "runs", "minutes a run", "longest")
+    rows = tuple(
+        (
+            t.method,
+            f"{t.parameters:,}",
+            f"{t.steps:,}",
+            str(t.batch_size),
+            f"{t.window_s:g}",
+            str(len(t.seconds)),
+            f"{np.mean(t.seconds) / 60:.1f}" if t.seconds else "",
+            f"{max(t.seconds) / 60:.1f}" if t.seconds else "",
+        )
+        for t in trainings
+    )
+    text = (
+        "Time is what passed, beside whatever else the machine did; parameters count what the pretext task alone needs."
+    )
+    return Section("Pretraining", text, (Table(heads, rows, tuple(range(1, len(heads)))),), ())
 
 
 def picture(lines: Sequence[Line], protocol: str) -> Figure:
@@ -269,7 +302,9 @@ def picture(lines: Sequence[Line], protocol: str) -> Figure:
     height = 0.6 + 0.22 * max(len(bars) for bars in rows)
     figure = new_figure(11.0, height * -(-len(wanted) // columns))
     panels = figure.subplots(-(-len(wanted) // columns), columns, squeeze=False).ravel()
-    for axes, (task, row), bars in zip(panels, wanted, rows, strict=True):
+    for axes in panels[len(wanted) :]:
+        axes.set_axis_off()
+    for axes, (task, row), bars in zip(panels, wanted, rows, strict=False):
         place = np.arange(len(bars))[::-1]
         axes.barh(place, [np.nan if x.mean is None else x.mean for x in bars], color=COLOURS[5], height=0.7)
         for x, y in zip(bars, place, strict=True):

@@ -340,7 +340,6 @@ class GlTransformer(nn.Module):
         magnitude = parts["magnitude"] + c.global_weight * parts["magnitude_global"]
         return SystemLoss(direction + c.magnitude_weight * magnitude, parts)
 
-    @torch.no_grad()
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """One token a frame for all people together, in evaluation mode whatever mode the network is in.
 

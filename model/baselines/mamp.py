@@ -224,7 +224,6 @@ class Mamp(nn.Module):
         total = torch.where(hidden_NL, error_NL, 0.0).sum() / hidden_NL.sum().clamp(min=1)
         return SystemLoss(total, {"motion": total.detach()})
 
-    @torch.no_grad()
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """One token for each `patch_frames` frames: the mean over joints, then over the people who are there.
 

@@ -255,11 +255,11 @@ class MotionCodes(nn.Module):
         """A token for each frame: the encoder's output or the code's vector, the mean over the people who are there."""
         return self.read(batch)[0].tokens
 
+    @torch.no_grad()
     def codes(self, batch: SkeletonBatch) -> Int[torch.Tensor, "B P T"]:
         """The code of each person in each frame, -1 where nobody is."""
         return self.read(batch)[0].codes
 
-    @torch.no_grad()
     def read(self, batch: SkeletonBatch, past: Past | None = None) -> tuple[CodedFrames, Past]:
         """Codes and tokens of the frames that follow a past, and the past of those that follow them."""
         x_NTF, exists_NT = self._frames(batch)
@@ -366,6 +366,7 @@ class CodeStream:
         self._model = model
         self._past: Past | None = None
 
+    @torch.no_grad()
     def push(self, piece: SkeletonBatch) -> CodedFrames:
         """Codes and tokens of the next frames, any number of them, of the same sequences and people at every push."""
         coded, past = self._model.read(piece, self._past)

@@ -121,7 +121,6 @@ class _PlainFrames(nn.Module):
         self.channel_mean.copy_(mean_F)
         self.scale.copy_(scale)
 
-    @torch.no_grad()
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """A token for each frame, the mean over the people who are there."""
         x_NTF, exists_NT = self.frames(batch)

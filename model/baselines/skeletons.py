@@ -77,7 +77,7 @@ class System(Protocol):
         ...
 
     def encode(self, batch: SkeletonBatch) -> StepTokens:
-        """The representation that is judged; nothing is drawn, no gradient is kept."""
+        """The representation that is judged; nothing is drawn."""
         ...
 
 

@@ -58,8 +58,7 @@ class A4MerEncoder:
         """See `Encoder`; levels `frames` (in their Atom), `local` (Atoms by themselves), `atoms` and `motifs`."""
         found: dict[str, list[SegmentTokens]] = {"frames": [], "local": [], "atoms": [], "motifs": []}
         for i in range(0, len(motions), self.batch_size):
-            grids = [self._grid(motion, borders_s, hidden) for motion in motions[i : i + self.batch_size]]
-            batch = self._with_motifs(_padded(grids), grids)
+            batch = self.batch_of(motions[i : i + self.batch_size], borders_s, hidden)
             atoms, motifs = self.model.encode(batch.to(self.run.device))
             assert motifs is not None and batch.motif is not None
             assert atoms.local is not None and atoms.members is not None
@@ -71,6 +70,14 @@ class A4MerEncoder:
             for level, tokens, segment_BT in levels:
                 found[level] += _rows(tokens, segment_BT.numpy(), rate_hz)
         return found
+
+    @torch.no_grad()
+    def batch_of(
+        self, motions: Sequence[Motion], borders_s: tuple[float, ...] = (), hidden: int | None = None
+    ) -> MotionBatch:
+        """Motions as the network takes them, with their Atoms and Motifs; arguments as in `encode`."""
+        grids = [self._grid(motion, borders_s, hidden) for motion in motions]
+        return self._with_motifs(_padded(grids), grids)
 
     def _grid(self, motion: Motion, borders_s: tuple[float, ...], hidden: int | None) -> _Grid:
         data = self.run.recipe.data

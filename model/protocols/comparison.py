@@ -17,12 +17,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from core.errors import InputError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json
 from dataset.shards import AmdDataset
+from model.a4mer import A4Mer
 from model.baselines.pretraining import TrainedSystem, fresh_system, load_system, pretrain
 from model.baselines.recipes import system_recipe
-from model.baselines.systems import SYSTEMS
+from model.baselines.systems import SYSTEMS, build_system
 from model.devices import choose_device
 from model.distributed import Hardware
 from model.loading import TrainedRun, load_run
@@ -31,10 +34,11 @@ from model.protocols.a4mer import A4MerEncoder
 from model.protocols.cells import Cells
 from model.protocols.encoders import Encoder
 from model.protocols.features import KINDS, Statistics
+from model.protocols.finetuning import finetuning_rows
 from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
 from model.protocols.groups import leave_out
-from model.protocols.motions import PART_NAMES, load_motions
-from model.protocols.names import A4MER, METHODS, NETWORKS, PROTOCOLS
+from model.protocols.motions import PART_NAMES, load_motions, of_shared_classes
+from model.protocols.names import A4MER, METHODS, NETWORKS, OF_NETWORKS, PROTOCOLS
 from model.protocols.recognition import recognition_rows
 from model.protocols.robustness import robustness_rows
 from model.protocols.segmentation import load_sessions, segmentation_rows
@@ -48,6 +52,7 @@ TASKS: Mapping[str, Mapping[str, Task]] = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},
     "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
 }
+ELSEWHERE = "elsewhere"  # in the name of a run on the further datasets alone
 NO_HEADS = "no heads"  # in the name of a cell without the paper's heads
 SECONDS = "seconds.json"  # in a run's folder: how long its training took, less what starts that were killed did
 
@@ -58,9 +63,9 @@ class ComparisonConfig:
 
     Attributes:
         dataset: a dataset with action labels.
-        groups: subjects of it, each left out in turn.
+        groups: subjects of it, or several joined as `a+b`, each left out in turn.
         left_out: leave out these alone; empty for all.
-        also: further datasets, for pretraining alone.
+        also: further datasets, for pretraining alone; `transfer` pretrains on nothing else.
         methods: of `model.protocols.names.METHODS`.
         protocols: of `PROTOCOLS` there.
         parts: of clips, for recognition.
@@ -83,6 +88,27 @@ class ComparisonConfig:
     seeds: tuple[int, ...] = (0,)
     heads: bool = True
     device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network was pretrained.
+
+    Attributes:
+        method: which network.
+        parameters: of it, with the decoders and predictors of its pretext task (A4Mer's: of the student alone).
+        steps: of the optimiser.
+        batch_size: windows in a step.
+        window_s: length of a window.
+        seconds: of each run that is there, beside whatever else the machine did.
+    """
+
+    method: str
+    parameters: int
+    steps: int
+    batch_size: int
+    window_s: float
+    seconds: tuple[float, ...]
 
 
 class Comparison:
@@ -117,13 +143,15 @@ class Comparison:
         self.data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
         self.common = {"version": VERSION, "groups": list(config.groups), "data": self.data[:1]}
         self.motions = load_motions(self.datasets[0], config.groups)
+        recognises = set(config.protocols) & {"recognition", "robustness", *OF_NETWORKS}
+        self.named = of_shared_classes(self.motions) if recognises else self.motions
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.sessions = lru_cache(maxsize=1)(lambda: load_sessions(self.datasets[0], config.groups))
         self.run = lru_cache(maxsize=1)(self._run)
 
     def cells(self, protocol: str, method: str) -> Cells:
         """Where a method's cells are kept."""
-        parts = {"parts": list(self.config.parts)} if protocol == "recognition" else {}
+        parts = {"parts": list(self.config.parts)} if protocol in ("recognition", "transfer") else {}
         return Cells(self.folder / "cells", {**self._settings(method), **parts})
 
     def _settings(self, method: str) -> dict[str, Any]:
@@ -132,12 +160,23 @@ class Comparison:
         recipe = self.recipe if method in A4MER else self._systems[_kind_of(method)]
         return {**self.common, "data": self.data, "recipe": to_jsonable(recipe)}
 
-    def _run(self, method: str, group: str, seed: int) -> Any:
-        """A network pretrained on all but a group; methods of one network share it."""
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Protocols that can be followed: without further datasets nothing is transferred."""
+        return tuple(p for p in self.config.protocols if p != "transfer" or self.config.also)
+
+    def methods(self, protocol: str) -> tuple[str, ...]:
+        """Methods that a protocol judges."""
+        if protocol in OF_NETWORKS:
+            return tuple(m for m in self.config.methods if m in NETWORKS)
+        return tuple(m for m in self.config.methods if m != "poses" or protocol in TASKS)
+
+    def _run(self, method: str, group: str | None, seed: int) -> Any:
+        """A network pretrained on all but a group, or on the further datasets alone; its methods share it."""
         recipe = dataclasses.replace(self.recipe if method == "a4mer" else self._systems[method], seed=seed)
         rate_hz = recipe.data.rate_hz if isinstance(recipe, Recipe) else recipe.rate_hz
-        view = self.folder / "data" / f"{group}-{rate_hz:g}-{digest(self.data)}"
-        data = leave_out(self.datasets, group, view, rate_hz=rate_hz)
+        view = self.folder / "data" / f"{group or ELSEWHERE}-{rate_hz:g}-{digest(self.data)}"
+        data = leave_out(self.datasets if group else self.datasets[1:], group, view, rate_hz=rate_hz)
         out, begin = self.run_folder(method, group, seed), time.perf_counter()
         if isinstance(recipe, Recipe):
             train(data, recipe, out, hardware=Hardware(device=self.config.device))
@@ -146,14 +185,18 @@ class Comparison:
         _add_seconds(out / SECONDS, time.perf_counter() - begin)
         return load_run(out, self.device) if isinstance(recipe, Recipe) else (load_system(out, self.device), data)
 
-    def run_folder(self, method: str, group: str, seed: int) -> Path:
-        """Where the run of a network lies."""
+    def run_folder(self, method: str, group: str | None, seed: int) -> Path:
+        """Where the run of a network lies; without a group, that on the further datasets alone."""
         recipe = self._settings(method)["recipe"]
         kind = "" if method in A4MER else f"-{_kind_of(method)}"
-        return self.folder / "runs" / f"{self.config.recipe}{kind}-{digest([self.data, recipe])}-{group}-{seed}"
+        return (
+            self.folder
+            / "runs"
+            / f"{self.config.recipe}{kind}-{digest([self.data, recipe])}-{group or ELSEWHERE}-{seed}"
+        )
 
-    def encoder(self, method: str, group: str, seed: int) -> Encoder:
-        """A network that has not seen a group, or its first weights."""
+    def encoder(self, method: str, group: str | None, seed: int) -> A4MerEncoder | SystemEncoder:
+        """A network that has not seen a group, or without one: nothing of the dataset; or its first weights."""
         if method in A4MER:
             run: TrainedRun = self.run("a4mer", group, seed)
             return A4MerEncoder(run, method, untrained=method == "untrained")
@@ -172,6 +215,10 @@ class Comparison:
             if method == "simple":
                 return {f"{name}/{kind}": partial(self._recognition, Statistics(kind), group, seed) for kind in KINDS}
             return {name: lambda: self._recognition(self.encoder(method, group, seed), group, seed)}
+        if protocol == "fine-tuning":
+            return {name: lambda: self._finetuning(method, group, seed)}
+        if protocol == "transfer":
+            return {name: lambda: self._recognition(self.encoder(method, None, seed), group, seed)}
         if protocol == "robustness":
             return {name: lambda: self._robustness(method, group, seed)}
         if protocol == "segmentation":
@@ -184,11 +231,15 @@ class Comparison:
 
     def _recognition(self, encoder: Encoder, group: str, seed: int) -> Mapping[str, Any]:
         test = self.config.groups.index(group)
-        return recognition_rows(encoder, self.motions, test, self.config.parts, seed)
+        return recognition_rows(encoder, self.named, test, self.config.parts, seed)
+
+    def _finetuning(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
+        test = self.config.groups.index(group)
+        return finetuning_rows(self.encoder(method, group, seed), self.named, test, seed)
 
     def _robustness(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
         encoder = Statistics("full") if method == "simple" else self.encoder(method, group, seed)
-        return robustness_rows(encoder, self.motions, self.config.groups.index(group), seed)
+        return robustness_rows(encoder, self.named, self.config.groups.index(group), seed)
 
     def _segmentation(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
         encoder = None if method == "simple" else self.encoder(method, group, seed)
@@ -208,11 +259,29 @@ class Comparison:
             return pose_rows(windows, test, config, self.device)
         return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)
 
+    def trainings(self) -> list[Training]:
+        """What was trained, as far as it lies in the folder."""
+        found = []
+        for method in dict.fromkeys(
+            "a4mer" if m in A4MER else _kind_of(m) for m in self.config.methods if m in NETWORKS
+        ):
+            recipe = self.recipe if method == "a4mer" else self._systems[method]
+            runs = [(group, seed) for group in self.config.left_out or self.config.groups for seed in self.config.seeds]
+            times = [self.run_folder(method, group, seed) / SECONDS for group, seed in runs]
+            seconds = [float(read_json(path)["seconds"]) for path in times if path.is_file()]
+            if isinstance(recipe, Recipe):
+                network: nn.Module = A4Mer(recipe.model).student
+                steps, window_s = recipe.total_steps, recipe.data.window_s
+            else:
+                network, steps, window_s = build_system(recipe.system), recipe.steps, recipe.window_s
+            size = sum(weight.numel() for weight in network.parameters())
+            found.append(Training(method, size, steps, recipe.batch_size, window_s, tuple(seconds)))
+        return found
+
     def results(self, protocol: str) -> dict[str, dict[str, dict[int, Any]]]:
         """Figures of every row (row, group, seed) of a protocol; what is not there yet is computed."""
         config = self.config
-        methods = [m for m in config.methods if m != "poses" or protocol in TASKS]
-        groups = config.left_out or config.groups
+        groups, methods = config.left_out or config.groups, self.methods(protocol)
         todo = [(m, g, s) for g in groups for m in methods for s in (config.seeds if m != "simple" else (0,))]
         found: dict[str, dict[str, dict[int, Any]]] = {}
         for number, (method, group, seed) in enumerate(todo):

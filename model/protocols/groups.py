@@ -1,4 +1,7 @@
-"""Datasets with one group of people left out: views that share their shards with the datasets they are made of."""
+"""Datasets with one group of people left out: views that share their shards with the datasets they are made of.
+
+A group is one subject of a dataset, or several: `02+05+13`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import dataclasses
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +22,31 @@ from dataset.schema import SCHEMA, ClipInfo, DatasetInfo, ShardInfo
 from dataset.shards import AmdDataset
 
 
-def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_hz: float) -> Path:
-    """A dataset of several, in which one subject is for testing and all others are for training.
+def subjects_of(group: str, known: Collection[str]) -> tuple[str, ...]:
+    """The subjects that make a group.
+
+    Args:
+        group: a subject's name, or several with `+` between them.
+        known: subjects of the dataset.
+
+    Raises:
+        InputError: if a dataset has no such subject.
+    """
+    subjects = (group,) if group in known else tuple(group.split("+"))
+    if missing := [subject for subject in subjects if subject not in known]:
+        raise InputError(missing[0], "no clip is of this subject", f"use some of {', '.join(sorted(known))}")
+    return subjects
+
+
+def leave_out(datasets: Sequence[AmdDataset], group: str | None, out: Path, *, rate_hz: float) -> Path:
+    """A dataset of several, in which one group of people is for testing and all others are for training.
 
     Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
     cannot link. A folder that is there already is taken as it is.
 
     Args:
         datasets: whose clips are joined; ids must be unique.
-        subject: of the test split.
+        group: of the test split; None: everybody is for training.
         out: folder to make.
         rate_hz: rate of the statistics: the model's.
 
@@ -36,24 +55,23 @@ def leave_out(datasets: Sequence[AmdDataset], subject: str, out: Path, *, rate_h
     """
     if (out / "meta" / "info.json").is_file():
         return out
-    clips = _divided(datasets, subject)
+    clips = _divided(datasets, group)
     with atomic_folder(out) as folder:
         shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
         write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})
         write_json(folder / "meta" / "stats.json", _statistics(datasets, clips, rate_hz))
-        write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, subject).to_json())
+        write_json(folder / "meta" / "info.json", _described(datasets, clips, shards, group).to_json())
     return out
 
 
-def _divided(datasets: Sequence[AmdDataset], subject: str) -> list[ClipInfo]:
+def _divided(datasets: Sequence[AmdDataset], group: str | None) -> list[ClipInfo]:
     clips: list[ClipInfo] = []
     for number, dataset in enumerate(datasets):
         clips += [dataclasses.replace(clip, shard=_shard_name(number, clip.shard)) for clip in dataset.clips]
     if twice := [name for name, count in Counter(clip.id for clip in clips).items() if count > 1]:
         raise InputError(twice[0], "two datasets have a clip of this id", "build one dataset of both sources")
-    if subject not in {clip.subject for clip in clips}:
-        raise InputError(subject, "no clip is of this subject", "name one of meta/info.json")
-    return [dataclasses.replace(clip, split="test" if clip.subject == subject else "train") for clip in clips]
+    test = () if group is None else subjects_of(group, {clip.subject for clip in clips})
+    return [dataclasses.replace(clip, split="test" if clip.subject in test else "train") for clip in clips]
 
 
 def _shard_name(number: int, name: str) -> str:
@@ -86,7 +104,7 @@ def _statistics(datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], rate_
 
 
 def _described(
-    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], shards: Sequence[ShardInfo], subject: str
+    datasets: Sequence[AmdDataset], clips: Sequence[ClipInfo], shards: Sequence[ShardInfo], group: str | None
 ) -> DatasetInfo:
     info = datasets[0].info
     return dataclasses.replace(
@@ -97,7 +115,9 @@ def _described(
         subjects=tuple(sorted({clip.subject for clip in clips})),
         split_by="subject",
         split_clips=dict(Counter(clip.split for clip in clips)),
-        notes=(f"for testing what was learned without {subject}; labels are those of {datasets[0].path.name} alone",),
+        notes=(
+            f"for testing what was learned without {group or 'others'}; labels are those of {datasets[0].path.name}",
+        ),
         shards=tuple(shards),
         skipped=(),
         settings={},

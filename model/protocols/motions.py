@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from core.arrays import Int
 from core.errors import InputError
 from dataset.resample import Motion
 from dataset.shards import AmdDataset, body_scale, motion_from_clip
+from model.protocols.groups import subjects_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class LabelledMotions:
         label: (n,) position in `classes`.
         group: (n,) position in `groups`.
         classes: names of the actions that occur.
-        groups: subjects (actors, or sets of them) of which one at a time is left out.
+        groups: of people, of which one at a time is left out.
     """
 
     ids: tuple[str, ...]
@@ -38,25 +40,52 @@ class LabelledMotions:
 
 
 def load_motions(dataset: AmdDataset, groups: Sequence[str]) -> LabelledMotions:
-    """The clips of some subjects that have an action; a clip's label is the action of most of its frames.
+    """The clips of some groups that have an action; a clip's label is the action of most of its frames.
 
     Raises:
-        InputError: if a subject has no labelled clip.
+        InputError: if a group has no labelled clip, or a subject is in two groups.
     """
     ids, motions, names, group = [], [], [], []
+    members = [(s, k) for k, name in enumerate(groups) for s in subjects_of(name, dataset.info.subjects)]
+    if twice := [subject for subject, count in Counter(s for s, _ in members).items() if count > 1]:
+        raise InputError(twice[0], "this subject is in two groups", "name each subject once")
+    group_of = dict(members)
     for info in dataset.clips:
-        clip = dataset.read(info.id) if info.subject in groups else None
+        clip = dataset.read(info.id) if info.subject in group_of else None
         if clip is not None and clip.actions is not None and clip.actions.any():
             ids.append(info.id)
             motions.append(motion_from_clip(clip, body_scale(info)))
             names.append(clip.labels.action_names[int(clip.actions.sum(axis=0, dtype=np.int64).argmax())])
-            group.append(groups.index(info.subject))
+            group.append(group_of[info.subject])
     if missing := [name for k, name in enumerate(groups) if k not in group]:
-        problem = f"no labelled clip of this subject in {dataset.path}"
+        problem = f"no labelled clip of this group in {dataset.path}"
         raise InputError(missing[0], problem, f"use some of {', '.join(dataset.info.subjects)}")
     classes = tuple(sorted(set(names)))
     label = np.array([classes.index(name) for name in names], dtype=np.int64)
     return LabelledMotions(tuple(ids), tuple(motions), label, np.array(group, np.int64), classes, tuple(groups))
+
+
+def of_shared_classes(motions: LabelledMotions) -> LabelledMotions:
+    """The clips whose action more than one group shows: of no other can anything be learned from other people.
+
+    Raises:
+        InputError: if there is no such action, or a group shows none.
+    """
+    shows = np.zeros((len(motions.classes), len(motions.groups)), dtype=bool)
+    shows[motions.label, motions.group] = True
+    shared = np.flatnonzero(shows.sum(axis=1) > 1)
+    if len(bare := np.flatnonzero(~shows[shared].any(axis=0))):
+        problem = "shows none of the actions that others show"
+        raise InputError(motions.groups[int(bare[0])], problem, "join it to another group, as in a+b")
+    kept = np.flatnonzero(np.isin(motions.label, shared))
+    return LabelledMotions(
+        tuple(motions.ids[i] for i in kept),
+        tuple(motions.motions[i] for i in kept),
+        np.searchsorted(shared, motions.label[kept]),
+        motions.group[kept],
+        tuple(motions.classes[i] for i in shared),
+        motions.groups,
+    )
 
 
 Part = Callable[[Motion], Motion]

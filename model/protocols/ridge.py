@@ -29,5 +29,10 @@ class RidgePath:
 
     def predict(self, x: Float[np.ndarray, "test width"], alpha: float) -> Float[np.ndarray, "test targets"]:
         """Targets of other inputs."""
+        weights, offset = self.weights(alpha)
+        return np.asarray(x @ weights + offset)
+
+    def weights(self, alpha: float) -> tuple[Float[np.ndarray, "width targets"], Float[np.ndarray, "targets"]]:
+        """What inputs are multiplied with, and what is added."""
         weights = self._basis @ (self._projected / (self._values + alpha)[:, None])
-        return np.asarray((x - self._mean) @ weights + self._offset)
+        return weights, self._offset - self._mean @ weights

@@ -21,6 +21,7 @@ from dataset.schema import Clip
 from dataset.shards import AmdDataset, body_scale, motion_from_clip
 from dataset.stitching import StitchConfig, stitch
 from model.protocols.encoders import Encoder, SegmentTokens
+from model.protocols.groups import subjects_of
 from model.protocols.probes import standardised
 from model.protocols.ridge import RidgePath
 
@@ -55,24 +56,26 @@ class Sessions:
 
 
 def load_sessions(dataset: AmdDataset, groups: Sequence[str], config: StitchConfig | None = None) -> Sessions:
-    """Sessions stitched from the labelled clips of some subjects; a frame's class is its first action.
+    """Sessions stitched from the labelled clips of the subjects of some groups; a frame's class is its first action.
 
     Raises:
-        InputError: if a subject has too few labelled clips for a session of several actions.
+        InputError: if no subject of a group has labelled clips enough for a session of several actions.
     """
     config = StitchConfig() if config is None else config
     found, names = [], []
-    for number, subject in enumerate(groups):
-        infos = [info for info in dataset.clips if info.subject == subject]
-        clips = [clip for clip in (dataset.read(info.id) for info in infos) if clip.actions is not None]
-        sessions = [s for s in stitch(clips, subject, config) if len(s.joins)] if clips else []
-        if not sessions:
-            raise InputError(subject, "has too few labelled clips to stitch", "leave segmentation out of the protocols")
-        scale = float(np.median([body_scale(info) for info in infos]))
-        for session in sessions:
-            label, classes = _labels(session.clip)
-            found.append((motion_from_clip(session.clip, scale), label, classes, number))
-            names += [classes[i] for i in np.unique(label)]
+    for number, group in enumerate(groups):
+        before = len(found)
+        for subject in subjects_of(group, dataset.info.subjects):
+            infos = [info for info in dataset.clips if info.subject == subject]
+            clips = [clip for clip in (dataset.read(info.id) for info in infos) if clip.actions is not None]
+            scale = float(np.median([body_scale(info) for info in infos]))
+            for session in stitch(clips, subject, config) if clips else []:
+                if len(session.joins):
+                    label, classes = _labels(session.clip)
+                    found.append((motion_from_clip(session.clip, scale), label, classes, number))
+                    names += [classes[i] for i in np.unique(label)]
+        if len(found) == before:
+            raise InputError(group, "has too few labelled clips to stitch", "leave segmentation out of the protocols")
     kept = tuple(sorted(set(names)))
     return Sessions(
         tuple(

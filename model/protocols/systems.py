@@ -45,6 +45,7 @@ class SystemEncoder:
         self.rate_hz, self.coordinates = trained.recipe.rate_hz, SYSTEMS[trained.recipe.kind].coordinates
         self.longest = longest_frames(trained.recipe.system)
 
+    @torch.no_grad()
     def encode(
         self, motions: Sequence[Motion], borders_s: tuple[float, ...] = (), hidden: int | None = None
     ) -> Mapping[str, list[SegmentTokens]]:
@@ -72,15 +73,23 @@ class SystemEncoder:
                     start_s = first / motion.rate_hz + at / self.rate_hz
                     yield _Piece(number, start_s, skeleton_of(seen.part(at, end), self.coordinates))
 
+    def batch_of(self, motions: Sequence[Motion]) -> SkeletonBatch:
+        """Motions as the network takes them, of each the longest piece; nobody is there in one without valid frames."""
+        pieces = [list(self._pieces(k, motion, (), None)) for k, motion in enumerate(motions)]
+        nothing = np.zeros((0, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
+        return self._batch([max((p.joints_m for p in of), key=len, default=nothing) for of in pieces])
+
+    def _batch(self, joints_m: Sequence[np.ndarray]) -> SkeletonBatch:
+        longest = max(len(of_piece) for of_piece in joints_m)
+        padded = np.zeros((len(joints_m), 1, longest, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
+        exists = np.zeros((len(joints_m), 1, longest), dtype=bool)
+        for row, of_piece in enumerate(joints_m):
+            padded[row, 0, : len(of_piece)] = of_piece
+            exists[row, 0, : len(of_piece)] = True
+        return SkeletonBatch(torch.from_numpy(padded), torch.from_numpy(exists)).to(self.device)
+
     def _tokens(self, pieces: Sequence[_Piece]) -> list[SegmentTokens]:
-        longest = max(len(p.joints_m) for p in pieces)
-        joints_m = np.zeros((len(pieces), 1, longest, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
-        exists = np.zeros((len(pieces), 1, longest), dtype=bool)
-        for row, p in enumerate(pieces):
-            joints_m[row, 0, : len(p.joints_m)] = p.joints_m
-            exists[row, 0, : len(p.joints_m)] = True
-        batch = SkeletonBatch(torch.from_numpy(joints_m), torch.from_numpy(exists)).to(self.device)
-        tokens = self.system.encode(batch)
+        tokens = self.system.encode(self._batch([p.joints_m for p in pieces]))
         step_s = tokens.frames / self.rate_hz
         found = []
         for z, there, p in zip(tokens.z.cpu().numpy(), tokens.exists.cpu().numpy(), pieces, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.protocols.comparison import ComparisonConfig
+from model.protocols.comparison import ComparisonConfig, Training
 from motifs import comparison as module
 from motifs.comparison import Line, as_latex, command_of, lines_of, shown, write_comparison
 
@@ -50,10 +50,13 @@ class Known:
     """A comparison whose cells are all there."""
 
     def __init__(self, config: ComparisonConfig, folder: Path) -> None:
-        self.config = config
+        self.config, self.protocols = config, config.protocols
 
     def results(self, protocol: str) -> object:
         return RESULTS[protocol]
+
+    def trainings(self) -> list[Training]:
+        return [Training("a4mer", 1_234_567, 1500, 16, 12.0, (240.0, 360.0))]
 
 
 @pytest.fixture

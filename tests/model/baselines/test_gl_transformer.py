@@ -128,7 +128,7 @@ def test_one_person_and_two() -> None:
     one = dataclasses.replace(TINY, persons=1)
     model, batch = network(one), people(config=one)
     tokens = model.encode(batch)
-    assert tokens.z.shape == (3, 8, 16) and not tokens.z.requires_grad
+    assert tokens.z.shape == (3, 8, 16)
     assert torch.isfinite(model.loss(batch, seeded()).total)
     with pytest.raises(InputError, match="2 people of 4 joints in at most 12 frames, given 1 of 4 in 8"):
         network().encode(batch)
@@ -272,7 +272,7 @@ def test_loss_of_heads_that_tell_the_same_of_everything() -> None:
 def test_loss_against_numpy() -> None:
     model, batch = network(seed=3).double(), people(seed=4)
     batch = SkeletonBatch(batch.joints_m.double() * 0.3, batch.exists)
-    loss, z = model.loss(batch, seeded()), model.encode(batch).z.numpy()
+    loss, z = model.loss(batch, seeded()), model.encode(batch).z.detach().numpy()
     x = relative_coordinates(batch.joints_m, batch.exists, 1, (0, 2)).numpy()
     there = batch.exists.numpy()
     found: dict[str, list[float]] = {name: [] for name in loss.parts}

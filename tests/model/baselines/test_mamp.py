@@ -326,11 +326,11 @@ def test_the_same_generator_hides_the_same() -> None:
     assert mamp.loss(batch, seeded(4)).total.item() == first != mamp.loss(batch, seeded(5)).total.item()
 
 
-def test_encoding_draws_nothing_and_keeps_no_gradient() -> None:
+def test_encoding_draws_nothing() -> None:
     mamp = tiny(drop_path=0.5).train()
     batch = people()
     assert torch.equal(mamp.encode(batch).z, mamp.encode(batch).z)
-    assert mamp.training and mamp.encoder[1].training and not mamp.encode(batch).z.requires_grad
+    assert mamp.training and mamp.encoder[1].training
     assert not torch.equal(mamp.features(batch), mamp.features(batch))
     assert [block.dropping.path for block in mamp.encoder] == [0.0, 0.5]
 

@@ -12,26 +12,14 @@ import torch
 from dataset.resample import Motion
 from dataset.shards import AmdDataset
 from model.atoms import grid_frame
-from model.loading import TrainedRun, load_run
+from model.loading import TrainedRun
 from model.protocols.a4mer import A4MerEncoder
 from model.protocols.encoders import Encoder, part_edges
 from model.protocols.forecast import ForecastConfig, token_rows
-from model.protocols.motions import LabelledMotions, load_motions
+from model.protocols.motions import LabelledMotions
 from model.protocols.recognition import recognition_rows
 from model.protocols.token_heads import HeadConfig
 from model.protocols.windows import Task, pose_windows
-
-
-@pytest.fixture(scope="module")
-def run(tiny_run: Path) -> TrainedRun:
-    """The tiny run, loaded."""
-    return load_run(tiny_run, torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def motions(people: Path) -> LabelledMotions:
-    """Clips of three people."""
-    return load_motions(AmdDataset(people), ["p0", "p2", "p3"])
 
 
 def _shaken(motion: Motion, start: int, stop: int) -> Motion:

@@ -25,7 +25,7 @@ def config(people: Path) -> ComparisonConfig:
     """Three people, recognised in the middle second of their clips."""
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
-        people, ("p0", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition", "segmentation"),
+        people, ("p0+p1", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition", "segmentation"),
         parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
     )  # fmt: skip
 
@@ -68,11 +68,12 @@ def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConf
     [
         ({"settings": ("mamp.stepps=3",)}, "'stepps'"),
         ({"groups": ("p0", "p2", "p9")}, "p9"),
+        ({"groups": ("p0+p2", "p3", "p2")}, "p2: this subject is in two groups"),
         ({"groups": ("p0", "p2")}, "2 groups"),
         ({"left_out": ("p9",)}, "group to leave out p9"),
         ({"parts": ("midle",)}, "part midle"),
         ({"methods": ("mampp",)}, "method mampp"),
-        ({"recipe": "gpu_10min"}, "gpu_10min of"),
+        ({"recipe": "debug_cpu"}, "debug_cpu of"),
         ({"settings": ("mamp.system.heads=3",), "methods": ("mamp",)}, "3 heads do not divide"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from dataset.resample import num_instants
 from dataset.shards import AmdDataset
 from model.protocols.cells import Cells
 from model.protocols.groups import leave_out
-from model.protocols.motions import load_motions
+from model.protocols.motions import load_motions, of_shared_classes
 from model.protocols.report import accuracy_summary, accuracy_table, error_summary, error_table
 from model.windows import input_statistics
 
@@ -46,8 +47,33 @@ def test_labelled_motions(people: Path) -> None:
     assert motions.groups == ("p3", "p0") and sorted(motions.group.tolist()) == [0, 0, 1, 1]
     assert [motions.ids[i][:2] for i in np.flatnonzero(motions.group == 0)] == ["p3", "p3"]
     assert set(motions.classes) <= {"stand", "raise", "wave", "squat"}
-    with pytest.raises(InputError, match="no labelled clip"):
+    with pytest.raises(InputError, match="p9: no clip is of this subject"):
         load_motions(AmdDataset(people), ["p0", "p9"])
+    joined = load_motions(AmdDataset(people), ["p0+p3", "p1"])
+    assert sorted(joined.group.tolist()) == [0, 0, 0, 0, 1, 1] and joined.groups == ("p0+p3", "p1")
+    with pytest.raises(InputError, match="p3: this subject is in two groups"):
+        load_motions(AmdDataset(people), ["p0+p3", "p3"])
+
+
+def test_actions_of_one_group_alone_are_left_out(people: Path) -> None:
+    few = load_motions(AmdDataset(people), ["p0", "p1", "p2"])
+    label, group = np.array([0, 1, 1, 2, 2, 3]), np.array([0, 0, 1, 1, 2, 2])
+    motions = dataclasses.replace(few, label=label, group=group, classes=("a", "b", "c", "d"))
+    shared = of_shared_classes(motions)
+    assert shared.classes == ("b", "c") and shared.ids == few.ids[1:5]
+    assert shared.label.tolist() == [0, 0, 1, 1] and shared.group.tolist() == [0, 1, 1, 2]
+    with pytest.raises(InputError, match=r"p0: shows none of the actions .*a\+b"):
+        of_shared_classes(dataclasses.replace(motions, label=np.array([0, 0, 1, 1, 1, 1])))
+
+
+def test_several_people_are_left_out_together_or_nobody(people: Path, tmp_path: Path) -> None:
+    datasets = [AmdDataset(people)]
+    view = AmdDataset(leave_out(datasets, "p1+p2", tmp_path / "two", rate_hz=5.0))
+    assert {clip.subject for clip in view.clips if clip.split == "test"} == {"p1", "p2"}
+    everybody = AmdDataset(leave_out(datasets, None, tmp_path / "all", rate_hz=5.0))
+    assert {clip.split for clip in everybody.clips} == {"train"}
+    with pytest.raises(InputError, match="p9"):
+        leave_out(datasets, "p1+p9", tmp_path / "wrong", rate_hz=5.0)
 
 
 def test_cells_are_computed_once(tmp_path: Path) -> None:
