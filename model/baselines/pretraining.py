@@ -21,6 +21,8 @@ from dataset.features import LAYOUT
 from dataset.loader import WindowSampler
 from dataset.prefetch import prefetch
 from dataset.shards import AmdDataset
+from model.baselines.motion_codes import MotionCodes
+from model.baselines.plain_frames import MaskedFrames, PlainJepa
 from model.baselines.skeletons import System, skeletons_of
 from model.baselines.systems import SYSTEMS, SystemConfig, build_system, config_from_plain, system_name
 from model.checkpoint import load_checkpoint
@@ -165,7 +167,7 @@ def fresh_system(recipe: SystemRecipe, dataset: AmdDataset) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         system = build_system(recipe.system)
-    if hasattr(system, "set_statistics"):
+    if isinstance(system, MotionCodes | MaskedFrames | PlainJepa):
         stats = dataset.stats()
         mean, sd = (torch.from_numpy(x[LAYOUT.positions]).float() for x in (stats.mean, stats.sd))
         system.set_statistics(mean, sd.square().mean().sqrt())

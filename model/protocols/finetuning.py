@@ -50,14 +50,14 @@ class FineTuneConfig:
     Attributes:
         steps: of the optimiser.
         batch_size: clips in a step.
-        optim: AdamW and its schedule.
+        optim: AdamW and its schedule; the rate is that of the networks' pretraining.
         smoothing: of the labels.
     """
 
     steps: int = 100
     batch_size: int = 16
     optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(lr=3e-4, lr_end=1e-6, weight_decay=0.05, warmup_steps=10)
+        default_factory=lambda: OptimConfig(lr=1e-3, lr_end=1e-6, weight_decay=0.05, warmup_steps=10)
     )
     smoothing: float = 0.1
 

@@ -62,7 +62,8 @@ def load_sessions(dataset: AmdDataset, groups: Sequence[str], config: StitchConf
         InputError: if no subject of a group has labelled clips enough for a session of several actions.
     """
     config = StitchConfig() if config is None else config
-    found, names = [], []
+    found: list[tuple[Motion, np.ndarray, tuple[str, ...], int]] = []
+    names: list[str] = []
     for number, group in enumerate(groups):
         before = len(found)
         for subject in subjects_of(group, dataset.info.subjects):
