@@ -11,11 +11,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.arrays import Float
+from core.skeletons import SMPL_24
+from dataset.features import local_joints
+from dataset.importers.articulated import forward_kinematics
+from dataset.resample import resample
+from dataset.rotations import matrix_from_rotvec, slerp
+from model.protocols.motions import LabelledMotions
 from model.protocols.probes import standardised
 from model.protocols.ridge import RidgePath
 from model.protocols.windows import PoseWindows
 
 RIDGE_ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0)
+_PARENTS = np.array(SMPL_24.parents)
 _ROWS = 512  # distances held in memory at once
 
 
@@ -50,6 +57,37 @@ def nearest_end(w: PoseWindows) -> Float[np.ndarray, "windows asked 22 3"]:
     late = np.arange(1, task.asked + 1) > (task.asked + 1) / 2
     ends = w.joints[:, [task.past - 1, task.past + task.asked]]
     return ends[:, late.astype(int)]
+
+
+def slerped(w: PoseWindows, motions: LabelledMotions) -> Float[np.ndarray, "windows asked 22 3"]:
+    """Joints of the person, whose rotations go the shortest way between the ends of the gap, and whose pelvis straight.
+
+    Bones are those of the pose before the gap, so they keep their lengths, as straight lines of joints do not.
+
+    Args:
+        motions: which the windows are of.
+    """
+    task, found = w.task, np.empty(w.asked.shape, dtype=np.float32)
+    share = (np.arange(1, task.asked + 1) / (task.asked + 1))[:, None]
+    for clip in np.unique(w.clip):
+        motion = resample(motions.motions[clip], task.rate_hz)
+        rows = np.flatnonzero(w.clip == clip)
+        a, b = (w.first[rows] + k for k in (task.past - 1, task.past + task.asked))
+        poses = motion.poses.astype(np.float64)
+        ends = (np.repeat(poses[k, None], task.asked, axis=1) for k in (a, b))
+        turned = matrix_from_rotvec(slerp(*ends, share))
+        joints_m = motion.joints_m.astype(np.float64)
+        steps = joints_m[a, 1:] - joints_m[a][:, _PARENTS[1:]]
+        nothing = np.zeros((len(rows), len(_PARENTS), 3))
+        _, world = forward_kinematics(_PARENTS, nothing, matrix_from_rotvec(poses[a]))
+        offsets = nothing.copy()
+        offsets[:, 1:] = (np.swapaxes(world[:, _PARENTS[1:]], -1, -2) @ steps[..., None])[..., 0]
+        every = np.repeat(offsets, task.asked, axis=0)
+        posed, _ = forward_kinematics(_PARENTS, every, turned.reshape(-1, len(_PARENTS), 3, 3))
+        pelvis = joints_m[a, None, 0] + share * (joints_m[b, None, 0] - joints_m[a, None, 0])
+        whole = posed + pelvis.reshape(-1, 1, 3)
+        found[rows] = local_joints(whole, motion.scale).reshape(len(rows), task.asked, -1, 3)
+    return found
 
 
 def inputs(w: PoseWindows) -> Float[np.ndarray, "windows features"]:

@@ -254,7 +254,7 @@ class Comparison:
             regression=dataclasses.replace(config.regression, seed=seed),
         )
         if method == "simple":
-            return simple_rows(windows, test)
+            return simple_rows(self.motions, windows, test)
         if method == "poses":
             return pose_rows(windows, test, config, self.device)
         return token_rows(self.encoder(method, group, seed), self.motions, windows, test, config, self.device)

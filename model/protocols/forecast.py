@@ -21,6 +21,7 @@ from model.protocols.baselines import (
     neighbour_guess,
     rest_line,
     ridge_guess,
+    slerped,
 )
 from model.protocols.encoders import Encoder
 from model.protocols.motions import LabelledMotions
@@ -52,14 +53,15 @@ class ForecastConfig:
     batch: int = 512
 
 
-def simple_rows(w: PoseWindows, test: int) -> dict[str, Row]:
+def simple_rows(motions: LabelledMotions, w: PoseWindows, test: int) -> dict[str, Row]:
     """Guesses without a representation."""
     judged = w.rows(w.group == test)
     guesses: dict[str, Callable[[], np.ndarray]] = {}
     if w.task.after == 0:
         guesses |= {"zero velocity": lambda: rest_line(judged), "constant velocity": lambda: constant_velocity(judged)}
     else:
-        guesses |= {"linear": lambda: rest_line(judged), "nearest end": lambda: nearest_end(judged)}
+        guesses |= {"linear": lambda: rest_line(judged), "slerp": lambda: slerped(judged, motions)}
+        guesses |= {"nearest end": lambda: nearest_end(judged)}
     guesses |= {
         "ridge on poses": lambda: ridge_guess(w, inputs(w), test),
         "10 nearest windows": lambda: neighbour_guess(w, test, 10),

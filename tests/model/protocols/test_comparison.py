@@ -25,8 +25,8 @@ def config(people: Path) -> ComparisonConfig:
     """Three people, recognised in the middle second of their clips."""
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
-        people, ("p0+p1", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS), protocols=("recognition", "segmentation"),
-        parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
+        people, ("p0+p1", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS),
+        protocols=("recognition", "segmentation"), parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
     )  # fmt: skip
 
 

@@ -10,6 +10,9 @@ import torch
 from moving_people import people
 
 from core.errors import InputError
+from core.skeletons import SMPL_24
+from dataset.importers.articulated import forward_kinematics
+from dataset.rotations import matrix_from_rotvec
 from model.protocols.baselines import (
     anchor,
     constant_velocity,
@@ -18,6 +21,7 @@ from model.protocols.baselines import (
     neighbour_guess,
     rest_line,
     ridge_guess,
+    slerped,
 )
 from model.protocols.features import Statistics
 from model.protocols.forecast import ForecastConfig, judge, pose_rows, simple_rows, token_rows
@@ -72,6 +76,28 @@ def _group(windows: PoseWindows) -> PoseWindows:
     return windows.rows(windows.group == 0)
 
 
+def test_slerp_keeps_bones_and_tells_steady_turns() -> None:
+    # the pelvis goes straight at a steady speed, every joint turns steadily about one axis
+    motions = people(clips=1, frames=61)
+    shown = motions.motions[0]
+    share = np.linspace(0.0, 1.0, 61)[:, None, None]
+    poses = np.random.default_rng(0).normal(scale=0.2, size=(1, 24, 3)) * share
+    offsets = np.random.default_rng(1).normal(scale=0.2, size=(24, 3))
+    joints = forward_kinematics(np.array(SMPL_24.parents), np.tile(offsets, (61, 1, 1)), matrix_from_rotvec(poses))[0]
+    joints = joints - joints[:, :1] + np.array([1.0, 0.5, 0.1]) * share + np.array([0.0, 0.0, 1.0])
+    steady = dataclasses.replace(shown, poses=poses, joints_m=joints)
+    one = dataclasses.replace(motions, motions=(steady,), label=np.zeros(1, int), group=np.zeros(1, int))
+    windows = pose_windows(one, Task(2, 5, 2))
+    assert errors_mm(slerped(windows, one), windows).max() < 1e-2
+    assert errors_mm(rest_line(windows), windows).max() > 0.5
+    # whatever the ends are, bones keep their lengths
+    wild = dataclasses.replace(steady, poses=np.random.default_rng(2).normal(size=(61, 24, 3)))
+    other = dataclasses.replace(one, motions=(wild,))
+    told = slerped(windows, other)
+    hip_to_knee = np.linalg.norm(told[:, :, 4] - told[:, :, 1], axis=-1)
+    assert hip_to_knee == pytest.approx(np.full_like(hip_to_knee, hip_to_knee[0, 0]), rel=1e-4)
+
+
 def test_neighbours_are_found_in_training_groups() -> None:
     one = lines(Task(4, 6), 3)
     twice = PoseWindows(one.task, np.tile(one.joints[:1], (3, 1, 1, 1)), one.clip, one.first, one.group)
@@ -93,7 +119,7 @@ def test_tokens_and_guesses_of_the_same_windows(task: Task) -> None:
     quick = RegressionConfig(width=8, epochs=1, batch_size=8)
     config = ForecastConfig(train_windows=12, heads=HeadConfig(steps=2, batch_size=4, layers=1), regression=quick)
     rows = token_rows(Statistics("ms"), motions, windows, 1, config, torch.device("cpu"))
-    simple = simple_rows(windows, 1) | pose_rows(windows, 1, config, torch.device("cpu"))
+    simple = simple_rows(motions, windows, 1) | pose_rows(windows, 1, config, torch.device("cpu"))
     without = token_rows(
         Statistics("ms"), motions, windows, 1, dataclasses.replace(config, heads=None), torch.device("cpu")
     )
