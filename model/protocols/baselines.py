@@ -74,8 +74,8 @@ def slerped(w: PoseWindows, motions: LabelledMotions) -> Float[np.ndarray, "wind
         rows = np.flatnonzero(w.clip == clip)
         a, b = (w.first[rows] + k for k in (task.past - 1, task.past + task.asked))
         poses = motion.poses.astype(np.float64)
-        ends = (np.repeat(poses[k, None], task.asked, axis=1) for k in (a, b))
-        turned = matrix_from_rotvec(slerp(*ends, share))
+        start, end = (np.repeat(poses[k, None], task.asked, axis=1) for k in (a, b))
+        turned = matrix_from_rotvec(slerp(start, end, share))
         joints_m = motion.joints_m.astype(np.float64)
         steps = joints_m[a, 1:] - joints_m[a][:, _PARENTS[1:]]
         nothing = np.zeros((len(rows), len(_PARENTS), 3))
