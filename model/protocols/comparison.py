@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from model.protocols.a4mer import A4MerEncoder
 from model.protocols.cells import Cells
 from model.protocols.encoders import Encoder
 from model.protocols.features import KINDS, Statistics
-from model.protocols.finetuning import finetuning_rows
+from model.protocols.finetuning import FineTuneConfig, finetuning_rows
 from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
 from model.protocols.groups import leave_out
 from model.protocols.motions import PART_NAMES, load_motions, of_shared_classes
@@ -72,6 +72,7 @@ class ComparisonConfig:
         recipe: of A4Mer and of every other system.
         settings: of A4Mer's recipe, or of a system's after its name (`mamp.steps=300`), otherwise than there.
         seeds: of weights, windows and what is drawn.
+        finetuning: how networks are trained on.
         heads: whether forecasts are also made by the paper's heads, which take most of the time.
         device: cpu, cuda, or auto for a GPU where there is one.
     """
@@ -86,6 +87,7 @@ class ComparisonConfig:
     recipe: str = "cpu_10min"
     settings: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    finetuning: FineTuneConfig = field(default_factory=FineTuneConfig)
     heads: bool = True
     device: str = "auto"
 
@@ -151,8 +153,12 @@ class Comparison:
 
     def cells(self, protocol: str, method: str) -> Cells:
         """Where a method's cells are kept."""
-        parts = {"parts": list(self.config.parts)} if protocol in ("recognition", "transfer") else {}
-        return Cells(self.folder / "cells", {**self._settings(method), **parts})
+        own: dict[str, Any] = {}
+        if protocol in ("recognition", "transfer"):
+            own = {"parts": list(self.config.parts)}
+        if protocol == "fine-tuning":
+            own = {"finetuning": to_jsonable(self.config.finetuning)}
+        return Cells(self.folder / "cells", {**self._settings(method), **own})
 
     def _settings(self, method: str) -> dict[str, Any]:
         if method not in NETWORKS:
@@ -235,7 +241,7 @@ class Comparison:
 
     def _finetuning(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
         test = self.config.groups.index(group)
-        return finetuning_rows(self.encoder(method, group, seed), self.named, test, seed)
+        return finetuning_rows(self.encoder(method, group, seed), self.named, test, seed, self.config.finetuning)
 
     def _robustness(self, method: str, group: str, seed: int) -> Mapping[str, Any]:
         encoder = Statistics("full") if method == "simple" else self.encoder(method, group, seed)

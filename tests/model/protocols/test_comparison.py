@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import InputError
-from model.baselines.systems import SYSTEMS
+from dataset.shards import AmdDataset
+from model.baselines.pretraining import SystemRecipe
+from model.baselines.systems import SYSTEMS, build_system
 from model.protocols import comparison as module
 from model.protocols.comparison import Comparison, ComparisonConfig
+from model.protocols.finetuning import FineTuneConfig
 from model.protocols.names import NETWORKS, SYSTEM_NAMES
 
 SMALL = (
@@ -26,7 +29,7 @@ def config(people: Path) -> ComparisonConfig:
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
         people, ("p0+p1", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS),
-        protocols=("recognition", "segmentation"), parts=("middle 1 s",), settings=settings, heads=False, device="cpu",
+        protocols=("recognition", "segmentation"), parts=("middle 1 s",), settings=settings, finetuning=FineTuneConfig(steps=2), heads=False, device="cpu",
     )  # fmt: skip
 
 
@@ -49,6 +52,34 @@ def test_each_network_is_trained_once(
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("computed twice"))
     again = Comparison(config, tmp_path)
     assert again.results("recognition") == first and again.results("segmentation") == segmented
+
+
+def test_networks_are_trained_on_and_transferred(config: ComparisonConfig, one_clip: Path, tmp_path: Path) -> None:
+    methods, protocols = ("simple", "a4mer", "plain_jepa"), ("fine-tuning", "transfer")
+    alone = Comparison(dataclasses.replace(config, methods=methods, protocols=protocols), tmp_path)
+    assert alone.protocols == ("fine-tuning",)  # nothing else to learn from
+    both = dataclasses.replace(config, methods=methods, protocols=protocols, also=(one_clip,))
+    comparison = Comparison(both, tmp_path)
+    tuned, transferred = (comparison.results(protocol) for protocol in comparison.protocols)
+    assert "a4mer | all labels | fine-tuned" in tuned and "plain_jepa | 1 % of the labels | linear" in tuned
+    assert "a4mer | middle 1 s | k-NN, k = 20" in transferred and not any("simple" in row for row in transferred)
+    seen = {
+        run.name.split("-")[-2]: {clip.subject for clip in AmdDataset(tmp_path / "data" / _view(tmp_path, run)).clips}
+        for run in (tmp_path / "runs").iterdir()
+    }
+    assert seen["elsewhere"] == {"anna"} and "p2" in seen["p2"]
+    a4mer, jepa = comparison.trainings()
+    assert (a4mer.method, a4mer.steps, jepa.steps) == ("a4mer", 4, 2) and len(a4mer.seconds) == 1
+    network = build_system(both_recipe(comparison).system)
+    assert jepa.parameters == sum(w.numel() for w in network.parameters())
+
+
+def _view(folder: Path, run: Path) -> str:
+    return next(view.name for view in (folder / "data").iterdir() if view.name.startswith(run.name.split("-")[-2]))
+
+
+def both_recipe(comparison: Comparison) -> SystemRecipe:
+    return comparison._systems["plain_jepa"]
 
 
 def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConfig, tmp_path: Path) -> None:
