@@ -29,7 +29,8 @@ def config(people: Path) -> ComparisonConfig:
     settings = (*SMALL, *(f"{kind}.{setting}" for kind in SYSTEMS for setting in SYSTEM))
     return ComparisonConfig(
         people, ("p0+p1", "p2", "p3"), ("p2",), methods=("simple", *NETWORKS),
-        protocols=("recognition", "segmentation"), parts=("middle 1 s",), settings=settings, finetuning=FineTuneConfig(steps=2), heads=False, device="cpu",
+        protocols=("recognition", "segmentation"), parts=("middle 1 s",), settings=settings,
+        finetuning=FineTuneConfig(steps=2), heads=False, device="cpu",
     )  # fmt: skip
 
 
