@@ -46,9 +46,7 @@ def main() -> None:
     found = {protocol: result(given, protocol, benchmark, clips, parts, run) for protocol in given.protocol}
     learned_from = read_json(run / CONFIG).get("dataset", "?")
     print(f"\n{given.system} of {learned_from}, on {benchmark.name}: per cent, after the last epoch")
-    print(
-        f"{'protocol':>10} {'accuracy':>9} {'top-5':>7} {'paper':>6} {'labelled':>9} {'tested':>7} {'epochs':>7} {'s':>8}"
-    )
+    print("  protocol  accuracy   top-5  paper  labelled  tested  epochs        s")
     for protocol, row in found.items():
         row["paper"] = paper_figure(given.system, protocol, benchmark.name, given.from_run and learned_from)
         paper = "" if row["paper"] is None else f"{row['paper']:.1f}"

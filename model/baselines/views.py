@@ -44,11 +44,11 @@ def testing_view(config: SystemConfig, batch: SkeletonBatch) -> SkeletonBatch:
     return batch
 
 
-def batch_of_clips(clips: Sequence[Float[np.ndarray, "people frames joints 3"]], config: SystemConfig) -> SkeletonBatch:
+def batch_of_clips(clips: Sequence[Float[np.ndarray, "_ _ joints 3"]], config: SystemConfig) -> SkeletonBatch:
     """Clips of their own numbers of people and frames, padded to one shape; as many people as the network takes.
 
     Args:
-        clips: metres, NaN where a person is not there.
+        clips: (people, frames, joints, 3) each, metres, NaN where a person is not there.
         config: of the network.
     """
     people = num_people(config) or max(len(clip) for clip in clips)

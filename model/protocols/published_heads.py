@@ -27,6 +27,7 @@ from torch import nn
 
 from core.arrays import Float, Int
 from core.errors import StageError
+from core.progress import progress
 from model.baselines.gl_transformer import LinearHead
 from model.baselines.mamp import Mamp
 from model.baselines.mamp_heads import Classifier, FineTuneHead, LinearProbe, layer_decay_groups
@@ -195,16 +196,21 @@ class _Called(nn.Module):
 @torch.no_grad()
 def mean_tokens(system: System, clips: SystemClips, device: torch.device) -> Float[torch.Tensor, "clips D"]:
     """Mean over the steps with somebody in them of a frozen network's tokens of each clip, on the CPU."""
-    bar = Progress("tokens", 0, len(clips))
-    found = []
-    for rows in in_pieces(len(clips), _ENCODED_TOGETHER):
-        tokens = system.encode(testing_view(clips.config, clips.batch(rows)).to(device))
-        exists_BS1 = tokens.exists[..., None]
-        summed_BD = torch.where(exists_BS1, tokens.z, 0.0).sum(dim=1)
-        found.append((summed_BD / exists_BS1.sum(dim=1).clamp(min=1)).cpu())
-        bar.advance({"step": rows[-1], "phase": "encoding", "loss": math.nan})
-    bar.close()
-    return torch.cat(found)
+    num = len(clips)
+    # those of like length together: the others would be padded to the longest
+    order = np.argsort(clips.clips.frames[clips.idx], kind="stable")
+    found = torch.zeros(num, 0)
+    with progress("tokens", num) as advance:
+        for places in in_pieces(num, _ENCODED_TOGETHER):
+            rows = order[places].tolist()
+            tokens = system.encode(testing_view(clips.config, clips.batch(rows)).to(device))
+            exists_BS1 = tokens.exists[..., None]
+            summed_BD = torch.where(exists_BS1, tokens.z, 0.0).sum(dim=1)
+            if not found.shape[1]:
+                found = torch.zeros(num, summed_BD.shape[1])
+            found[rows] = (summed_BD / exists_BS1.sum(dim=1).clamp(min=1)).cpu()
+            advance(len(rows))
+    return found
 
 
 def _train(
