@@ -88,7 +88,11 @@ def report_data(out: Path, benchmark: Benchmark, clips: ClipFile, parts: Parts) 
     """What there is, and what was left out for which reason; every name of it goes into a file."""
     left_out = {**clips.skipped, **parts.left_out}
     write_json(out / "skipped.json", left_out)
-    print(f"{benchmark.name}: {len(parts.train)} clips to train on, {len(parts.test)} to test on; left out:")
+    print(f"{benchmark.name}: {len(parts.train)} clips to train on, {len(parts.test)} to test on")
+    if benchmark.complete not in (None, (len(parts.train), len(parts.test))):
+        train, test = benchmark.complete
+        print(f"not the whole dataset, which has {train} and {test}: the papers' figures are of those")
+    print("left out:")
     for reason, number in Counter(left_out.values()).most_common(8):
         print(f"{number:9d}  {reason}")
     print(f"{len(left_out):9d}  in all, by name in {out / 'skipped.json'}", flush=True)

@@ -120,7 +120,7 @@ class ClipFile:
         if by_rule is None:
             action = f"put PKU-MMD's file of this split beside the skeletons and {_AGAIN}"
             raise InputError(str(self.path), f"was read without a split file for {benchmark.rule}", action)
-        return {str(video): part for part in ("train", "test") for video in by_rule[part]}  # type: ignore[misc]
+        return {str(video): part for part in ("train", "test") for video in by_rule[part]}
 
     def _read_index(self, file: h5py.File) -> None:
         schema = file.attrs["schema"]

@@ -6,7 +6,9 @@ A source gives the batch of a step from the seed and the step alone, so that a r
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -204,9 +206,20 @@ class ClipSource:
         return self._epoch[1][place * self._batch_size : (place + 1) * self._batch_size]
 
     def batches(self, start: int, end: int) -> Generator[tuple[int, Any], None, None]:
-        """See `BatchSource`."""
-        for step in range(start, end):
-            yield step, self._clips.batch(self.rows(step).tolist())
+        """See `BatchSource`; the next batch is read while the network learns from this one."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = deque[tuple[int, Future[SkeletonBatch]]]()
+            try:
+                for step in range(start, end):
+                    ahead.append((step, reader.submit(self._clips.batch, self.rows(step).tolist())))
+                    if len(ahead) > 1:
+                        first, read = ahead.popleft()
+                        yield first, read.result()
+                while ahead:
+                    first, read = ahead.popleft()
+                    yield first, read.result()
+            finally:
+                reader.shutdown(wait=True, cancel_futures=True)
 
     def prepare(self, raw: Any, generator: torch.Generator) -> SkeletonBatch:
         """See `BatchSource`."""

@@ -136,7 +136,8 @@ def train_fine_tuned(mamp: Mamp, clips: Labelled, how: HeadTraining, device: tor
         copy, head = Mamp(config), FineTuneHead(config.joints, config.width, clips.classes)
     copy.load_state_dict(mamp.state_dict())
     classifier = Classifier(copy, head, frozen=False).to(device)
-    groups = layer_decay_groups(classifier, how.lr, how.layer_decay, how.weight_decay)
+    rates = layer_decay_groups(classifier, how.lr, how.layer_decay, how.weight_decay)
+    groups: list[dict[str, Any]] = [{**group} for group in rates]
     return _train_on_clips(classifier, torch.optim.AdamW(groups), clips, how, device, "fine-tuning")
 
 
