@@ -11,6 +11,7 @@ looks at no label:
    that is less). Bodies are ranked by it.
 4. The first is the first actor. Each further one fills up the first actor if both are not there at the same time, else
    the second actor; else it is left out.
+   (The shared code counts the second actor as there from frame 0 on; here it is from where it is seen.)
 5. Frames in which neither actor is are left out.
 """
 

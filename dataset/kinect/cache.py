@@ -104,6 +104,7 @@ def open_clips(
         return ClipFile(data)
     if not data.is_dir():
         raise InputError(str(data), "there is no such file or folder", "give the folder of the skeleton files")
+    data = data.resolve()  # `.` has no name to go beside
     cache = data.with_name(f"{data.name}.{source}.h5") if cache is None else cache
     listing = _list_ntu(data, missing) if source == "ntu" else _list_pku(data, source)
     if not listing.jobs:
@@ -193,7 +194,8 @@ def _files(data: Path, pattern: str, skipped: list[tuple[str, str]]) -> list[Pat
 def _sha256(data: Path, paths: Iterable[Path], settings: Sequence[str]) -> str:
     digest = hashlib.sha256(f"{SCHEMA} {VERSION} {settings}".encode())
     for path in paths:
-        digest.update(f"{path.relative_to(data).as_posix()}\0{path.stat().st_size}\n".encode())
+        name = path.relative_to(data).as_posix().encode(errors="surrogateescape")
+        digest.update(name + f"\0{path.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
@@ -270,6 +272,11 @@ def _write(cache: Path, source: Source, listing: _Listing, workers: int) -> None
         )  # fmt: skip
 
 
+def _plain(text: str) -> str:
+    """Text that HDF5 takes: names of files may be no UTF-8."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
 def _write_index(
     file: h5py.File,
     index: Sequence[tuple[str, int, int, int, int]],
@@ -283,6 +290,6 @@ def _write_index(
     ):
         clips.create_dataset(name, data=[row[column] for row in index], dtype=kind)
     for column, name in enumerate(("name", "reason")):
-        left.create_dataset(name, (len(skipped),), text, data=[row[column] for row in skipped])
+        left.create_dataset(name, (len(skipped),), text, data=[_plain(row[column]) for row in skipped])
     plain = {rule: {"train": sorted(s.train), "test": sorted(s.test)} for rule, s in splits.items()}
     file.create_dataset("video_splits", data=json.dumps(plain), dtype=text)

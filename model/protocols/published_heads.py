@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.arrays import Float, Int
-from core.errors import StageError
+from core.errors import InputError, StageError
 from core.progress import progress
 from model.baselines.gl_transformer import LinearHead
 from model.baselines.mamp import Mamp
@@ -235,7 +235,10 @@ def _train(
         title: of the bar.
     """
     begun = time.perf_counter()
-    order = ClipSource(clips.train, title, seed=how.seed, batch_size=min(how.batch_size, len(clips.train)))
+    batch_size = min(how.batch_size, len(clips.train))
+    if batch_size < 2:
+        raise InputError(title, f"has batches of {batch_size} clip, and normalises over them", "give it two or more")
+    order = ClipSource(clips.train, title, seed=how.seed, batch_size=batch_size)
     steps = how.epochs * order.steps_per_epoch
     rates = OptimConfig(lr=how.lr, lr_end=how.lr_end, warmup_steps=how.warmup_epochs * order.steps_per_epoch)
     shares = [group["lr"] / how.lr for group in optimizer.param_groups]

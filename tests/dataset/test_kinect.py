@@ -336,3 +336,11 @@ def test_the_made_files_are_files_of_ntu(tmp_path: Path) -> None:
     (tmp_path / "S001C001P001R001A001.skeleton").write_text(skeleton_text([person]))
     clips = open_clips(tmp_path, "ntu", tmp_path / "clips.h5")
     assert clips.frames.tolist() == [19]
+
+
+def test_names_that_are_no_text_are_listed_too(ntu: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "skeletons"
+    shutil.copytree(ntu, folder)
+    (folder / b"\xff\xfe.skeleton".decode(errors="surrogateescape")).write_text("none")
+    clips = open_clips(folder, "ntu")
+    assert list(clips.skipped) == ["??"] and len(clips) == 48
