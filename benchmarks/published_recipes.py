@@ -5,8 +5,8 @@
 several subjects, cameras and setups), reads them through the real reader and split (NTU RGB+D 60, by subject), and
 trains each network of `ntu_published` for so many steps. `--batch` is for machines that the published one is too large
 for; the table says which batch ran, and the arithmetic of a step at the published one: multiplications and additions of
-matrix products and attention, forward and back, counted by torch on the batch that ran and scaled. Peak memory is
-torch's on a GPU, the process's on a CPU. Each recipe runs in a process of its own. The last line is JSON.
+matrix products and attention, forward and back, counted by torch on two of the longest clips of one person. Peak memory
+is torch's on a GPU, the process's on a CPU. Each recipe runs in a process of its own. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from model.baselines.recipes import system_recipe
 from model.baselines.skeletons import SkeletonBatch
 from model.baselines.sources import ClipSource, Statistics, SystemClips
 from model.baselines.systems import SYSTEMS
+from model.baselines.views import training_view
 from model.devices import choose_device
 from model.masking import generator_of
 from simulation.kinect import write_ntu_files
 
 BENCHMARK = "ntu60-xsub"
-# as long as the samples of NTU RGB+D are: 1 to 10 s, most of 2 to 4
+# up to the longest of NTU RGB+D: a published batch is padded to nearly that, here as there
 FRAMES = (40, 300)
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "weights": ("weights", "d"), "batch": ("batch", "d"), "paper's": ("published_batch", "d"), "steps": ("steps", "d"),
@@ -72,15 +73,19 @@ class Timed:
         return self.source.prepare(raw, generator)
 
 
-def flops_of_step(recipe: SystemRecipe, source: ClipSource) -> int:
-    """Floating-point operations of matrix products and attention in a step, forward and back."""
-    model = first_weights(recipe, source).train()
-    ((step, raw),) = source.batches(0, 1)
-    generator = generator_of(recipe.seed, step)
-    batch = source.prepare(raw, generator)
+def flops_per_clip(recipe: SystemRecipe, seen: SystemClips) -> float:
+    """Floating-point operations of matrix products and attention for a clip of a step, forward and back.
+
+    Counted on the two longest clips of one person, to whose length a batch of the published size is padded.
+    """
+    alone = np.flatnonzero(seen.clips.people[seen.idx] == 1)
+    rows = alone[np.argsort(seen.clips.frames[seen.idx[alone]])[-2:]].tolist()
+    model = first_weights(recipe, ClipSource(seen, BENCHMARK, seed=0, batch_size=2)).train()
+    generator = generator_of(recipe.seed, 0)
+    batch = training_view(recipe.system, seen.batch(rows), generator)
     with FlopCounterMode(display=False) as counter:
         model.loss(batch, generator).total.backward()
-    return int(counter.get_total_flops())
+    return float(counter.get_total_flops() / len(rows))
 
 
 def measure(kind: str, clips_path: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -96,8 +101,6 @@ def measure(kind: str, clips_path: Path, given: argparse.Namespace) -> dict[str,
     benchmark = benchmark_named(BENCHMARK)
     clips = open_clips(clips_path, benchmark.source)
     seen = SystemClips(clips, clips.parts(benchmark).train, recipe.system)
-    small = dataclasses.replace(recipe, batch_size=min(batch, 2))
-    flops = flops_of_step(small, ClipSource(seen, BENCHMARK, seed=given.seed, batch_size=small.batch_size))
     device = choose_device(given.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -113,15 +116,15 @@ def measure(kind: str, clips_path: Path, given: argparse.Namespace) -> dict[str,
         peak_gb = torch.cuda.max_memory_allocated(device) / 1e9
     else:
         peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    flops_per_clip = flops / small.batch_size
+    # after the peak has been taken, which it would add to
+    flops = flops_per_clip(recipe, seen)
     weights = sum(w.numel() for w in first_weights(recipe, source).parameters())
     return {
         "system": kind, "device": str(device), "weights": weights,
         "batch": batch, "published_batch": published.batch_size, "steps": len(lines), "steps_per_s": 1 / seconds,
         "peak_gb": peak_gb, "first_loss": float(own[:tenth].mean()), "last_loss": float(own[-tenth:].mean()),
-        "gflops_per_clip": flops_per_clip / 1e9,
-        "tflops_per_published_step": flops_per_clip * published.batch_size / 1e12,
-        "gflops_per_s": flops_per_clip * batch / seconds / 1e9,
+        "gflops_per_clip": flops / 1e9,
+        "tflops_per_published_step": flops * published.batch_size / 1e12,
         "published_steps": published.steps,
     }  # fmt: skip
 

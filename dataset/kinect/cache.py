@@ -93,12 +93,13 @@ def open_clips(
         data: folder of `.skeleton` files (NTU RGB+D) at any depth; or of PKU-MMD, with folders whose names have `skel`
             and `label` in them, and the split files; or a file of clips.
         source: the dataset.
-        cache: file of clips; beside the folder where it is None. One that was read from other files is written again.
+        cache: file of clips; beside the folder where it is None. One that was read from other files, or is of another
+            version or damaged, is written again.
         missing: list of samples of NTU RGB+D to leave out.
         workers: processes that read.
 
     Raises:
-        InputError: if there is nothing to read, or none of it can be.
+        InputError: if there is nothing to read, none of it can be, or `cache` is a file of another kind.
     """
     if data.is_file():
         return ClipFile(data)
@@ -115,11 +116,22 @@ def open_clips(
         try:
             known = ClipFile(cache)
         except InputError:
-            known = None  # damaged or of another version: written again
-        if known is not None and known.files_sha256 == listing.sha256:
-            return known
+            if not _is_of_clips(cache):
+                raise  # somebody else's file is not written over
+        else:
+            if known.files_sha256 == listing.sha256:
+                return known
     _write(cache, source, listing, workers)
     return ClipFile(cache)
+
+
+def _is_of_clips(path: Path) -> bool:
+    """Whether a file is one of clips, of any version and in any state."""
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
+    except OSError:
+        return False
 
 
 def _list_ntu(data: Path, missing: Path) -> _Listing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
@@ -224,8 +224,3 @@ class ClipSource:
     def prepare(self, raw: Any, generator: torch.Generator) -> SkeletonBatch:
         """See `BatchSource`."""
         return training_view(self._clips.config, raw, generator)
-
-
-def in_pieces(num: int, size: int) -> Iterator[list[int]]:
-    """Positions from 0 on, so many at a time."""
-    yield from (list(range(at, min(at + size, num))) for at in range(0, num, size))

@@ -1,7 +1,7 @@
 """What each system sees of recordings of one action each: as its paper trains it, and as it tests it.
 
 - MAMP: centred on the middle of the spine, a random stretch of 50 to 100 % (64 frames at least) resized to the
-  network's frames, turned at random; in testing the middle 95 % resized. Two people are two samples of its own.
+  network's frames, turned at random; in testing the middle 95 % resized. Two people are two samples.
 - GL-Transformer: the first frames that the network takes; shear and resampling are its loss's own.
 - Motion codes: everything.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from model.baselines.mamp import Mamp
 from model.baselines.mamp_heads import Classifier, FineTuneHead, LinearProbe, layer_decay_groups
 from model.baselines.motion_codes import FrameProbe, MotionCodes
 from model.baselines.skeletons import SkeletonBatch, StepTokens, System
-from model.baselines.sources import ClipSource, SystemClips, in_pieces
+from model.baselines.sources import ClipSource, SystemClips
 from model.baselines.views import testing_view, training_view
 from model.masking import generator_of
 from model.optimiser import learning_rate
@@ -202,7 +202,7 @@ def mean_tokens(system: System, clips: SystemClips, device: torch.device) -> Flo
     order = np.argsort(clips.clips.frames[clips.idx], kind="stable")
     found = torch.zeros(num, 0)
     with progress("tokens", num) as advance:
-        for places in in_pieces(num, _ENCODED_TOGETHER):
+        for places in _in_pieces(num, _ENCODED_TOGETHER):
             rows = order[places].tolist()
             tokens = system.encode(testing_view(clips.config, clips.batch(rows)).to(device))
             exists_BS1 = tokens.exists[..., None]
@@ -284,10 +284,15 @@ def _test(
 ) -> tuple[float, float]:
     """Shares of the clips whose class is the likeliest, and among the five likeliest."""
     first, five = 0, 0
-    for rows in in_pieces(len(labels), min(batch_size, _ENCODED_TOGETHER)):
+    for rows in _in_pieces(len(labels), min(batch_size, _ENCODED_TOGETHER)):
         logits = logits_of(rows).cpu()
         likeliest = logits.topk(min(5, logits.shape[1]), dim=1).indices
         right = likeliest == torch.from_numpy(labels[rows])[:, None]
         first += int(right[:, 0].sum())
         five += int(right.any(dim=1).sum())
     return first / len(labels), five / len(labels)
+
+
+def _in_pieces(num: int, size: int) -> Iterator[list[int]]:
+    """Positions from 0 on, so many at a time."""
+    yield from (list(range(at, min(at + size, num))) for at in range(0, num, size))

@@ -217,7 +217,7 @@ def test_a_damaged_file_of_clips_is_refused_or_read_again(ntu: Path, tmp_path: P
     else:
         with h5py.File(cache, "r+") as file:
             if damage == "schema":
-                file.attrs["schema"] = "other/1"
+                file.attrs["schema"] = "action-motifs/kinect-clips/0"
             elif damage == "rows":
                 file["clips/first_row"][3] = 10**12
             elif damage == "frames":
@@ -229,6 +229,11 @@ def test_a_damaged_file_of_clips_is_refused_or_read_again(ntu: Path, tmp_path: P
                 del file["skipped"]
     with pytest.raises(InputError, match="not a readable file of clips"):
         ClipFile(cache)
+    if damage == "text":  # nothing says that it is not somebody else's
+        with pytest.raises(InputError, match="not a readable file of clips"):
+            open_clips(ntu, "ntu", cache)
+        assert cache.read_text() == "no HDF5"
+        return
     assert open_clips(ntu, "ntu", cache).content_sha256 == good
 
 
