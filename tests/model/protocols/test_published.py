@@ -13,7 +13,7 @@ from kinect_clips import BENCHMARK, TINY, made_clips, recipe_of
 from core.errors import InputError
 from dataset.kinect.benchmarks import BENCHMARKS
 from dataset.kinect.clips import ClipFile
-from model.baselines.pretraining import TrainedSystem
+from model.baselines.pretraining import TrainedSystem, load_system, pretrain
 from model.baselines.sources import SystemClips
 from model.baselines.systems import SYSTEMS
 from model.protocols import published_heads
@@ -142,6 +142,24 @@ def test_few_labels_are_the_mean_of_their_draws(clips: ClipFile) -> None:
     assert told["accuracy"] == pytest.approx(np.mean([draw["accuracy"] for draw in told["draws"]]))
     assert len({draw["loss"] for draw in told["draws"]}) == 3 and told["classes"] == 60
     assert judge(trained, "linear", BENCHMARK, clips, clips.parts(BENCHMARK), how, CPU)["clips"] == 48
+
+
+@pytest.mark.parametrize("kind", list(SYSTEMS))
+def test_a_network_that_learned_from_smpl_is_judged_by_the_same_protocols(
+    clips: ClipFile, people: Path, tmp_path: Path, kind: str
+) -> None:
+    sizes: dict[str, Any] = {"num_joints": 22} if kind == "motion_codes" else {"joints": 22}
+    if kind == "gl_transformer":
+        sizes |= {"persons": 1, "centre": 9, "shoulders": (16, 17)}
+    if kind == "mamp":
+        sizes |= {"frames": 30, "origin_joint": 6}
+    recipe = recipe_of(kind)
+    recipe = dataclasses.replace(recipe, system=dataclasses.replace(recipe.system, **sizes), steps=2)
+    pretrain(people, recipe, tmp_path / "run")
+    trained = load_system(tmp_path / "run", CPU)
+    how = PROBE if kind == "mamp" else MEANS
+    told = judge(trained, "linear", BENCHMARK, clips, clips.parts(BENCHMARK), how, CPU)
+    assert told["accuracy"] > 0.6  # of four classes that there are
 
 
 def test_the_published_settings() -> None:
