@@ -12,6 +12,13 @@ from core.arrays import Float
 
 # below this angle the series of sin(x)/x to second order is exact to float64
 _SMALL = 1e-4
+# y up, as cameras' and animators' worlds are, to z up: x stays
+_Z_UP_FROM_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+def z_up(points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """Points of a world with y up in one with z up: (x, y, z) becomes (x, -z, y)."""
+    return points @ _Z_UP_FROM_Y_UP.T
 
 
 def quat_from_rotvec(rotvec: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 4"]:

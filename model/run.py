@@ -67,10 +67,14 @@ def only_process(out: Path) -> Iterator[None]:
 
 def run_identity(recipe: Any, dataset: AmdDataset) -> Mapping[str, Any]:
     """What makes a run this one: its recipe, and hashes of every clip with its split and of the statistics."""
-    clips = {clip.id: f"{clip.sha256} {clip.split}" for clip in dataset.clips}
-    stats = sha256_of_file(dataset.path / "meta" / "stats.json")
-    identity: Mapping[str, Any] = to_jsonable({"recipe": recipe, "data": {**clips, "meta/stats.json": stats}})
+    identity: Mapping[str, Any] = to_jsonable({"recipe": recipe, "data": data_identity(dataset)})
     return identity
+
+
+def data_identity(dataset: AmdDataset) -> Mapping[str, str]:
+    """Hashes of every clip with its split, and of the statistics."""
+    clips = {clip.id: f"{clip.sha256} {clip.split}" for clip in dataset.clips}
+    return {**clips, "meta/stats.json": sha256_of_file(dataset.path / "meta" / "stats.json")}
 
 
 class RunFolder:
@@ -105,16 +109,21 @@ class RunFolder:
             return None
         return TrainResult(**{**read_json(self.path / RESULT), "run": self.path})
 
-    def open_at(self, step: int, dataset: AmdDataset, hardware: Mapping[str, Any]) -> None:
+    def open_at(self, step: int, dataset: str, hardware: Mapping[str, Any]) -> None:
         """Before the first step of this start: writes down what it is, and cuts the logs back to where it begins.
 
         A resumed run keeps the `config.json` that it began with.
+
+        Args:
+            step: where it begins.
+            dataset: name of what it learns from.
+            hardware: what it computes on.
         """
         from core.versions import code_version, library_versions
 
         about = {"code_version": code_version(), "libraries": library_versions()}
         if step == 0 or not (self.path / CONFIG).is_file():
-            begun = {"recipe": self._identity["recipe"], "dataset": dataset.path.name, "data": self._identity["data"]}
+            begun = {"recipe": self._identity["recipe"], "dataset": dataset, "data": self._identity["data"]}
             write_json(self.path / CONFIG, {"schema": "action-motifs/run/1", **begun, **about})
         with (self.path / STARTS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(to_jsonable({"step": step, "hardware": hardware, **about})) + "\n")

@@ -100,7 +100,7 @@ class _Course:
     def _open(self) -> None:
         step, recipe = self.training.step, self.recipe
         about = {"processes": self.world.size, "computes_on": str(self.world.device), "settings": self.hardware}
-        self.folder.open_at(step, self.training.dataset, about)
+        self.folder.open_at(step, self.training.dataset.path.name, about)
         self.logs = Logs(self.folder.path, step)
         where = f" by {self.world.size} processes" if self.world.size > 1 else ""
         self.bar = Progress(f"train {recipe.name}{where}", step, recipe.total_steps)

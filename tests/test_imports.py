@@ -68,6 +68,7 @@ def test_training_needs_no_scipy_and_no_opencv() -> None:
         f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
         "import model.train, model.tasks, model.discover, model.recipes, dataset.loader, dataset.shards\n"
         "import model.protocols.forecast, model.protocols.recognition, model.protocols.groups, model.protocols.cells\n"
+        "import dataset.kinect.cache, model.baselines.recipes, model.protocols.published\n"
         "from core.progress import progress\nwith progress('title', 1) as advance: advance()\n"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -16,7 +16,8 @@ from core.errors import InputError
 from core.files import sha256_of_file
 from dataset.humanml3d import NUM_JOINTS, NUM_VALUES, RATE_HZ, joints_from_vectors
 from dataset.importers.foreign import read_npy
-from dataset.importers.joints import SeenJoints, sequence_of_joints, z_up
+from dataset.importers.joints import SeenJoints, sequence_of_joints
+from dataset.rotations import z_up
 from dataset.schema import NUM_JOINTS as NUM_SMPL_JOINTS
 from dataset.schema import Clip
 from fitting.smpl import BodyModel

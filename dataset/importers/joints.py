@@ -15,9 +15,6 @@ from dataset.joints_to_smpl import JointFit, fit_joints, height_above_floor
 from dataset.schema import NUM_JOINTS, REASONS, Clip, ClipLabels
 from fitting.smpl import BodyModel
 
-# y up, as cameras' and animators' worlds are, to z up: x stays
-_Z_UP_FROM_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-
 
 @dataclass(frozen=True, eq=False)
 class SeenJoints:
@@ -46,11 +43,6 @@ class SeenJoints:
     provenance: Mapping[str, Any]
     actions: UInt8[np.ndarray, "frames actions"] | None = None
     action_names: tuple[str, ...] = ()
-
-
-def z_up(points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
-    """Points of a world with y up in one with z up: (x, y, z) becomes (x, -z, y)."""
-    return points @ _Z_UP_FROM_Y_UP.T
 
 
 def sequence_of_joints(seen: SeenJoints, body: BodyModel) -> Clip:

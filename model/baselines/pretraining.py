@@ -1,4 +1,6 @@
-"""Pretraining of the systems beside A4Mer, on the same windows, with the same folder, logs and exact resumption.
+"""Pretraining of the systems beside A4Mer, with the same folder, logs and exact resumption.
+
+They learn from the same windows as A4Mer, or from the clips of a benchmark (`model.baselines.sources`).
 
 A system has one phase and no teacher, so this is a loop of its own, in one process; `model.train` is A4Mer's.
 """
@@ -12,19 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from core.errors import StageError
-from dataset.features import LAYOUT
-from dataset.loader import WindowSampler
-from dataset.prefetch import prefetch
+from core.files import to_jsonable
 from dataset.shards import AmdDataset
 from model.baselines.motion_codes import MotionCodes
 from model.baselines.plain_frames import MaskedFrames, PlainJepa
-from model.baselines.skeletons import System, skeletons_of
-from model.baselines.systems import SYSTEMS, SystemConfig, build_system, config_from_plain, system_name
+from model.baselines.skeletons import System
+from model.baselines.sources import AmdWindows, BatchSource
+from model.baselines.systems import SystemConfig, build_system, config_from_plain, system_name
 from model.checkpoint import load_checkpoint
 from model.devices import choose_device, reproducible
 from model.logs import Logs
@@ -32,7 +32,7 @@ from model.masking import generator_of
 from model.optimiser import learning_rate, make_optimizer
 from model.progress import Progress
 from model.recipes import OptimConfig, config_from_json
-from model.run import CHECKPOINT, RunFolder, TrainResult, only_process, run_identity
+from model.run import CHECKPOINT, RunFolder, TrainResult, only_process
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SystemRecipe:
 
 
 def pretrain(
-    dataset: Path,
+    dataset: Path | BatchSource,
     recipe: SystemRecipe,
     out: Path,
     *,
@@ -85,7 +85,7 @@ def pretrain(
     """Trains a system on the training split of a dataset.
 
     Args:
-        dataset: folder that `motifs build` made.
+        dataset: folder that `motifs build` made, or another source of batches.
         recipe: everything that the run depends on.
         out: the run's folder.
         resume: go on from the checkpoint in `out`; otherwise a run that is there is replaced.
@@ -97,15 +97,13 @@ def pretrain(
         StageError: if `out` belongs to a run of another configuration, or the loss is no number.
     """
     computes_on = choose_device(device)
-    data = AmdDataset(dataset)
+    source = _windows(AmdDataset(dataset), recipe) if isinstance(dataset, Path) else dataset
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
-    sampler = WindowSampler(
-        data, "train", recipe.window_s, recipe.rate_hz, recipe.seed, batch_size=recipe.batch_size, tempo=recipe.tempo
-    )
     with reproducible(recipe.threads), only_process(out):
-        folder = RunFolder(out, run_identity(recipe, data), recipe.steps)
+        identity = to_jsonable({"recipe": recipe, "data": source.identity()})
+        folder = RunFolder(out, identity, recipe.steps)
         checkpoint = folder.begin(resume)
-        model = fresh_system(recipe, data).to(computes_on).train()
+        model = first_weights(recipe, source).to(computes_on).train()
         optimizer = make_optimizer(model, recipe.optim, recipe.betas)
         step = 0
         if checkpoint is not None:
@@ -114,11 +112,11 @@ def pretrain(
             optimizer.load_state_dict(dict(checkpoint.optimizer or {}))
         if (done := folder.finished(step)) is not None:
             return done
-        folder.open_at(step, data, {"computes_on": str(computes_on)})
+        folder.open_at(step, source.name, {"computes_on": str(computes_on)})
         logs, bar = Logs(folder.path, step), Progress(f"train {recipe.name}", step, recipe.steps)
-        with closing(logs), closing(bar), closing(prefetch(sampler, step, end)) as batches:
-            for now, windows in batches:
-                line = _do_step(model, optimizer, windows, recipe, now, computes_on)
+        with closing(logs), closing(bar), closing(source.batches(step, end)) as batches:
+            for now, raw in batches:
+                line = _do_step(model, optimizer, source, raw, recipe, now, computes_on)
                 logs.loss(line)
                 bar.advance(line)
                 if (now + 1) % recipe.checkpoint_every == 0 or now + 1 == end:
@@ -130,7 +128,8 @@ def pretrain(
 def _do_step(
     model: Any,
     optimizer: torch.optim.Optimizer,
-    windows: Mapping[str, np.ndarray],
+    source: BatchSource,
+    raw: Any,
     recipe: SystemRecipe,
     step: int,
     device: torch.device,
@@ -139,10 +138,8 @@ def _do_step(
     lr = learning_rate(step, recipe.steps, recipe.optim)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    generator, kind = generator_of(recipe.seed, step), SYSTEMS[recipe.kind]
-    batch = skeletons_of(windows, recipe.rate_hz, kind.coordinates)
-    if kind.vary is not None:
-        batch = kind.vary(batch, generator)
+    generator = generator_of(recipe.seed, step)
+    batch = source.prepare(raw, generator)
     with torch.random.fork_rng():
         # layers drop by the global generator: like all else, what they do depends on the step's number alone
         torch.manual_seed(generator.initial_seed())
@@ -158,19 +155,36 @@ def _do_step(
     return {"step": step, "phase": "pretraining", "loss": value, **parts, "lr": lr}
 
 
+def _windows(dataset: AmdDataset, recipe: SystemRecipe) -> AmdWindows:
+    """The windows that a recipe takes of a dataset."""
+    return AmdWindows(
+        dataset,
+        recipe.system,
+        window_s=recipe.window_s,
+        rate_hz=recipe.rate_hz,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        tempo=recipe.tempo,
+    )
+
+
 def fresh_system(recipe: SystemRecipe, dataset: AmdDataset) -> Any:
     """The network before its first step, whose weights the seed alone decides.
 
     Args:
+        recipe: of the run.
         dataset: of the statistics, for a system that normalises its input.
     """
+    return first_weights(recipe, _windows(dataset, recipe))
+
+
+def first_weights(recipe: SystemRecipe, source: BatchSource) -> Any:
+    """`fresh_system` for any source."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         system = build_system(recipe.system)
     if isinstance(system, MotionCodes | MaskedFrames | PlainJepa):
-        stats = dataset.stats()
-        mean, sd = (torch.from_numpy(x[LAYOUT.positions]).float() for x in (stats.mean, stats.sd))
-        system.set_statistics(mean, sd.square().mean().sqrt())
+        system.set_statistics(*source.statistics())
     return system
 
 

@@ -86,3 +86,13 @@ def config_from_plain(data: Any, source: str) -> SystemConfig:
 def longest_frames(config: SystemConfig) -> int | None:
     """Frames of the longest sequence that a system takes; None for any."""
     return None if isinstance(config, _ROTARY) else config.frames
+
+
+def num_joints(config: SystemConfig) -> int:
+    """Joints of a person: 22 of SMPL, or 25 of Kinect v2."""
+    return config.num_joints if isinstance(config, _ROTARY) else config.joints
+
+
+def num_people(config: SystemConfig) -> int | None:
+    """People of a batch, present or not; None for any."""
+    return config.persons if isinstance(config, GlTransformerConfig) else None

@@ -1,7 +1,7 @@
 """Systems beside A4Mer as encoders: each part of a motion is seen by itself, so nothing hidden speaks through it.
 
 A part is divided where frames are not valid, and what is longer than a network takes into pieces of that length: each
-piece begins a path of its own.
+piece begins a path of its own. A network that has learned from Kinect's joints sees SMPL's mapped to them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataset.features import NUM_FEATURE_JOINTS
 from dataset.resample import Motion, resample
 from model.baselines.pretraining import TrainedSystem
 from model.baselines.skeletons import SkeletonBatch, skeleton_of
-from model.baselines.systems import SYSTEMS, longest_frames
+from model.baselines.systems import SYSTEMS, longest_frames, num_joints
+from model.baselines.views import as_kinect_sees, batch_of_clips
 from model.protocols.encoders import SegmentTokens, part_edges
 
 
@@ -27,7 +28,7 @@ class _Piece:
 
     motion: int
     start_s: float
-    joints_m: Float[np.ndarray, "frames 22 3"]
+    joints_m: Float[np.ndarray, "frames joints 3"]
 
 
 class SystemEncoder:
@@ -43,7 +44,8 @@ class SystemEncoder:
     def __init__(self, trained: TrainedSystem, name: str, device: torch.device, *, batch_size: int = 64) -> None:
         self.system, self.name, self.device, self.batch_size = trained.system, name, device, batch_size
         self.rate_hz, self.coordinates = trained.recipe.rate_hz, SYSTEMS[trained.recipe.kind].coordinates
-        self.longest = longest_frames(trained.recipe.system)
+        self.config = trained.recipe.system
+        self.longest = longest_frames(self.config)
 
     @torch.no_grad()
     def encode(
@@ -71,22 +73,19 @@ class SystemEncoder:
                 seen = resample(motion.part(first, stop), self.rate_hz)
                 for at, end in _runs(seen.frame_valid, self.longest):
                     start_s = first / motion.rate_hz + at / self.rate_hz
-                    yield _Piece(number, start_s, skeleton_of(seen.part(at, end), self.coordinates))
+                    joints_m = skeleton_of(seen.part(at, end), self.coordinates)
+                    if num_joints(self.config) != NUM_FEATURE_JOINTS:
+                        joints_m = as_kinect_sees(joints_m, self.config)
+                    yield _Piece(number, start_s, joints_m)
 
     def batch_of(self, motions: Sequence[Motion]) -> SkeletonBatch:
         """Motions as the network takes them, of each the longest piece; nobody is there in one without valid frames."""
         pieces = [list(self._pieces(k, motion, (), None)) for k, motion in enumerate(motions)]
-        nothing = np.zeros((0, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
+        nothing = np.zeros((0, num_joints(self.config), 3), dtype=np.float32)
         return self._batch([max((p.joints_m for p in of), key=len, default=nothing) for of in pieces])
 
     def _batch(self, joints_m: Sequence[np.ndarray]) -> SkeletonBatch:
-        longest = max(len(of_piece) for of_piece in joints_m)
-        padded = np.zeros((len(joints_m), 1, longest, NUM_FEATURE_JOINTS, 3), dtype=np.float32)
-        exists = np.zeros((len(joints_m), 1, longest), dtype=bool)
-        for row, of_piece in enumerate(joints_m):
-            padded[row, 0, : len(of_piece)] = of_piece
-            exists[row, 0, : len(of_piece)] = True
-        return SkeletonBatch(torch.from_numpy(padded), torch.from_numpy(exists)).to(self.device)
+        return batch_of_clips([of_piece[None] for of_piece in joints_m], self.config).to(self.device)
 
     def _tokens(self, pieces: Sequence[_Piece]) -> list[SegmentTokens]:
         tokens = self.system.encode(self._batch([p.joints_m for p in pieces]))
