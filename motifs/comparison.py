@@ -262,7 +262,7 @@ def as_html(
                     Table(heads, body, tuple(range(3, len(heads)))),
                     Table(("commands that made these figures",), tuple(commands)),
                 ),
-                (Picture.of(picture_bytes, f"{unit}: bars are means over groups, dots the groups"),),
+                (Picture.of(picture_bytes, f"{unit}: bars are means over groups (A4Mer's in another colour), dots the groups"),),
                 wide=True,
             )
         )
@@ -306,7 +306,8 @@ def picture(lines: Sequence[Line], protocol: str) -> Figure:
         axes.set_axis_off()
     for axes, (task, row), bars in zip(panels, wanted, rows, strict=False):
         place = np.arange(len(bars))[::-1]
-        axes.barh(place, [np.nan if x.mean is None else x.mean for x in bars], color=COLOURS[5], height=0.7)
+        colours = [COLOURS[1] if x.method == RIVAL else COLOURS[5] for x in bars]
+        axes.barh(place, [np.nan if x.mean is None else x.mean for x in bars], color=colours, height=0.7)
         for x, y in zip(bars, place, strict=True):
             axes.plot(list(x.groups.values()), [y] * len(x.groups), ".", color=COLOURS[0], markersize=5)
         plain(axes, f"{task}: {row}" if row else task, "accuracy" if of_rights else "mm")
