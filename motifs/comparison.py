@@ -262,7 +262,7 @@ def as_html(
                     Table(heads, body, tuple(range(3, len(heads)))),
                     Table(("commands that made these figures",), tuple(commands)),
                 ),
-                (Picture.of(picture_bytes, f"{unit}: bars are means over groups (A4Mer's in another colour), dots the groups"),),
+                (Picture.of(picture_bytes, f"{unit}: bars are means over groups, A4Mer's in red, dots the groups"),),
                 wide=True,
             )
         )
