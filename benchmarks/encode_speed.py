@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.resample import Motion
+from dataset.resample import Motion, resample
 from dataset.shards import motion_from_clip
 from model.a4mer import A4Mer, MotionBatch
 from model.baselines.pretraining import TrainedSystem
@@ -76,7 +76,9 @@ def system(kind: str, recipe_name: str, motions: Sequence[Motion], device: torch
     named = "gpu_10min" if recipe_name == "published" and kind not in PUBLISHED else recipe_name
     recipe = system_recipe(kind, named)
     network = build_system(recipe.system).to(device).eval()
-    joints_m = torch.from_numpy(np.stack([skeleton_of(m, SYSTEMS[kind].coordinates) for m in motions]))[:, None]
+    joints_m = torch.from_numpy(
+        np.stack([skeleton_of(resample(m, recipe.rate_hz), SYSTEMS[kind].coordinates) for m in motions])
+    )[:, None]
     batch = SkeletonBatch(joints_m, torch.ones(joints_m.shape[:3], dtype=torch.bool)).to(device)
     encoder = SystemEncoder(TrainedSystem(recipe, network), kind, device)  # type: ignore[arg-type]
     return Timed(encoder, lambda: encoder.system.encode(batch), _parameters(network))

@@ -17,11 +17,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, MotifsError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json
 from dataset.kinect.benchmarks import BENCHMARKS, MISSING_FILE, Benchmark, benchmark_named
 from dataset.kinect.cache import open_clips
@@ -153,4 +154,7 @@ def paper_figure(system: str, protocol: str, benchmark: str, learned_from: str |
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MotifsError as error:
+        sys.exit(f"skeleton_protocols: {error}")

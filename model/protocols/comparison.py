@@ -133,6 +133,10 @@ class Comparison:
         _check("method", config.methods, METHODS)
         _check("protocol", config.protocols, PROTOCOLS)
         _check("part", config.parts, PART_NAMES)
+        if not self.protocols:
+            raise InputError("transfer", "there is nothing else to learn from", "name other datasets with --also")
+        if dropped := set(config.protocols) - set(self.protocols):
+            print(f"{dropped.pop()}: left out, nothing else to learn from; --also names datasets", file=sys.stderr)
         _check("group to leave out", config.left_out, config.groups)
         self.datasets = [AmdDataset(path) for path in (config.dataset, *config.also)]
         own, of_systems = _divided(config.settings)

@@ -105,6 +105,7 @@ def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConf
         ({"left_out": ("p9",)}, "group to leave out p9"),
         ({"parts": ("midle",)}, "part midle"),
         ({"methods": ("mampp",)}, "method mampp"),
+        ({"protocols": ("transfer",)}, "transfer: there is nothing else to learn from"),
         ({"recipe": "debug_cpu"}, "debug_cpu of"),
         ({"settings": ("mamp.system.heads=3",), "methods": ("mamp",)}, "3 heads do not divide"),
     ],
