@@ -1,8 +1,9 @@
 """Recognition of a clip's action with one group of people left out: k-NN, ridge, and few labels.
 
-Vectors are mean and deviation of the tokens of all levels; rows of a `chosen pooling` leave levels and pooling to the
-training groups, those of `any part` the part of the clip, and all but `k-NN, k = 20`, `ridge, alpha = 100` and the ones
-with few labels the probe's settings. With few labels nothing is chosen: a choice would have seen all labels.
+Vectors are mean and deviation of the tokens of all levels, in rows of `segments` of those above the finest (A4Mer's
+frames), where there are several; rows of a `chosen pooling` leave levels and pooling to the training groups, those of
+`any part` the part of the clip, and all but `k-NN, k = 20`, `ridge, alpha = 100` and the ones with few labels the
+probe's settings. With few labels nothing is chosen: a choice would have seen all labels.
 """
 
 from __future__ import annotations
@@ -56,15 +57,19 @@ def recognition_rows(
         }
         for part, found in tokens.items()
     }
-    fixed = {f"{part}: {standard_view(list(found[0]))}" for part, found in tokens.items()}
+    levels = list(next(iter(tokens.values()))[0])
+    fixed = {"": f": {standard_view(levels)}"}
+    if len(levels) > 2:
+        fixed[", segments"] = f": {standard_view(levels[1:])}"
     everything = {name: x for of in pooled.values() for name, x in of.items()}
     probes = (*knn_probes(), *ridge_probes())
     scores = {name: inner_scores(x, probes, motions.label, motions.group, test) for name, x in everything.items()}
     sets = {**pooled, "any part": everything} if len(parts) > 1 else pooled
     rows: dict[str, Row] = {}
     for part, of in sets.items():
-        standard = {name: x for name, x in of.items() if name in fixed}
-        rows |= {f"{part} | {n}": row for n, row in _rows(standard, scores, motions, test, seed)}
+        for kind, view in fixed.items():
+            standard = {name: x for name, x in of.items() if name.endswith(view)}
+            rows |= {f"{part} | {n}{kind}": row for n, row in _rows(standard, scores, motions, test, seed)}
         if len(of) > len(standard):
             chosen = _rows(of, scores, motions, test, seed)
             rows |= {f"{part} | {n}, chosen pooling": row for n, row in chosen}

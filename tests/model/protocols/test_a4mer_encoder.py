@@ -85,7 +85,11 @@ def test_all_protocols_take_it(run: TrainedRun, motions: LabelledMotions) -> Non
     encoder = A4MerEncoder(run)
     short = dataclasses.replace(motions, motions=tuple(motion.part(0, 100) for motion in motions.motions))
     rows = recognition_rows(encoder, short, 1, ["middle 1 s"])
-    assert {"middle 1 s | ridge", "middle 1 s | k-NN, chosen pooling"} <= set(rows)
+    assert {"middle 1 s | ridge", "middle 1 s | k-NN, chosen pooling", "middle 1 s | 5-shot ridge, segments"} <= set(
+        rows
+    )
+    views = [rows[f"middle 1 s | ridge, alpha = 100{kind}"]["view"] for kind in ("", ", segments")]
+    assert views == [f"middle 1 s: {levels}local+atoms+motifs mean+sd" for levels in ("frames+", "")]
     config = ForecastConfig(train_windows=8, heads=HeadConfig(steps=2, batch_size=4, attention_heads=2, layers=1))
     for task in (Task(5, 5), Task(4, 4, 4)):
         windows = pose_windows(short, task)
