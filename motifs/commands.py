@@ -284,13 +284,17 @@ def evaluate(
 
 def evaluate_all(
     dataset: DatasetPath,
-    groups: Annotated[tuple[str, ...], arg(help="subjects (actors, or sets of them), each left out in turn")],
+    groups: Annotated[tuple[str, ...], arg(help="subjects, or several joined as a+b, each left out in turn")],
     out: Annotated[Path, arg(help="folder of the table, and of finished figures and runs: it goes on where it was")],
     left_out: Annotated[tuple[str, ...], arg(help="leave out these of the groups alone")] = (),
-    also: Annotated[tuple[Path, ...], arg(help="further datasets, for pretraining alone")] = (),
+    also: Annotated[
+        tuple[Path, ...], arg(help="further datasets, for pretraining alone; transfer learns from nothing else")
+    ] = (),
     methods: Annotated[tuple[str, ...], arg(help=f"of {', '.join(METHODS)}")] = METHODS,
     protocols: Annotated[tuple[str, ...], arg(help=f"of {', '.join(PROTOCOLS)}")] = PROTOCOLS,
-    recipe: Annotated[Literal["cpu_10min"], arg(help="of every network, each for the same minutes")] = "cpu_10min",
+    recipe: Annotated[
+        Literal["cpu_10min", "gpu_10min"], arg(help="of every network, each for the same minutes")
+    ] = "cpu_10min",
     settings: Annotated[
         tuple[str, ...], arg(help="other settings of A4Mer's recipe (optim.lr=5e-4) or of a system's (mamp.steps=300)")
     ] = (),
