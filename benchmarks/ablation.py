@@ -79,6 +79,7 @@ def config_of(given: argparse.Namespace, row: str) -> ComparisonConfig:
         tuple(given.groups),
         (given.left_out,),
         tuple(given.also),
+        tuple(given.without),
         parts=(PART,),
         recipe=given.recipe,
         settings=(*given.set, *(PLAIN if given.plain else ()), *ROWS[row]),
@@ -124,6 +125,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--groups", nargs="+", required=True, help="subjects of it that are judged or learned from")
     parser.add_argument("--left-out", required=True, help="the one that is judged")
     parser.add_argument("--also", nargs="*", type=Path, default=[], help="further datasets, for pretraining alone")
+    parser.add_argument("--without", nargs="*", default=[], help="subjects that nobody learns from")
     parser.add_argument("--recipe", default="cpu_10min")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the recipe")
     parser.add_argument("--plain", action="store_true", help="without what goes beyond the paper")

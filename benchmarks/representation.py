@@ -43,9 +43,9 @@ def main() -> None:
 def config_of(given: argparse.Namespace) -> ComparisonConfig:
     """What the command line asks for."""
     return ComparisonConfig(
-        given.dataset, tuple(given.groups), tuple(given.left_out or ()), tuple(given.also), tuple(given.methods),
-        tuple(given.protocols), tuple(given.parts), given.recipe, tuple(given.set), tuple(given.seeds), given.heads,
-        given.device,
+        given.dataset, tuple(given.groups), tuple(given.left_out or ()), tuple(given.also), tuple(given.without),
+        tuple(given.methods), tuple(given.protocols), tuple(given.parts), given.recipe, tuple(given.set),
+        tuple(given.seeds), heads=given.heads, device=given.device,
     )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--groups", nargs="+", required=True, help="subjects of it, each left out in turn")
     parser.add_argument("--left-out", nargs="+", help="leave out these alone")
     parser.add_argument("--also", nargs="*", type=Path, default=[], help="further datasets, for pretraining alone")
+    parser.add_argument("--without", nargs="*", default=[], help="subjects that nobody learns from")
     parser.add_argument("--methods", nargs="+", default=list(ComparisonConfig.methods), choices=METHODS)
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
     parser.add_argument(

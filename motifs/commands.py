@@ -290,6 +290,9 @@ def evaluate_all(
     also: Annotated[
         tuple[Path, ...], arg(help="further datasets, for pretraining alone; transfer learns from nothing else")
     ] = (),
+    without: Annotated[
+        tuple[str, ...], arg(help="subjects nobody learns from: they may be people of a group under another name")
+    ] = (),
     methods: Annotated[tuple[str, ...], arg(help=f"of {', '.join(METHODS)}")] = METHODS,
     protocols: Annotated[tuple[str, ...], arg(help=f"of {', '.join(PROTOCOLS)}")] = PROTOCOLS,
     recipe: Annotated[
@@ -307,7 +310,7 @@ def evaluate_all(
     from motifs.comparison import write_comparison
 
     config = ComparisonConfig(
-        dataset, groups, left_out, also, methods, protocols, recipe=recipe, settings=settings, seeds=seeds,
+        dataset, groups, left_out, also, without, methods, protocols, recipe=recipe, settings=settings, seeds=seeds,
         heads=not no_heads, device=device,
     )  # fmt: skip
     lines = write_comparison(config, out)

@@ -158,7 +158,8 @@ def command_of(config: ComparisonConfig, protocol: str, method: str, out: Path) 
     """The command line that computes a method's rows of a protocol."""
     words = ["motifs", "evaluate", "--all", str(config.dataset), "--groups", *config.groups]
     options: list[tuple[str, Sequence[object]]] = [
-        ("--left-out", config.left_out), ("--also", config.also), ("--methods", (method,)),
+        ("--left-out", config.left_out), ("--also", config.also), ("--without", config.without),
+        ("--methods", (method,)),
         ("--protocols", (protocol,)), ("--recipe", (config.recipe,)), ("--settings", config.settings),
         ("--seeds", config.seeds), ("--out", (out,)),
     ]  # fmt: skip
@@ -274,7 +275,16 @@ def as_html(
 
 def _trainings(trainings: Sequence[Training]) -> Section:
     """What the networks cost."""
-    heads = ("network", "parameters", "steps", "windows a step", "window, s", "runs", "minutes a run", "longest")
+    heads = (
+        "network",
+        "trained parameters",
+        "steps",
+        "windows a step",
+        "window, s",
+        "runs",
+        "minutes a run",
+        "of processors",
+    )
     rows = tuple(
         (
             t.method,
@@ -282,14 +292,14 @@ def _trainings(trainings: Sequence[Training]) -> Section:
             f"{t.steps:,}",
             str(t.batch_size),
             f"{t.window_s:g}",
-            str(len(t.seconds)),
-            f"{np.mean(t.seconds) / 60:.1f}" if t.seconds else "",
-            f"{max(t.seconds) / 60:.1f}" if t.seconds else "",
+            str(len(t.spent)),
+            *(f"{np.mean(minutes) / 60:.1f}" for minutes in zip(*t.spent, strict=True)),
+            *(() if t.spent else ("", "")),
         )
         for t in trainings
     )
     text = (
-        "Time is what passed, beside whatever else the machine did; parameters count what the pretext task alone needs."
+        "Minutes are means over runs: those that passed, beside whatever else the machine did, and those of processors."
     )
     return Section("Pretraining", text, (Table(heads, rows, tuple(range(1, len(heads)))),), ())
 

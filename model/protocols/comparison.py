@@ -36,7 +36,7 @@ from model.protocols.encoders import Encoder
 from model.protocols.features import KINDS, Statistics
 from model.protocols.finetuning import FineTuneConfig, finetuning_rows
 from model.protocols.forecast import ForecastConfig, pose_rows, simple_rows, token_rows
-from model.protocols.groups import leave_out
+from model.protocols.groups import leave_out, subjects_of
 from model.protocols.motions import PART_NAMES, load_motions, of_shared_classes
 from model.protocols.names import A4MER, METHODS, NETWORKS, OF_NETWORKS, PROTOCOLS
 from model.protocols.recognition import recognition_rows
@@ -45,16 +45,17 @@ from model.protocols.segmentation import load_sessions, segmentation_rows
 from model.protocols.systems import SystemEncoder
 from model.protocols.windows import Task, pose_windows
 from model.recipes import Recipe, recipe_named
+from model.run import RESULT
 from model.train import train
 
-VERSION = 9  # of the protocols: cells of another one are computed anew
+VERSION = 10  # of the protocols: cells of another one are computed anew
 TASKS: Mapping[str, Mapping[str, Task]] = {
     "prediction": {"2 s -> 3 s": Task(10, 15)},
     "interpolation": {"1 s": Task(5, 5, 5), "2 s": Task(5, 10, 5), "4 s": Task(5, 20, 5)},
 }
 ELSEWHERE = "elsewhere"  # in the name of a run on the further datasets alone
 NO_HEADS = "no heads"  # in the name of a cell without the paper's heads
-SECONDS = "seconds.json"  # in a run's folder: how long its training took, less what starts that were killed did
+SECONDS = "seconds.json"  # in a run's folder: what its training took, less what starts that were killed did
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class ComparisonConfig:
         groups: subjects of it, or several joined as `a+b`, each left out in turn.
         left_out: leave out these alone; empty for all.
         also: further datasets, for pretraining alone; `transfer` pretrains on nothing else.
+        without: subjects of whom nobody learns anything, for they may be those of a group under another name.
         methods: of `model.protocols.names.METHODS`.
         protocols: of `PROTOCOLS` there.
         parts: of clips, for recognition.
@@ -81,6 +83,7 @@ class ComparisonConfig:
     groups: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     also: tuple[Path, ...] = ()
+    without: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("simple", "poses", *A4MER)
     protocols: tuple[str, ...] = PROTOCOLS
     parts: tuple[str, ...] = PART_NAMES
@@ -98,11 +101,12 @@ class Training:
 
     Attributes:
         method: which network.
-        parameters: of it, with the decoders and predictors of its pretext task (A4Mer's: of the student alone).
+        parameters: that are trained, those of decoders and predictors among them.
         steps: of the optimiser.
         batch_size: windows in a step.
         window_s: length of a window.
-        seconds: of each run that is there, beside whatever else the machine did.
+        spent: seconds that passed, beside whatever else the machine did, and seconds of processors, of each run whose
+            starts all came to their end.
     """
 
     method: str
@@ -110,7 +114,7 @@ class Training:
     steps: int
     batch_size: int
     window_s: float
-    seconds: tuple[float, ...]
+    spent: tuple[tuple[float, float], ...]
 
 
 class Comparison:
@@ -145,8 +149,14 @@ class Comparison:
         self._systems = {
             kind: override(system_recipe(kind, config.recipe), of_systems.get(kind, ())) for kind in sorted(systems)
         }
+        known = {subject for dataset in self.datasets for subject in dataset.info.subjects}
+        for subject in config.without:
+            subjects_of(subject, known)
+            if any(subject in subjects_of(group, known) for group in config.groups):
+                raise InputError(subject, "is in a group, and nobody is to learn from it", "name it in one place")
         self.device = choose_device(config.device)
         self.data = [sha256_of_file(d.path / "meta" / "clips.json") for d in self.datasets]
+        self._learned = [*self.data, *(f"without {subject}" for subject in sorted(config.without))]
         self.common = {"version": VERSION, "groups": list(config.groups), "data": self.data[:1]}
         self.motions = load_motions(self.datasets[0], config.groups)
         recognises = set(config.protocols) & {"recognition", "robustness", *OF_NETWORKS}
@@ -168,7 +178,7 @@ class Comparison:
         if method not in NETWORKS:
             return self.common
         recipe = self.recipe if method in A4MER else self._systems[_kind_of(method)]
-        return {**self.common, "data": self.data, "recipe": to_jsonable(recipe)}
+        return {**self.common, "data": self._learned, "recipe": to_jsonable(recipe)}
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -185,14 +195,17 @@ class Comparison:
         """A network pretrained on all but a group, or on the further datasets alone; its methods share it."""
         recipe = dataclasses.replace(self.recipe if method == "a4mer" else self._systems[method], seed=seed)
         rate_hz = recipe.data.rate_hz if isinstance(recipe, Recipe) else recipe.rate_hz
-        view = self.folder / "data" / f"{group or ELSEWHERE}-{rate_hz:g}-{digest(self.data)}"
-        data = leave_out(self.datasets if group else self.datasets[1:], group, view, rate_hz=rate_hz)
-        out, begin = self.run_folder(method, group, seed), time.perf_counter()
+        view = self.folder / "data" / f"{group or ELSEWHERE}-{rate_hz:g}-{digest(self._learned)}"
+        learned = self.datasets if group else self.datasets[1:]
+        data = leave_out(learned, group, view, rate_hz=rate_hz, without=self.config.without)
+        out = self.run_folder(method, group, seed)
+        finished, begin = (out / RESULT).is_file(), (time.perf_counter(), time.process_time())
         if isinstance(recipe, Recipe):
             train(data, recipe, out, hardware=Hardware(device=self.config.device))
         else:
             pretrain(data, recipe, out, device=self.config.device)
-        _add_seconds(out / SECONDS, time.perf_counter() - begin)
+        if not finished:
+            _add_seconds(out / SECONDS, time.perf_counter() - begin[0], time.process_time() - begin[1])
         return load_run(out, self.device) if isinstance(recipe, Recipe) else (load_system(out, self.device), data)
 
     def run_folder(self, method: str, group: str | None, seed: int) -> Path:
@@ -202,7 +215,7 @@ class Comparison:
         return (
             self.folder
             / "runs"
-            / f"{self.config.recipe}{kind}-{digest([self.data, recipe])}-{group or ELSEWHERE}-{seed}"
+            / f"{self.config.recipe}{kind}-{digest([self._learned, recipe])}-{group or ELSEWHERE}-{seed}"
         )
 
     def encoder(self, method: str, group: str | None, seed: int) -> A4MerEncoder | SystemEncoder:
@@ -276,16 +289,17 @@ class Comparison:
             "a4mer" if m in A4MER else _kind_of(m) for m in self.config.methods if m in NETWORKS
         ):
             recipe = self.recipe if method == "a4mer" else self._systems[method]
-            runs = [(group, seed) for group in self.config.left_out or self.config.groups for seed in self.config.seeds]
-            times = [self.run_folder(method, group, seed) / SECONDS for group, seed in runs]
-            seconds = [float(read_json(path)["seconds"]) for path in times if path.is_file()]
+            groups = [*(self.config.left_out or self.config.groups), *([None] if "transfer" in self.protocols else [])]
+            folders = [self.run_folder(method, group, seed) for group in groups for seed in self.config.seeds]
+            times = [read_json(folder / SECONDS) for folder in folders if (folder / SECONDS).is_file()]
             if isinstance(recipe, Recipe):
-                network: nn.Module = A4Mer(recipe.model).student
+                network: nn.Module = A4Mer(recipe.model)
                 steps, window_s = recipe.total_steps, recipe.data.window_s
             else:
                 network, steps, window_s = build_system(recipe.system), recipe.steps, recipe.window_s
-            size = sum(weight.numel() for weight in network.parameters())
-            found.append(Training(method, size, steps, recipe.batch_size, window_s, tuple(seconds)))
+            size = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+            spent = tuple((float(t["seconds"]), float(t["cpu_seconds"])) for t in times)
+            found.append(Training(method, size, steps, recipe.batch_size, window_s, spent))
         return found
 
     def results(self, protocol: str) -> dict[str, dict[str, dict[int, Any]]]:
@@ -325,10 +339,10 @@ def _divided(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     return own, of_systems
 
 
-def _add_seconds(path: Path, seconds: float) -> None:
-    """A finished run that is only read again adds next to nothing."""
-    before = float(read_json(path)["seconds"]) if path.is_file() else 0.0
-    write_json(path, {"seconds": before + seconds})
+def _add_seconds(path: Path, seconds: float, cpu_seconds: float) -> None:
+    """Adds a start of a run to those before it."""
+    before = read_json(path) if path.is_file() else {"seconds": 0.0, "cpu_seconds": 0.0}
+    write_json(path, {"seconds": before["seconds"] + seconds, "cpu_seconds": before["cpu_seconds"] + cpu_seconds})
 
 
 def _check(what: str, given: Sequence[str], known: Sequence[str]) -> None:

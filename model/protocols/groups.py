@@ -38,7 +38,14 @@ def subjects_of(group: str, known: Collection[str]) -> tuple[str, ...]:
     return subjects
 
 
-def leave_out(datasets: Sequence[AmdDataset], group: str | None, out: Path, *, rate_hz: float) -> Path:
+def leave_out(
+    datasets: Sequence[AmdDataset],
+    group: str | None,
+    out: Path,
+    *,
+    rate_hz: float,
+    without: Collection[str] = (),
+) -> Path:
     """A dataset of several, in which one group of people is for testing and all others are for training.
 
     Statistics of the frame vectors are of the training clips alone. Shards are linked, or copied where the file system
@@ -49,13 +56,14 @@ def leave_out(datasets: Sequence[AmdDataset], group: str | None, out: Path, *, r
         group: of the test split; None: everybody is for training.
         out: folder to make.
         rate_hz: rate of the statistics: the model's.
+        without: subjects of whom nothing is taken, for they may be those of the group under another name.
 
     Raises:
         InputError: if nobody is called so, or two clips have one id.
     """
     if (out / "meta" / "info.json").is_file():
         return out
-    clips = _divided(datasets, group)
+    clips = [clip for clip in _divided(datasets, group) if clip.subject not in without]
     with atomic_folder(out) as folder:
         shards = [_link(d, shard, k, folder) for k, d in enumerate(datasets) for shard in d.info.shards]
         write_json(folder / "meta" / "clips.json", {"schema": SCHEMA, "clips": clips})

@@ -56,7 +56,7 @@ class Known:
         return RESULTS[protocol]
 
     def trainings(self) -> list[Training]:
-        return [Training("a4mer", 1_234_567, 1500, 16, 12.0, (240.0, 360.0))]
+        return [Training("a4mer", 1_234_567, 1500, 16, 12.0, ((240.0, 230.0), (360.0, 240.0)))]
 
 
 @pytest.fixture

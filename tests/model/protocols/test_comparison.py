@@ -70,7 +70,7 @@ def test_networks_are_trained_on_and_transferred(config: ComparisonConfig, one_c
     }
     assert seen["elsewhere"] == {"anna"} and "p2" in seen["p2"]
     a4mer, jepa = comparison.trainings()
-    assert (a4mer.method, a4mer.steps, jepa.steps) == ("a4mer", 4, 2) and len(a4mer.seconds) == 1
+    assert (a4mer.method, a4mer.steps, jepa.steps) == ("a4mer", 4, 2) and len(a4mer.spent) == 2
     network = build_system(both_recipe(comparison).system)
     assert jepa.parameters == sum(w.numel() for w in network.parameters())
 
@@ -103,6 +103,8 @@ def test_settings_of_another_system_leave_a_cell_as_it_is(config: ComparisonConf
         ({"groups": ("p0+p2", "p3", "p2")}, "p2: this subject is in two groups"),
         ({"groups": ("p0", "p2")}, "2 groups"),
         ({"left_out": ("p9",)}, "group to leave out p9"),
+        ({"without": ("p9",)}, "p9: no clip is of this subject"),
+        ({"without": ("p3",)}, "p3: is in a group, and nobody is to learn from it"),
         ({"parts": ("midle",)}, "part midle"),
         ({"methods": ("mampp",)}, "method mampp"),
         ({"protocols": ("transfer",)}, "transfer: there is nothing else to learn from"),

@@ -70,6 +70,8 @@ def test_several_people_are_left_out_together_or_nobody(people: Path, tmp_path: 
     datasets = [AmdDataset(people)]
     view = AmdDataset(leave_out(datasets, "p1+p2", tmp_path / "two", rate_hz=5.0))
     assert {clip.subject for clip in view.clips if clip.split == "test"} == {"p1", "p2"}
+    fewer = AmdDataset(leave_out(datasets, "p1", tmp_path / "fewer", rate_hz=5.0, without=("p2",)))
+    assert {clip.subject for clip in fewer.clips} == {"p0", "p1", "p3"} and fewer.info.num_clips == 6
     everybody = AmdDataset(leave_out(datasets, None, tmp_path / "all", rate_hz=5.0))
     assert {clip.split for clip in everybody.clips} == {"train"}
     with pytest.raises(InputError, match="p9"):
