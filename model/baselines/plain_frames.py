@@ -1,13 +1,14 @@
 """Plain references: a transformer that tells hidden frames, and a JEPA that tells the latents of hidden frames.
 
-They have A4Mer's blocks and share of what is hidden, and none of what it is about: no segments, scales, views of other
-bodies or divided losses. What is hidden are spans of frames, since a single frame is told by its neighbours. `masked
-frames` is BERT on poses (Devlin et al. 2019, arXiv 1810.04805): hidden frames are covered by a learned token, and their
-joints are told. `plain JEPA` is I-JEPA on frames (Assran et al. 2023, arXiv 2301.08243): hidden frames are removed, and
-a predictor tells a following teacher's tokens of them.
+They see what A4Mer sees of a pose and its movement (joints in the heading frame, their changes, the turn and the way of
+the body), have its blocks and its share of what is hidden, and none of what it is about: no segments, scales, views of
+other bodies or divided losses. What is hidden are spans of frames, since a single frame is told by its neighbours.
+`masked frames` is BERT on poses (Devlin et al. 2019, arXiv 1810.04805): hidden frames are covered by a learned token,
+and their joints are told. `plain JEPA` is I-JEPA on frames (Assran et al. 2023, arXiv 2301.08243): hidden frames are
+removed, and a predictor tells a following teacher's tokens of them.
 
-Shape suffixes: B sequence, P person, N person of a sequence (B * P), T frame, J joint, F channel of a frame (6 J:
-joints, and how they moved since the frame before), D width.
+Shape suffixes: B sequence, P person, N person of a sequence (B * P), T frame, J joint, C coordinate of a joint (3 J), F
+channel of a frame (6 J + 3: joints, and how joints, heading and pelvis moved since the frame before), D width.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from model.baselines.skeletons import SkeletonBatch, StepTokens, SystemLoss
 from model.blocks import Transformer, among, initialise
 from model.masking import mask_segments, spread_to_members
 
+# what lengths are told in: about how far joints are from the middle of a body
+_UNIT_M = 0.25
+
 
 @dataclass(frozen=True)
 class MaskedFramesConfig:
     """Size of the network and its pretext task.
 
     Attributes:
-        num_joints: joints of a skeleton.
+        num_joints: joints of a skeleton; the first one is the pelvis.
+        sides: left and right hip, left and right shoulder, which say where a body is heading; SMPL's.
         width: channels of a token.
         heads: attention heads.
         layers: of the transformer.
@@ -41,6 +46,7 @@ class MaskedFramesConfig:
     """
 
     num_joints: int = NUM_FEATURE_JOINTS
+    sides: tuple[int, int, int, int] = (1, 2, 16, 17)
     width: int = 256
     heads: int = 4
     layers: int = 8
@@ -54,7 +60,8 @@ class PlainJepaConfig:
     """Size of the networks and their pretext task.
 
     Attributes:
-        num_joints: joints of a skeleton.
+        num_joints: joints of a skeleton; the first one is the pelvis.
+        sides: left and right hip, left and right shoulder, which say where a body is heading; SMPL's.
         width: channels of a token.
         heads: attention heads.
         layers: of student and teacher.
@@ -67,6 +74,7 @@ class PlainJepaConfig:
     """
 
     num_joints: int = NUM_FEATURE_JOINTS
+    sides: tuple[int, int, int, int] = (1, 2, 16, 17)
     width: int = 256
     heads: int = 4
     layers: int = 8
@@ -83,7 +91,7 @@ class FrameTransformer(nn.Module):
 
     def __init__(self, config: MaskedFramesConfig | PlainJepaConfig) -> None:
         super().__init__()
-        self.embed = nn.Linear(6 * config.num_joints, config.width)
+        self.embed = nn.Linear(6 * config.num_joints + 3, config.width)
         self.transformer = Transformer(config.width, config.heads, config.layers, config.ffn_ratio)
 
     def forward(
@@ -105,21 +113,11 @@ class FrameTransformer(nn.Module):
 
 
 class _PlainFrames(nn.Module):
-    """What both references share: normalisation, what is hidden, and the tokens that are judged."""
-
-    channel_mean: torch.Tensor
-    scale: torch.Tensor
+    """What both references share: what they see, what is hidden of it, and the tokens that are judged."""
 
     def __init__(self, config: MaskedFramesConfig | PlainJepaConfig) -> None:
         super().__init__()
-        self.register_buffer("channel_mean", torch.zeros(3 * config.num_joints))
-        self.register_buffer("scale", torch.ones(()))
-        self._mask_ratio, self._span = config.mask_ratio, config.span
-
-    def set_statistics(self, mean_F: Float[torch.Tensor, "F"], scale: Float[torch.Tensor, ""]) -> None:
-        """Sets the normalisation of the input: a mean (m) for each channel and one scale (m) for all of them."""
-        self.channel_mean.copy_(mean_F)
-        self.scale.copy_(scale)
+        self._sides, self._mask_ratio, self._span = config.sides, config.mask_ratio, config.span
 
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """A token for each frame, the mean over the people who are there."""
@@ -133,16 +131,30 @@ class _PlainFrames(nn.Module):
         raise NotImplementedError
 
     def frames(self, batch: SkeletonBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised joints and their changes (N, T, F), people as samples of their own, and who is there.
+        """Joints and changes (N, T, F), people as samples of their own, and who is there; lengths in `_UNIT_M`.
 
-        A change is zero where nobody was in the frame before.
+        A change is zero where nobody was in the frame before. Turns are in radians; the pelvis's way is forward and
+        left, as the body was heading.
         """
         exists_NT = batch.exists.flatten(0, 1)
-        joints_NTC = (batch.joints_m.flatten(0, 1).flatten(2) - self.channel_mean) / self.scale
-        joints_NTC = torch.where(exists_NT[..., None], joints_NTC, 0.0)
+        joints_NTJ3 = torch.where(exists_NT[..., None, None], batch.joints_m.flatten(0, 1) / _UNIT_M, 0.0)
+        yaw_NT = self._heading(joints_NTJ3)
+        # the floor below the pelvis is the origin
+        ground_NT13 = F.pad(joints_NTJ3[..., :1, :2], (0, 1))
+        local_NTC = turned(joints_NTJ3 - ground_NT13, -yaw_NT).flatten(2)
+        turn_NT = yaw_NT.diff(dim=1)
+        turn_NT = torch.atan2(turn_NT.sin(), turn_NT.cos())
+        way_NT3 = turned(ground_NT13.diff(dim=1), -yaw_NT[:, :-1])[..., 0, :]
+        change_NTF = torch.cat([local_NTC.diff(dim=1), turn_NT[..., None], way_NT3[..., :2]], dim=-1)
         both_NT = exists_NT[:, 1:] & exists_NT[:, :-1]
-        change_NTC = F.pad(torch.where(both_NT[..., None], joints_NTC.diff(dim=1), 0.0), (0, 0, 1, 0))
-        return torch.cat([joints_NTC, change_NTC], dim=-1), exists_NT
+        change_NTF = F.pad(torch.where(both_NT[..., None], change_NTF, 0.0), (0, 0, 1, 0))
+        return torch.cat([local_NTC, change_NTF], dim=-1), exists_NT
+
+    def _heading(self, joints_NTJ3: torch.Tensor) -> Float[torch.Tensor, "N T"]:
+        """Yaw about z by the lines from right to left, as in `dataset.features.heading`."""
+        left_hip, right_hip, left_shoulder, right_shoulder = (joints_NTJ3[..., j, :] for j in self._sides)
+        left_NT3 = left_hip - right_hip + left_shoulder - right_shoulder
+        return torch.atan2(-left_NT3[..., 0], left_NT3[..., 1])
 
     def hidden(self, exists_NT: Bool[torch.Tensor, "N T"], generator: torch.Generator) -> Bool[torch.Tensor, "N T"]:
         """Frames of the spans that are hidden; where spans begin is drawn as well."""
@@ -168,7 +180,7 @@ class MaskedFrames(_PlainFrames):
         self.apply(initialise)
 
     def loss(self, batch: SkeletonBatch, generator: torch.Generator) -> SystemLoss:
-        """Mean squared error of the joints of hidden frames, normalised as the input is."""
+        """Mean squared error of the joints of hidden frames, in the units of the input."""
         x_NTF, exists_NT = self.frames(batch)
         hidden_NT = self.hidden(exists_NT, generator)
         z_NTD = self.encoder(cut(x_NTF, hidden_NT), exists_NT, self.cover, hidden_NT)
@@ -222,11 +234,18 @@ class PlainJepa(_PlainFrames):
 
 def cut(x_NTF: Float[torch.Tensor, "N T F"], hidden_NT: Bool[torch.Tensor, "N T"]) -> Float[torch.Tensor, "N T F"]:
     """Frames without the hidden ones, and without the change of one after them, which would tell where they ended."""
-    channels = x_NTF.shape[-1] // 2
+    num_C = (x_NTF.shape[-1] - 3) // 2
     after_NT = F.pad(hidden_NT[:, :-1], (1, 0))
-    joints, changes = x_NTF.split(channels, dim=-1)
+    joints, changes = x_NTF.split([num_C, num_C + 3], dim=-1)
     joints = torch.where(hidden_NT[..., None], 0.0, joints)
     return torch.cat([joints, torch.where((hidden_NT | after_NT)[..., None], 0.0, changes)], dim=-1)
+
+
+def turned(x_NTJ3: Float[torch.Tensor, "N T J 3"], yaw_NT: Float[torch.Tensor, "N T"]) -> torch.Tensor:
+    """Points turned about z."""
+    cos, sin = yaw_NT.cos()[..., None], yaw_NT.sin()[..., None]
+    x, y, z = x_NTJ3.unbind(dim=-1)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y, z], dim=-1)
 
 
 def positions(exists_NT: Bool[torch.Tensor, "N T"]) -> Float[torch.Tensor, "N T"]:

@@ -21,7 +21,6 @@ from core.errors import StageError
 from core.files import to_jsonable
 from dataset.shards import AmdDataset
 from model.baselines.motion_codes import MotionCodes
-from model.baselines.plain_frames import MaskedFrames, PlainJepa
 from model.baselines.skeletons import System
 from model.baselines.sources import AmdWindows, BatchSource
 from model.baselines.systems import SystemConfig, build_system, config_from_plain, system_name
@@ -183,7 +182,7 @@ def first_weights(recipe: SystemRecipe, source: BatchSource) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         system = build_system(recipe.system)
-    if isinstance(system, MotionCodes | MaskedFrames | PlainJepa):
+    if isinstance(system, MotionCodes):
         system.set_statistics(*source.statistics())
     return system
 

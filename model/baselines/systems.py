@@ -45,8 +45,8 @@ SYSTEMS: Mapping[str, Kind] = {
     "mamp": Kind(MampConfig, Mamp, "start", random_rotation),
     "gl_transformer": Kind(GlTransformerConfig, GlTransformer, "start"),
     "motion_codes": Kind(MotionCodesConfig, MotionCodes, "heading"),
-    "masked_frames": Kind(MaskedFramesConfig, MaskedFrames, "heading"),
-    "plain_jepa": Kind(PlainJepaConfig, PlainJepa, "heading"),
+    "masked_frames": Kind(MaskedFramesConfig, MaskedFrames, "start"),
+    "plain_jepa": Kind(PlainJepaConfig, PlainJepa, "start"),
 }
 
 

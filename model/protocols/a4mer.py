@@ -46,7 +46,7 @@ class A4MerEncoder:
 
     def __init__(self, run: TrainedRun, name: str = "A4Mer", *, untrained: bool = False, batch_size: int = 64) -> None:
         self.name, self.batch_size = name, batch_size
-        self.run = run
+        self.run, self.device = run, run.device
         self.segmenter = run.lexicon.segmenting_model(run.recipe.model).to(run.device)
         self.model = first_weights(run) if untrained else run.model
         self._covers: dict[bytes, np.ndarray] = {}

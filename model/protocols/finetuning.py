@@ -50,7 +50,7 @@ class FineTuneConfig:
     Attributes:
         steps: of the optimiser.
         batch_size: clips in a step.
-        optim: AdamW and its schedule; the rate is that of the networks' pretraining.
+        optim: AdamW and its schedule; the rate is that of the pretraining in `cpu_10min`.
         smoothing: of the labels.
     """
 
@@ -72,7 +72,7 @@ class TokensOfMotions(nn.Module):
 
     def __init__(self, encoder: A4MerEncoder | SystemEncoder, motions: Sequence[Motion]) -> None:
         super().__init__()
-        self.batch = encoder.batch_of(motions)
+        self.batch = encoder.batch_of(motions).to(encoder.device)
         if isinstance(encoder, A4MerEncoder):
             self.network: nn.Module = copy.deepcopy(encoder.model)
             # what is judged is the teacher; the rest of the network takes no part
@@ -183,13 +183,13 @@ def finetuning_rows(
         model = Classifier(copy.deepcopy(source), mean, sd, *ridge.weights(ALPHA))
         for row in ("linear", "fine-tuned"):
             if row == "fine-tuned":
-                _train(model, known, motions.label, config, rng)
+                train_on(model, known, motions.label, config, rng)
             right = _told(model, judged).argmax(axis=1) == motions.label[judged]
             rows[f"{name} | {row}"] = {"accuracy": float(right.mean()), "right": written(right), "labels": len(known)}
     return rows
 
 
-def _train(
+def train_on(
     model: Classifier,
     known: Int[np.ndarray, "labelled"],
     label: Int[np.ndarray, "clips"],

@@ -26,8 +26,8 @@ TINY = {
     "motion_codes": MotionCodesConfig(
         num_joints=25, width=16, heads=2, encoder_layers=1, decoder_layers=1, frames=4, num_codes=8, revive_after=2
     ),
-    "masked_frames": MaskedFramesConfig(num_joints=25, width=16, heads=2, layers=1),
-    "plain_jepa": PlainJepaConfig(num_joints=25, width=16, heads=2, layers=1, predictor_layers=1),
+    "masked_frames": MaskedFramesConfig(num_joints=25, sides=(12, 16, 4, 8), width=16, heads=2, layers=1),
+    "plain_jepa": PlainJepaConfig(num_joints=25, sides=(12, 16, 4, 8), width=16, heads=2, layers=1, predictor_layers=1),
 }
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from stick_person import stick_clip
 
+from dataset.features import LAYOUT
+from dataset.rotations import yaw_matrix
+from dataset.shards import motion_from_clip
 from model.baselines.plain_frames import (
     MaskedFrames,
     MaskedFramesConfig,
@@ -14,11 +20,11 @@ from model.baselines.plain_frames import (
     cut,
     mean_where,
 )
-from model.baselines.skeletons import SkeletonBatch, System
+from model.baselines.skeletons import SkeletonBatch, System, skeleton_of
 from model.baselines.systems import build_system
 
-MASKED = MaskedFramesConfig(num_joints=2, width=8, heads=2, layers=1)
-JEPA = PlainJepaConfig(num_joints=2, width=8, heads=2, layers=1, predictor_layers=1)
+MASKED = MaskedFramesConfig(num_joints=2, sides=(1, 0, 1, 0), width=8, heads=2, layers=1)
+JEPA = PlainJepaConfig(num_joints=2, sides=(1, 0, 1, 0), width=8, heads=2, layers=1, predictor_layers=1)
 
 
 def skeletons(num_B: int = 3, num_P: int = 1, num_T: int = 20, seed: int = 0) -> SkeletonBatch:
@@ -39,14 +45,29 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_frames_and_their_changes_by_hand() -> None:
-    joints_m = torch.arange(24.0).reshape(1, 1, 4, 2, 3)
+def test_frames_are_those_of_the_features() -> None:
+    motion = motion_from_clip(stick_clip("a", "anna", ["raise", "squat", "wave"], 0), 0.9)
+    turning = np.linspace(0.0, 1.0, len(motion))
+    path = np.stack([2.0 * turning, -(turning**2), np.zeros(len(motion))], axis=1)[:, None]
+    walking = dataclasses.replace(motion, joints_m=motion.joints_m @ np.swapaxes(yaw_matrix(turning), 1, 2) + path)
+    features = walking.features().astype(np.float64)
+    model = build_system(MaskedFramesConfig())
+    assert isinstance(model, MaskedFrames)
+    joints_m = torch.from_numpy(skeleton_of(walking, "start")).double()[None, None]
+    x, _ = model.frames(SkeletonBatch(joints_m, torch.ones(joints_m.shape[:3], dtype=torch.bool)))
+    found = x[0].numpy()
+    assert 0.25 * found[:, :66] == pytest.approx(features[:, LAYOUT.positions], abs=1e-5)
+    assert 0.25 * found[1:, 66:132] == pytest.approx(np.diff(features[:, LAYOUT.positions], axis=0), abs=1e-5)
+    rates = features[:-1, LAYOUT.yaw_rate.start : LAYOUT.root_velocity.stop] / walking.rate_hz
+    assert found[1:, 132:] * [1.0, 0.25, 0.25] == pytest.approx(rates, abs=1e-5)
+    assert np.abs(rates[:, 1]).max() > 0.005 and not found[0, 66:].any()
+
+
+def test_nothing_changes_over_a_gap() -> None:
+    batch = skeletons(1, 1, 4)
     exists = torch.tensor([[[True, True, False, True]]])
-    model = system(MASKED)
-    model.set_statistics(torch.ones(6), torch.tensor(2.0))
-    x, there = model.frames(SkeletonBatch(joints_m, exists))
-    assert x[0, 1, :6].tolist() == [2.5, 3.0, 3.5, 4.0, 4.5, 5.0] and x[0, 1, 6:].tolist() == [3.0] * 6
-    assert not x[0, 2].any() and not x[0, 3, 6:].any() and not x[0, 0, 6:].any()
+    x, there = system(MASKED).frames(SkeletonBatch(batch.joints_m, exists))
+    assert x.shape == (1, 4, 15) and x[0, 1, 6:].any() and not x[0, 2].any() and not x[0, 3, 6:].any()
     assert there.tolist() == exists[0].tolist()
 
 
@@ -144,7 +165,7 @@ def test_people_are_averaged_and_padding_is_not_seen(config: MaskedFramesConfig 
 def test_parameters_of_the_full_size() -> None:
     count = sum(w.numel() for w in build_system(MaskedFramesConfig()).parameters())
     layer = 3 * 256 * 256 + 3 * 256 + 256 * 256 + 256 + 2 * 4 * 256 * 256 + 5 * 256 + 4 * 256
-    assert count == 132 * 256 + 256 + 8 * layer + 512 + 256 + 256 * 66 + 66
+    assert count == 135 * 256 + 256 + 8 * layer + 512 + 256 + 256 * 66 + 66
 
 
 def test_mean_of_nothing() -> None:
