@@ -52,7 +52,7 @@ class Line:
     """A row of the table.
 
     Attributes:
-        protocol: recognition, prediction, interpolation.
+        protocol: of `model.protocols.names.PROTOCOLS`.
         method: which system.
         task: part of the clips, or lengths of what is known and asked.
         row: probe, or guess.
@@ -91,18 +91,15 @@ def write_comparison(config: ComparisonConfig, out: Path) -> list[Line]:
         InputError: see `Comparison`.
     """
     comparison = Comparison(config, out)
-    found = [
-        line
-        for protocol in comparison.protocols
-        for line in lines_of(protocol, config, comparison.results(protocol), out)
-    ]
-    write_text(out / CSV, as_csv(found, config.groups))
-    write_text(out / LATEX, as_latex(found))
-    pictures = {protocol: picture(found, protocol) for protocol in comparison.protocols}
-    for protocol, figure in pictures.items():
-        write_bytes(out / f"{protocol}.png", png_bytes(figure))
-    encoded = {name: png_bytes(figure) for name, figure in pictures.items()}
-    write_text(out / HTML, as_html(found, config, encoded, comparison.trainings()))
+    found: list[Line] = []
+    pictures: dict[str, bytes] = {}
+    for protocol in comparison.protocols:  # what is finished can be read while the rest is computed
+        found += lines_of(protocol, config, comparison.results(protocol), out)
+        pictures[protocol] = png_bytes(picture(found, protocol))
+        write_bytes(out / f"{protocol}.png", pictures[protocol])
+        write_text(out / CSV, as_csv(found, config.groups))
+        write_text(out / LATEX, as_latex(found))
+        write_text(out / HTML, as_html(found, config, pictures, comparison.trainings()))
     return found
 
 
@@ -206,7 +203,7 @@ def as_latex(lines: Sequence[Line]) -> str:
         body = [r"\begin{tabular}{lll" + "r" * (len(groups) + 2) + "}", r"\toprule", rf"{_tex(head, cells=True)} \\"]
         for task, row in SHOWN[protocol]:
             of_task = [line for line in rows if line.task == task and (not row or line.row == row)]
-            body.append(r"\midrule")
+            body += [r"\midrule"] if of_task else []
             body += [_tex_line(line, line is _best(of_task), groups) for line in of_task]
         parts.append("\n".join([f"% {protocol}", *body, r"\bottomrule", r"\end{tabular}"]))
     return "\n\n".join(parts) + "\n"

@@ -43,7 +43,7 @@ from model.protocols.recognition import recognition_rows
 from model.protocols.robustness import robustness_rows
 from model.protocols.segmentation import load_sessions, segmentation_rows
 from model.protocols.systems import SystemEncoder
-from model.protocols.windows import Task, pose_windows
+from model.protocols.windows import Task, check_lengths, pose_windows
 from model.recipes import Recipe, recipe_named
 from model.run import RESULT
 from model.train import train
@@ -161,6 +161,8 @@ class Comparison:
         self.motions = load_motions(self.datasets[0], config.groups)
         recognises = set(config.protocols) & {"recognition", "robustness", *OF_NETWORKS}
         self.named = of_shared_classes(self.motions) if recognises else self.motions
+        for task in (t for protocol in config.protocols for t in TASKS.get(protocol, {}).values()):
+            check_lengths(self.motions, task)
         self.windows = lru_cache(maxsize=1)(lambda task: pose_windows(self.motions, task))
         self.sessions = lru_cache(maxsize=1)(lambda: load_sessions(self.datasets[0], config.groups))
         self.run = lru_cache(maxsize=1)(self._run)

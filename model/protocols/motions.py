@@ -40,7 +40,7 @@ class LabelledMotions:
 
 
 def load_motions(dataset: AmdDataset, groups: Sequence[str]) -> LabelledMotions:
-    """The clips of some groups that have an action; a clip's label is the action of most of its frames.
+    """The clips of some groups that have an action; a clip's label is the action of most frames that have one.
 
     Raises:
         InputError: if a group has no labelled clip, or a subject is in two groups.

@@ -1,9 +1,10 @@
 """Recognition of a clip's action with one group of people left out: k-NN, ridge, and few labels.
 
-Vectors are mean and deviation of the tokens of all levels, in rows of `segments` of those above the finest (A4Mer's
-frames), where there are several; rows of a `chosen pooling` leave levels and pooling to the training groups, those of
-`any part` the part of the clip, and all but `k-NN, k = 20`, `ridge, alpha = 100` and the ones with few labels the
-probe's settings. With few labels nothing is chosen: a choice would have seen all labels.
+Vectors are mean and deviation of the tokens of all levels; where there are several (A4Mer's), rows with a level's name
+are of that level alone, and those of `segments` of all but the finest (`frames`). Rows of a `chosen pooling` leave
+levels and pooling to the training groups, those of `any part` the part of the clip, and all but `k-NN, k = 20`,
+`ridge, alpha = 100` and the ones with few labels the probe's settings. With few labels nothing is chosen: a choice would
+have seen all labels.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def recognition_rows(
     }
     levels = list(next(iter(tokens.values()))[0])
     fixed = {"": f": {standard_view(levels)}"}
+    if len(levels) > 1:
+        fixed |= {f", {level}": f": {standard_view([level])}" for level in levels}
     if len(levels) > 2:
         fixed[", segments"] = f": {standard_view(levels[1:])}"
     everything = {name: x for of in pooled.values() for name, x in of.items()}

@@ -38,7 +38,7 @@ class Session:
 
     Attributes:
         motion: at its own rate.
-        label: class of every frame of the grid.
+        label: class of every frame of the grid; -1 where none is told.
         group: position of its people's group.
     """
 
@@ -58,6 +58,8 @@ class Sessions:
 def load_sessions(dataset: AmdDataset, groups: Sequence[str], config: StitchConfig | None = None) -> Sessions:
     """Sessions stitched from the labelled clips of the subjects of some groups; a frame's class is its first action.
 
+    Frames without any action take no part: they are neither learned from nor judged.
+
     Raises:
         InputError: if no subject of a group has labelled clips enough for a session of several actions.
     """
@@ -74,13 +76,13 @@ def load_sessions(dataset: AmdDataset, groups: Sequence[str], config: StitchConf
                 if len(session.joins):
                     label, classes = _labels(session.clip)
                     found.append((motion_from_clip(session.clip, scale), label, classes, number))
-                    names += [classes[i] for i in np.unique(label)]
+                    names += [classes[i] for i in np.unique(label) if i >= 0]
         if len(found) == before:
             raise InputError(group, "has too few labelled clips to stitch", "leave segmentation out of the protocols")
     kept = tuple(sorted(set(names)))
     return Sessions(
         tuple(
-            Session(motion, np.array([kept.index(classes[i]) for i in label]), number)
+            Session(motion, np.array([kept.index(classes[i]) if i >= 0 else -1 for i in label]), number)
             for motion, label, classes, number in found
         ),
         kept,
@@ -91,7 +93,8 @@ def _labels(clip: Clip) -> tuple[np.ndarray, tuple[str, ...]]:
     assert clip.actions is not None
     rate_hz = float(clip.rate)
     frame = np.minimum(np.round(np.arange(int(len(clip) / rate_hz * GRID_HZ)) * rate_hz / GRID_HZ), len(clip) - 1)
-    return clip.actions[frame.astype(int)].argmax(axis=1), tuple(clip.labels.action_names)
+    actions = clip.actions[frame.astype(int)]
+    return np.where(actions.any(axis=1), actions.argmax(axis=1), -1), tuple(clip.labels.action_names)
 
 
 def segmentation_rows(encoder: Encoder | None, sessions: Sessions, test: int) -> dict[str, Row]:
@@ -102,14 +105,19 @@ def segmentation_rows(encoder: Encoder | None, sessions: Sessions, test: int) ->
         sessions: of all groups.
         test: position of the group that is judged.
     """
-    x = [frame_vectors(encoder, s.motion, len(s.label)) for s in sessions.sessions]
+    told_of = [s.label >= 0 for s in sessions.sessions]
+    labels = [s.label[known] for s, known in zip(sessions.sessions, told_of, strict=True)]
+    x = [
+        frame_vectors(encoder, s.motion, len(s.label))[known]
+        for s, known in zip(sessions.sessions, told_of, strict=True)
+    ]
     learn = [i for i, s in enumerate(sessions.sessions) if s.group != test]
     judge = [i for i, s in enumerate(sessions.sessions) if s.group == test]
-    label = np.concatenate([sessions.sessions[i].label for i in learn])
+    label = np.concatenate([labels[i] for i in learn])
     train, *others = standardised(np.concatenate([x[i] for i in learn]), *(x[i] for i in judge))
     path = RidgePath(train, np.eye(len(sessions.classes))[label])
     told = [path.predict(other, ALPHA).argmax(axis=1) for other in others]
-    truth = [sessions.sessions[i].label for i in judge]
+    truth = [labels[i] for i in judge]
     rows: dict[str, float] = {
         "frames": float(np.mean(np.concatenate(told) == np.concatenate(truth))),
         "edit": float(np.mean([edit_score(a, b) for a, b in zip(told, truth, strict=True)])),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from core.arrays import Bool, Float, Int
 from core.errors import InputError
 from dataset.features import NUM_FEATURE_JOINTS
-from dataset.resample import Motion, resample
+from dataset.resample import Motion, num_instants, resample
 from model.protocols.motions import LabelledMotions
 
 # A window in which joints move less on average is a person at rest, of whom any guess is right.
@@ -89,6 +90,21 @@ class PoseWindows:
         """Windows whose joints move at `MOVING_M_S` at least, on average over the window."""
         steps = np.linalg.norm(np.diff(self.joints, axis=1), axis=-1)
         return np.asarray(steps.mean(axis=(1, 2)) * self.task.rate_hz >= MOVING_M_S)
+
+
+def check_lengths(motions: LabelledMotions, task: Task, least: int = 10) -> None:
+    """Refuses groups whose clips have no room for windows enough: one to be judged on, some to learn from.
+
+    Raises:
+        InputError: naming the group.
+    """
+    frames = np.array([num_instants(len(m), Fraction(m.rate_hz), task.rate_hz) for m in motions.motions])
+    room = np.maximum(frames - task.frames + 1, 0)
+    of_group = np.bincount(motions.group, room, len(motions.groups))
+    for group, number in zip(motions.groups, of_group, strict=True):
+        if number < least:
+            problem = f"its clips have room for {number:.0f} windows of {task.frames / task.rate_hz:g} s"
+            raise InputError(group, problem, "join it to another group, as in a+b, or leave this protocol out")
 
 
 def pose_windows(motions: LabelledMotions, task: Task) -> PoseWindows:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stick_person import stick_clip
 
 from core.errors import InputError
 from dataset.shards import AmdDataset
 from dataset.stitching import StitchConfig
 from model.protocols.encoders import SegmentTokens
+from model.protocols.probes import standardised
+from model.protocols.ridge import RidgePath
 from model.protocols.segmentation import (
     PIECE_S,
+    Sessions,
+    _labels,
     edit_score,
     f1_of_segments,
     frame_vectors,
@@ -103,3 +109,28 @@ def test_people_who_do_what_others_do_are_segmented(people: Path) -> None:
     assert rows["F1@10"]["accuracy"] >= rows["F1@25"]["accuracy"] >= rows["F1@50"]["accuracy"] > 0
     with pytest.raises(InputError, match="p9"):
         load_sessions(dataset, ["p0", "p9"])
+
+
+def test_frames_without_an_action_take_no_part(people: Path) -> None:
+    sessions = load_sessions(AmdDataset(people), ["p0", "p2", "p3"], StitchConfig(session_s=20.0, min_piece_s=0.5))
+    silent = [
+        dataclasses.replace(s, label=np.where(np.arange(len(s.label)) % 2, s.label, -1)) for s in sessions.sessions
+    ]
+    rows = segmentation_rows(None, Sessions(tuple(silent), sessions.classes), 1)
+    # the same as sessions that never had these frames
+    x = [frame_vectors(None, s.motion, len(s.label))[1::2] for s in sessions.sessions]
+    learn, judge = ([i for i, s in enumerate(sessions.sessions) if (s.group == 1) == side] for side in (False, True))
+    train, *others = standardised(np.concatenate([x[i] for i in learn]), *(x[i] for i in judge))
+    label = np.concatenate([sessions.sessions[i].label[1::2] for i in learn])
+    told = [RidgePath(train, np.eye(len(sessions.classes))[label]).predict(y, 100.0).argmax(axis=1) for y in others]
+    truth = np.concatenate([sessions.sessions[i].label[1::2] for i in judge])
+    assert rows["frames"]["accuracy"] == pytest.approx((np.concatenate(told) == truth).mean())
+
+
+def test_clips_labelled_in_part_have_frames_without_an_action() -> None:
+    clip = stick_clip("p0-000", "p0", ["raise", "squat", "wave"], 0)
+    assert clip.actions is not None
+    actions = clip.actions.copy()
+    actions[: len(clip) // 3] = 0
+    label, _ = _labels(dataclasses.replace(clip, actions=actions))
+    assert (label[: len(label) // 3 - 1] == -1).all() and (label[len(label) // 3 + 1 :] >= 0).all()
