@@ -3,8 +3,8 @@
 Vectors are mean and deviation of the tokens of all levels; where there are several (A4Mer's), rows with a level's name
 are of that level alone, and those of `segments` of all but the finest (`frames`). Rows of a `chosen pooling` leave
 levels and pooling to the training groups, those of `any part` the part of the clip, and all but `k-NN, k = 20`,
-`ridge, alpha = 100` and the ones with few labels the probe's settings. With few labels nothing is chosen: a choice would
-have seen all labels.
+`ridge, alpha = 100` and the ones with few labels the probe's settings. With few labels nothing is chosen: a choice
+would have seen all labels.
 """
 
 from __future__ import annotations
