@@ -149,27 +149,14 @@ def main() -> None:
         parts = clips.parts(benchmark_named(BENCHMARK))
         print(f"{len(made)} files, {len(clips)} clips, {int((clips.people == 2).sum())} of two people, "
               f"{len(parts.train)} to train on")  # fmt: skip
-        head = (
-            "system",
-            "weights M",
-            "batch",
-            "of",
-            "steps",
-            "steps/s",
-            "peak GB",
-            "first",
-            "last",
-            "GF/clip",
-            "TF/step",
-        )
-        print(" ".join(f"{name:>{14 if name == 'system' else 9}}" for name in head), flush=True)
+        print(f"{'system':>14} " + " ".join(f"{name:>11}" for name in COLUMNS), flush=True)
         found = []
         for kind in given.systems:
             # a process of its own: peak memory is of the process, and each recipe has its own
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 row = pool.submit(measure, kind, folder / "clips.h5", given).result()
             found.append(row)
-            print(f"{kind:>14} {' '.join(f'{row[key]:9{form}}' for key, form in COLUMNS.values())}", flush=True)
+            print(f"{kind:>14} {' '.join(f'{row[key]:11{form}}' for key, form in COLUMNS.values())}", flush=True)
     print("GF/clip, TF/step: arithmetic of a clip, and of a step at the published batch, forward and back")
     print(json.dumps({"recipes": found, "files": len(made), "clips": len(clips)}))
 

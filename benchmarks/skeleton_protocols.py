@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from core.errors import InputError, MotifsError
 from core.files import read_json, sha256_of_file, to_jsonable, write_json
@@ -39,6 +42,7 @@ def main() -> None:
     """Prints a table and one line of JSON."""
     given = parse()
     benchmark = benchmark_named(given.benchmark)
+    check(given, benchmark)
     clips = open_clips(given.data, benchmark.source, given.cache, missing=given.missing, workers=given.workers)
     parts = clips.parts(benchmark)
     report_data(given.out, benchmark, clips, parts)
@@ -82,6 +86,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
+
+
+def check(given: argparse.Namespace, benchmark: Benchmark) -> None:
+    """Names mistakes before anything is read or trained."""
+    for protocol in given.protocol:
+        head_training(given.system, protocol, benchmark)
+    if given.draws < 1:
+        raise InputError(f"--draws {given.draws}", "few labels are drawn once at least", f"give {DRAWS}")
+    if given.from_run is not None:
+        kind = load_system(given.from_run, torch.device("cpu")).recipe.kind
+        if kind != given.system:
+            raise InputError(str(given.from_run), f"is of {kind}", f"give --system {kind}")
 
 
 def report_data(out: Path, benchmark: Benchmark, clips: ClipFile, parts: Parts) -> None:
@@ -132,14 +148,13 @@ def result(
     about = to_jsonable({
         "benchmark": benchmark.name, "protocol": protocol, "training": how, "draws": given.draws,
         "checkpoint_sha256": sha256_of_file(run / CHECKPOINT), "clips_sha256": clips.content_sha256,
+        "parts_sha256": hashlib.sha256(b"|".join(part.tobytes() for part in (parts.train, parts.test))).hexdigest(),
     })  # fmt: skip
     kept = given.out / f"{protocol}.json"
     if kept.is_file() and (found := read_json(kept)).get("about") == about:
         return dict(found["result"])
     device = choose_device(given.device)
     trained = load_system(run, device)
-    if trained.recipe.kind != given.system:
-        raise InputError(str(run), f"is of {trained.recipe.kind}", f"give --system {trained.recipe.kind}")
     with reproducible(given.threads):
         told = judge(trained, protocol, benchmark, clips, parts, how, device, given.draws)
     write_json(kept, {"about": about, "result": told})

@@ -30,16 +30,17 @@ def in_body_frame(
 
     Args:
         joints_m: metres, z up, NaN where a person is not there.
-        coordinates: `start`: x leads forward and y left in the first frame of the first person, whose pelvis lies above
-            the origin there, and the others keep their place relative to it; `heading`: the same of every frame and
-            every person by itself.
+        coordinates: `start`: x leads forward and y left in the first frame of the first person there, whose pelvis lies
+            above the origin in it, and the others keep their place relative to it; `heading`: the same of every frame
+            and every person by itself.
         num_joints: 25 for Kinect's, 22 for SMPL's.
     """
     seen = smpl_from_ntu(joints_m)[0].astype(np.float64)
     out = joints_m.astype(np.float64) if num_joints == joints_m.shape[2] else seen[:, :, :num_joints]
     if coordinates == "start":
-        first = np.flatnonzero(seen_whole(seen[0]))[:1]
-        return _placed(out, seen[0], first).astype(np.float32)
+        # the first person may come later than the frames that are looked at
+        one = next((person for person in seen if seen_whole(person).any()), seen[0])
+        return _placed(out, one, np.flatnonzero(seen_whole(one))[:1]).astype(np.float32)
     every = np.arange(joints_m.shape[1])
     people = [_placed(out[p : p + 1], seen[p], every) for p in range(len(out))]
     return np.concatenate(people).astype(np.float32)

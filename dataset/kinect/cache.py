@@ -99,9 +99,13 @@ def open_clips(
         workers: processes that read.
 
     Raises:
-        InputError: if there is nothing to read, none of it can be, or `cache` is a file of another kind.
+        InputError: if there is nothing to read, none of it can be, `cache` is a file of another kind, or a list is to
+            leave something out of a file of clips.
     """
     if data.is_file():
+        if missing != MISSING_FILE:
+            problem = f"is a file of clips, from which {missing} can leave nothing out"
+            raise InputError(str(data), problem, "give the folder of the skeleton files")
         return ClipFile(data)
     if not data.is_dir():
         raise InputError(str(data), "there is no such file or folder", "give the folder of the skeleton files")
@@ -171,8 +175,10 @@ def _list_pku(data: Path, source: Source) -> _Listing:
             kind = next((kind for kind in ("label", "skel") if kind in folder), None)
             if kind is None:
                 skipped.append((path.stem, f"lies in {folder or '.'}, which is called neither skeleton nor label"))
+            elif path.stem in found[kind]:
+                skipped.append((f"{path.stem} in {folder}", "the same name was there before"))
             else:
-                found[kind].setdefault(path.stem, path)
+                found[kind][path.stem] = path
     jobs = []
     for video in sorted(found["skel"].keys() | found["label"].keys()):
         lacks = [kind for kind in ("skel", "label") if video not in found[kind]]
@@ -228,8 +234,10 @@ def _read_ntu(job: _Job) -> _Read:
 
 def _read_pku(job: _Job) -> _Read:
     assert job.labels is not None
-    joints, found = read_pku_skeleton(job.skeleton), _Read()
-    for number, action in enumerate(read_pku_labels(job.labels)):
+    joints, actions, found = read_pku_skeleton(job.skeleton), read_pku_labels(job.labels), _Read()
+    if not actions:
+        found.skipped.append((job.name, "has no labelled action"))
+    for number, action in enumerate(actions):
         name = f"{job.name}#{number}"
         actors = without_empty_frames(joints[:, action.start : action.stop])
         if action.start >= joints.shape[1]:

@@ -24,6 +24,8 @@ NUM_NTU_JOINTS = 25
 RATE = Fraction(30)
 _BODY_NUMBERS, _JOINT_NUMBERS = 10, 12
 _MAX_BODIES = 6  # what Kinect v2 follows at once
+# frames times bodies: an hour of two people; a small file of many ids would fill any memory otherwise
+_MAX_PLACES = 250_000
 
 
 def read_skeleton(
@@ -62,6 +64,8 @@ def _bodies(words: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             at += size
     if at != len(words):
         raise ValueError(f"{len(words) - at} words after frame {num_frames - 1}")
+    if num_frames * len(found) > _MAX_PLACES:
+        raise ValueError(f"{num_frames} frames of {len(found)} bodies")
     return {body: _along_time(entries, num_frames) for body, entries in found.items()}
 
 

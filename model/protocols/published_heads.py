@@ -272,7 +272,7 @@ def _train(
         train_clips=len(clips.train),
         classes=clips.classes,
         epochs=how.epochs,
-        batch_size=how.batch_size,
+        batch_size=batch_size,
         loss=float(np.mean(losses[-order.steps_per_epoch :])) if losses else math.nan,
         seconds=time.perf_counter() - begun,
     )

@@ -27,6 +27,7 @@ from dataset.kinect.benchmarks import (
 from dataset.kinect.cache import open_clips
 from dataset.kinect.clips import ClipFile
 from dataset.kinect.pku import read_pku_labels, read_pku_skeleton
+from dataset.kinect.skeleton_files import read_skeleton
 from simulation.kinect import moving_person, skeleton_text, write_ntu_files
 
 # samples for training and testing before the missing ones are left out, as the dataset's paper has them for 60; of 120
@@ -272,6 +273,26 @@ def test_long_videos_are_cut_into_their_actions(tmp_path: Path, source: str, vid
     assert parts.train.tolist() == list(range(6)) and parts.test.tolist() == [6, 7, 8]
     with pytest.raises(InputError, match="without a split file for xview"):
         clips.parts(BENCHMARKS[f"{source}-xview"])
+
+
+def test_videos_of_no_actions_are_listed_and_none_at_all_are_refused(tmp_path: Path) -> None:
+    write_pku(tmp_path / "pku", ["0002-L", "0003-L"], ["0003-L"])
+    (tmp_path / "pku" / "label" / "0002-L.txt").write_text("")
+    (tmp_path / "pku" / "more").mkdir()
+    shutil.copytree(tmp_path / "pku" / "skeleton", tmp_path / "pku" / "more" / "skeleton")
+    clips = open_clips(tmp_path / "pku", "pku1")
+    assert len(clips) == 3 and clips.skipped["0002-L"] == "has no labelled action"
+    assert sum("the same name was there before" in reason for reason in clips.skipped.values()) == 2
+    (tmp_path / "pku" / "label" / "0003-L.txt").write_text("")
+    with pytest.raises(InputError, match="has no labelled action; none of 2 files"):
+        open_clips(tmp_path / "pku", "pku1", tmp_path / "none.h5")
+
+
+def test_a_small_file_cannot_fill_the_memory(tmp_path: Path) -> None:
+    path, joints = tmp_path / "S001C001P001R001A001.skeleton", "25 " + " 0" * 300
+    path.write_text("3000 " + " ".join(f"1 {k} {'0 ' * 9}{joints}" for k in range(100)) + " 0" * 2900)
+    with pytest.raises(InputError, match="3000 frames of 100 bodies"):
+        read_skeleton(path)
 
 
 def test_videos_without_labels_and_actions_without_people_are_listed(tmp_path: Path) -> None:

@@ -98,3 +98,6 @@ def test_who_is_not_there_is_not_there_in_any_frame() -> None:
     for coordinates in ("start", "heading"):
         found = in_body_frame(people, coordinates, 25)
         assert np.array_equal(np.isnan(found), np.isnan(people))
+    # the first person comes later than the frames that are looked at
+    late = np.stack([np.full_like(people[0], np.nan), people[1]])
+    assert in_body_frame(late, "start", 25)[1] == pytest.approx(in_body_frame(people[1:], "start", 25)[0], nan_ok=True)

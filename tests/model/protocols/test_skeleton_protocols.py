@@ -58,6 +58,13 @@ def test_from_files_to_a_table_and_again_without_work(
     run(script, monkeypatch, *moved, "--out", tmp_path / "moved")
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["learned_from"] == "ntu60-xsub" and again["protocols"]["linear"]["paper"] is None
+    # mistakes are named before anything is read
+    monkeypatch.setattr(script, "open_clips", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(InputError, match="fine-tune of gl_transformer: is published for MAMP alone"):
+        run(script, monkeypatch, data, "--benchmark", "ntu60-xsub", "--system", "gl_transformer", "--protocol",
+            "fine-tune", "--out", tmp_path / "odd")  # fmt: skip
+    with pytest.raises(InputError, match="--draws 0"):
+        run(script, monkeypatch, *words, "--draws", 0)
     with pytest.raises(InputError, match="is of mamp"):
         run(script, monkeypatch, data, "--benchmark", "ntu60-xview", "--system", "motion_codes", "--from-run",
             out / "pretraining", "--out", tmp_path / "odd")  # fmt: skip
