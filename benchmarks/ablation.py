@@ -4,11 +4,11 @@
 [--recipe cpu_10min] [--set NAME=VALUE ...] [--seeds 0 1 2] [--rows full "full attention" ...] [--resume DIR]`
 
 Each row changes one thing in the recipe, pretrains without the group and is judged as in `representation.py`, whose
-folder `--resume` may be: accuracy on the middle three seconds of clips (k-NN with k = 20; ridge with alpha = 100; both of
-Atoms and Motifs without their frames), mean joint error of forecasts from tokens alone (3 s ahead; gaps of 2 s), and the
-mean length of a Motif in frames at 5 a second. Beside them the paper's figures, which are of its own data and protocols:
-compare the order of rows, not the numbers. `--set` gives the recipe that is ablated; `--plain` takes away from it what
-goes beyond the paper. A table, then a line of JSON.
+folder `--resume` may be: accuracy on the middle three seconds of clips (k-NN with k = 20; ridge with alpha = 100;
+both of Atoms and Motifs without their frames), mean joint error of forecasts from tokens alone (3 s ahead; gaps of 2
+s), and the mean length of a Motif in frames at 5 a second. Beside them the paper's figures, which are of its own data
+and protocols: compare the order of rows, not the numbers. `--set` gives the recipe that is ablated; `--plain` takes
+away from it what goes beyond the paper. A table, then a line of JSON.
 """
 
 from __future__ import annotations
