@@ -14,6 +14,7 @@ channel of a frame (6 J + 3: joints, and how joints, heading and pelvis moved si
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,8 @@ from model.baselines.skeletons import SkeletonBatch, StepTokens, SystemLoss
 from model.blocks import Transformer, among, initialise
 from model.masking import mask_segments, spread_to_members
 
-# what lengths are told in: about how far joints are from the middle of a body
-_UNIT_M = 0.25
+# metres and radians: what varies less says nothing, and what is noise in it would be made as large as the rest
+_SD_FLOOR = 0.01
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,27 @@ class FrameTransformer(nn.Module):
 class _PlainFrames(nn.Module):
     """What both references share: what they see, what is hidden of it, and the tokens that are judged."""
 
+    channel_mean: torch.Tensor
+    channel_sd: torch.Tensor
+
     def __init__(self, config: MaskedFramesConfig | PlainJepaConfig) -> None:
         super().__init__()
+        self.register_buffer("channel_mean", torch.zeros(6 * config.num_joints + 3))
+        self.register_buffer("channel_sd", torch.ones(6 * config.num_joints + 3))
         self._sides, self._mask_ratio, self._span = config.sides, config.mask_ratio, config.span
+
+    def set_statistics(self, batches: Iterable[SkeletonBatch]) -> None:
+        """Sets the normalisation of the input to mean and deviation of every channel over some batches.
+
+        A pose's constant part would otherwise be most of every token, and all tokens alike.
+        """
+        seen = []
+        for batch in batches:
+            x_NTF, exists_NT = self.frames(batch)
+            seen.append((x_NTF * self.channel_sd + self.channel_mean)[exists_NT].double())
+        if len(x := torch.cat(seen)) > 1:
+            self.channel_mean.copy_(x.mean(dim=0))
+            self.channel_sd.copy_(x.std(dim=0).clamp(min=_SD_FLOOR))
 
     def encode(self, batch: SkeletonBatch) -> StepTokens:
         """A token for each frame, the mean over the people who are there."""
@@ -131,13 +150,13 @@ class _PlainFrames(nn.Module):
         raise NotImplementedError
 
     def frames(self, batch: SkeletonBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Joints and changes (N, T, F), people as samples of their own, and who is there; lengths in `_UNIT_M`.
+        """Normalised joints and changes (N, T, F), people as samples of their own, and who is there.
 
-        A change is zero where nobody was in the frame before. Turns are in radians; the pelvis's way is forward and
+        A change is none where nobody was in the frame before. Turns are in radians; the pelvis's way is forward and
         left, as the body was heading.
         """
         exists_NT = batch.exists.flatten(0, 1)
-        joints_NTJ3 = torch.where(exists_NT[..., None, None], batch.joints_m.flatten(0, 1) / _UNIT_M, 0.0)
+        joints_NTJ3 = torch.where(exists_NT[..., None, None], batch.joints_m.flatten(0, 1), 0.0)
         yaw_NT = self._heading(joints_NTJ3)
         # the floor below the pelvis is the origin
         ground_NT13 = F.pad(joints_NTJ3[..., :1, :2], (0, 1))
@@ -148,7 +167,8 @@ class _PlainFrames(nn.Module):
         change_NTF = torch.cat([local_NTC.diff(dim=1), turn_NT[..., None], way_NT3[..., :2]], dim=-1)
         both_NT = exists_NT[:, 1:] & exists_NT[:, :-1]
         change_NTF = F.pad(torch.where(both_NT[..., None], change_NTF, 0.0), (0, 0, 1, 0))
-        return torch.cat([local_NTC, change_NTF], dim=-1), exists_NT
+        x_NTF = (torch.cat([local_NTC, change_NTF], dim=-1) - self.channel_mean) / self.channel_sd
+        return torch.where(exists_NT[..., None], x_NTF, 0.0), exists_NT
 
     def _heading(self, joints_NTJ3: torch.Tensor) -> Float[torch.Tensor, "N T"]:
         """Yaw about z by the lines from right to left, as in `dataset.features.heading`."""

@@ -21,6 +21,7 @@ from core.errors import StageError
 from core.files import to_jsonable
 from dataset.shards import AmdDataset
 from model.baselines.motion_codes import MotionCodes
+from model.baselines.plain_frames import MaskedFrames, PlainJepa
 from model.baselines.skeletons import System
 from model.baselines.sources import AmdWindows, BatchSource
 from model.baselines.systems import SystemConfig, build_system, config_from_plain, system_name
@@ -32,6 +33,9 @@ from model.optimiser import learning_rate, make_optimizer
 from model.progress import Progress
 from model.recipes import OptimConfig, config_from_json
 from model.run import CHECKPOINT, RunFolder, TrainResult, only_process
+
+# of a run, from which a system without statistics of its source takes those of its input
+_STATISTICS_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,9 @@ def first_weights(recipe: SystemRecipe, source: BatchSource) -> Any:
         system = build_system(recipe.system)
     if isinstance(system, MotionCodes):
         system.set_statistics(*source.statistics())
+    if isinstance(system, MaskedFrames | PlainJepa):
+        with closing(source.batches(0, _STATISTICS_BATCHES)) as batches:
+            system.set_statistics(source.prepare(raw, generator_of(recipe.seed, now)) for now, raw in batches)
     return system
 
 

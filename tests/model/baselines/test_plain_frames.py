@@ -56,10 +56,10 @@ def test_frames_are_those_of_the_features() -> None:
     joints_m = torch.from_numpy(skeleton_of(walking, "start")).double()[None, None]
     x, _ = model.frames(SkeletonBatch(joints_m, torch.ones(joints_m.shape[:3], dtype=torch.bool)))
     found = x[0].numpy()
-    assert 0.25 * found[:, :66] == pytest.approx(features[:, LAYOUT.positions], abs=1e-5)
-    assert 0.25 * found[1:, 66:132] == pytest.approx(np.diff(features[:, LAYOUT.positions], axis=0), abs=1e-5)
+    assert found[:, :66] == pytest.approx(features[:, LAYOUT.positions], abs=1e-5)
+    assert found[1:, 66:132] == pytest.approx(np.diff(features[:, LAYOUT.positions], axis=0), abs=1e-5)
     rates = features[:-1, LAYOUT.yaw_rate.start : LAYOUT.root_velocity.stop] / walking.rate_hz
-    assert found[1:, 132:] * [1.0, 0.25, 0.25] == pytest.approx(rates, abs=1e-5)
+    assert found[1:, 132:] == pytest.approx(rates, abs=1e-5)
     assert np.abs(rates[:, 1]).max() > 0.005 and not found[0, 66:].any()
 
 
@@ -69,6 +69,20 @@ def test_nothing_changes_over_a_gap() -> None:
     x, there = system(MASKED).frames(SkeletonBatch(batch.joints_m, exists))
     assert x.shape == (1, 4, 15) and x[0, 1, 6:].any() and not x[0, 2].any() and not x[0, 3, 6:].any()
     assert there.tolist() == exists[0].tolist()
+
+
+def test_input_is_normalised_by_what_was_seen() -> None:
+    model, batches = system(MASKED), [skeletons(3, 2, 20, seed) for seed in range(2)]
+    gone = batches[1].exists.clone()
+    gone[:, 1] = False
+    batches[1] = SkeletonBatch(batches[1].joints_m, gone)
+    raw = torch.cat([model.frames(batch)[0][model.frames(batch)[1]] for batch in batches])
+    model.set_statistics(iter(batches))
+    x = torch.cat([model.frames(batch)[0][model.frames(batch)[1]] for batch in batches])
+    assert x.mean(dim=0).abs().max() < 1e-5
+    sd = raw.std(dim=0)
+    assert torch.allclose(x.std(dim=0), torch.where(sd > 0.01, 1.0, sd / 0.01), atol=1e-4)
+    assert not model.frames(batches[1])[0][1::2].any()  # what is not there stays zero
 
 
 def test_spans_are_hidden_as_often_as_asked() -> None:
