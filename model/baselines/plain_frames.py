@@ -14,6 +14,7 @@ channel of a frame (6 J + 3: joints, and how joints, heading and pelvis moved si
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ class FrameTransformer(nn.Module):
         return self.transformer(z_NTD, positions(seen_NT), among(seen_NT))
 
 
-class _PlainFrames(nn.Module):
+class _PlainFrames(nn.Module, ABC):
     """What both references share: what they see, what is hidden of it, and the tokens that are judged."""
 
     channel_mean: torch.Tensor
@@ -146,8 +147,9 @@ class _PlainFrames(nn.Module):
         z_BTD = z_BPTD.sum(dim=1) / batch.exists.sum(dim=1).clamp(min=1)[..., None]
         return StepTokens(z_BTD, batch.exists.any(dim=1), frames=1)
 
+    @abstractmethod
     def _judged(self) -> FrameTransformer:
-        raise NotImplementedError
+        """The network whose tokens are judged."""
 
     def frames(self, batch: SkeletonBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised joints and changes (N, T, F), people as samples of their own, and who is there.
