@@ -290,9 +290,7 @@ def evaluate_all(
     also: Annotated[
         tuple[Path, ...], arg(help="further datasets, for pretraining alone; transfer learns from nothing else")
     ] = (),
-    without: Annotated[
-        tuple[str, ...], arg(help="subjects nobody learns from: they may be people of a group under another name")
-    ] = (),
+    without: Annotated[tuple[str, ...], arg(help="subjects nobody learns from: who may be in a group already")] = (),
     methods: Annotated[tuple[str, ...], arg(help=f"of {', '.join(METHODS)}")] = METHODS,
     protocols: Annotated[tuple[str, ...], arg(help=f"of {', '.join(PROTOCOLS)}")] = PROTOCOLS,
     recipe: Annotated[

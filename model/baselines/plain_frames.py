@@ -33,15 +33,15 @@ _SD_FLOOR = 0.01
 
 
 @dataclass(frozen=True)
-class MaskedFramesConfig:
-    """Size of the network and its pretext task.
+class FrameConfig:
+    """What both references have.
 
     Attributes:
         num_joints: joints of a skeleton; the first one is the pelvis.
         sides: left and right hip, left and right shoulder, which say where a body is heading; SMPL's.
         width: channels of a token.
         heads: attention heads.
-        layers: of the transformer.
+        layers: of the transformer whose tokens are judged.
         ffn_ratio: hidden channels of a feed-forward over `width`.
         mask_ratio: share of the spans that is hidden.
         span: frames that are hidden together.
@@ -58,32 +58,21 @@ class MaskedFramesConfig:
 
 
 @dataclass(frozen=True)
-class PlainJepaConfig:
+class MaskedFramesConfig(FrameConfig):
+    """Size of the transformer and its pretext task."""
+
+
+@dataclass(frozen=True)
+class PlainJepaConfig(FrameConfig):
     """Size of the networks and their pretext task.
 
     Attributes:
-        num_joints: joints of a skeleton; the first one is the pelvis.
-        sides: left and right hip, left and right shoulder, which say where a body is heading; SMPL's.
-        width: channels of a token.
-        heads: attention heads.
-        layers: of student and teacher.
         predictor_layers: of the predictor.
-        ffn_ratio: hidden channels of a feed-forward over `width`.
-        mask_ratio: share of the spans that is hidden.
-        span: frames that are hidden together.
         beta: where Smooth-L1 turns from a parabola into a line.
         ema_decay: how much of the teacher stays at each step.
     """
 
-    num_joints: int = NUM_FEATURE_JOINTS
-    sides: tuple[int, int, int, int] = (1, 2, 16, 17)
-    width: int = 256
-    heads: int = 4
-    layers: int = 8
     predictor_layers: int = 3
-    ffn_ratio: int = 4
-    mask_ratio: float = 0.5
-    span: int = 3
     beta: float = 1.0
     ema_decay: float = 0.996
 
@@ -91,7 +80,7 @@ class PlainJepaConfig:
 class FrameTransformer(nn.Module):
     """Tokens of frames in the context of those that may be seen."""
 
-    def __init__(self, config: MaskedFramesConfig | PlainJepaConfig) -> None:
+    def __init__(self, config: FrameConfig) -> None:
         super().__init__()
         self.embed = nn.Linear(6 * config.num_joints + 3, config.width)
         self.transformer = Transformer(config.width, config.heads, config.layers, config.ffn_ratio)
@@ -120,7 +109,7 @@ class _PlainFrames(nn.Module, ABC):
     channel_mean: torch.Tensor
     channel_sd: torch.Tensor
 
-    def __init__(self, config: MaskedFramesConfig | PlainJepaConfig) -> None:
+    def __init__(self, config: FrameConfig) -> None:
         super().__init__()
         self.register_buffer("channel_mean", torch.zeros(6 * config.num_joints + 3))
         self.register_buffer("channel_sd", torch.ones(6 * config.num_joints + 3))
