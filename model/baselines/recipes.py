@@ -163,16 +163,8 @@ def masked_frames_cpu_10min() -> SystemRecipe:
 
 def plain_jepa_cpu_10min() -> SystemRecipe:
     """As `masked_frames_cpu_10min`, with A4Mer's predictor."""
-    return SystemRecipe(
-        "cpu_10min",
-        PlainJepaConfig(width=128, layers=8, predictor_layers=2),
-        window_s=12.0,
-        rate_hz=5.0,
-        tempo=0.2,
-        optim=OptimConfig(lr=1e-3, lr_end=1e-6, weight_decay=0.1, warmup_steps=100),
-        batch_size=16,
-        steps=1050,
-    )
+    system = PlainJepaConfig(width=128, layers=8, predictor_layers=2)
+    return dataclasses.replace(masked_frames_cpu_10min(), system=system, steps=1050)
 
 
 def mamp_ntu_published() -> SystemRecipe:
