@@ -14,12 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 _POLL_S = 0.2  # how often lines of other processes are sent and drawn
 
+# of a line: key, title, total, and how much is done more; None when it has ended
+Line = tuple[str, str, int | None, int | None]
+
+
+@runtime_checkable
+class Outbox(Protocol):
+    """Takes lines to where they are drawn."""
+
+    def send(self, message: Line, /) -> None: ...
+
+
 _display: Any = None  # the one that is live in this process
-_outbox: Connection | None = None  # in a worker process: the pipe to its parent
+_outbox: Outbox | None = None  # in a worker process: the pipe to its parent
 
 
 class Advance(Protocol):
@@ -47,12 +58,13 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
 @contextmanager
 def lines_from_workers(context: BaseContext) -> Iterator[Connection | None]:
     """Draws the lines of worker processes while the block runs; yields what `send_lines_to` needs in each of them."""
-    if _display is None:
+    lines = remote_lines()
+    if lines is None:
         yield None
         return
     reader, writer = context.Pipe(duplex=False)
     over = threading.Event()
-    drawer = threading.Thread(target=_draw, args=(_display, reader, over), daemon=True)
+    drawer = threading.Thread(target=_draw, args=(lines, reader, over), daemon=True)
     drawer.start()
     try:
         yield writer
@@ -63,29 +75,49 @@ def lines_from_workers(context: BaseContext) -> Iterator[Connection | None]:
         reader.close()
 
 
-def send_lines_to(outbox: Connection | None) -> None:
+def send_lines_to(outbox: Outbox | None) -> None:
     """Makes this worker process send its lines to its parent."""
     global _outbox
     _outbox = outbox
 
 
-def _draw(display: Any, reader: Connection, over: threading.Event) -> None:
-    """Keeps the lines of other processes up to date: messages are (key, title, total, amount or None at the end)."""
-    tasks: dict[str, Any] = {}
+def remote_lines() -> RemoteLines | None:
+    """Lines of other processes on the live display; None if there is none."""
+    return None if _display is None else RemoteLines(_display)
+
+
+class RemoteLines:
+    """Lines of other processes.
+
+    Args:
+        display: where they are drawn.
+    """
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._tasks: dict[str, Any] = {}
+
+    def take(self, message: Line) -> None:
+        """Brings a line up to date."""
+        key, title, total, amount = message
+        if amount is None:
+            if key in self._tasks:
+                self._display.remove_task(self._tasks.pop(key))
+            return
+        if key not in self._tasks:
+            self._tasks[key] = self._display.add_task(title, total=total)
+        self._display.advance(self._tasks[key], amount)
+
+
+def _draw(lines: RemoteLines, reader: Connection, over: threading.Event) -> None:
+    """Keeps the lines of other processes up to date."""
     while not over.is_set():
         while reader.poll(_POLL_S):
-            key, title, total, amount = reader.recv()
-            if amount is None:
-                if key in tasks:
-                    display.remove_task(tasks.pop(key))
-                continue
-            if key not in tasks:
-                tasks[key] = display.add_task(title, total=total)
-            display.advance(tasks[key], amount)
+            lines.take(reader.recv())
 
 
 @contextmanager
-def _sent(outbox: Connection, title: str, total: int | None) -> Iterator[Advance]:
+def _sent(outbox: Outbox, title: str, total: int | None) -> Iterator[Advance]:
     """A line in another process. Small messages are written whole, so that workers share a pipe without a lock."""
     key, waiting, sent_s = f"{os.getpid()} {title}", 0, 0.0
 

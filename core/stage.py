@@ -32,9 +32,10 @@ from core.progress import lines_from_workers, progress, send_lines_to
 from core.threads import one_blas_thread
 from core.versions import code_version, library_versions
 
-__all__ = ["Health", "Manifest", "Summary", "changed_inputs", "no_items", "run_stage"]
+__all__ = ["Health", "Manifest", "Summary", "changed_inputs", "failure_of", "no_items", "run_stage"]
 
 _RECORDS = ".items"
+_FAILURE = "failure"  # no item is called so: their records end in .json
 
 Process = Callable[[str, Path], Mapping[str, Any]]
 Finish = Callable[[Path, Mapping[str, Mapping[str, Any]]], "Summary"]
@@ -87,15 +88,16 @@ def run_stage(
             shutil.rmtree(_refused(out), ignore_errors=True)  # of another try, which is given up by asking for this one
             return existing
         partial = _open_partial(out, fingerprint)
-        records = _process_items(name, partial, items, process, workers)
-        failed = {item: record["failed"] for item, record in records.items() if "failed" in record}
-        if len(failed) > max_failed_fraction * len(items):
-            for item in failed:  # tried again by the next run: what they lacked may be there by then
-                (partial / _RECORDS / f"{item}.json").unlink()
-            _raise_failed(name, records, failed, len(items), max_failed_fraction)
-        summary = one_blas_thread(finish)(
-            partial, {item: records[item]["facts"] for item in items if item not in failed}
-        )
+        with _failure_kept(partial):
+            records = _process_items(name, partial, items, process, workers)
+            failed = {item: record["failed"] for item, record in records.items() if "failed" in record}
+            if len(failed) > max_failed_fraction * len(items):
+                for item in failed:  # tried again by the next run: what they lacked may be there by then
+                    (partial / _RECORDS / f"{item}.json").unlink()
+                _raise_failed(name, records, failed, len(items), max_failed_fraction)
+            summary = one_blas_thread(finish)(
+                partial, {item: records[item]["facts"] for item in items if item not in failed}
+            )
         data = {
             **identity,
             "fingerprint": fingerprint,
@@ -210,6 +212,24 @@ def _open_partial(out: Path, fingerprint: str) -> Path:
     for leftover in out.parent.glob(f".{out.name}.*.old"):
         shutil.rmtree(leftover)
     return partial
+
+
+@contextmanager
+def _failure_kept(partial: Path) -> Iterator[None]:
+    """Leaves in the working folder why the stage failed, for `failure_of`, until it is tried again."""
+    record = partial / _RECORDS / _FAILURE
+    record.unlink(missing_ok=True)
+    try:
+        yield
+    except MotifsError as error:
+        write_json(record, {"item": error.item, "problem": error.problem, "action": error.action})
+        raise
+
+
+def failure_of(out: Path) -> Mapping[str, str] | None:
+    """Why the last try at a stage failed (`item`, `problem`, `action`); None if it did not, or ended otherwise."""
+    record = out.with_name(f".{out.name}.partial") / _RECORDS / _FAILURE
+    return read_json(record) if record.is_file() else None
 
 
 def _process_items(

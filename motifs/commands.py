@@ -21,7 +21,6 @@ from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
 from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
-from core.stage import Manifest
 from dataset.build import BuildConfig
 from dataset.stitching import StitchConfig
 from fitting.fit import FitConfig
@@ -33,7 +32,7 @@ from model.protocols.names import METHODS, PROTOCOLS
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
-from motifs.pipeline import STEPS, RunConfig, Step
+from motifs.pipeline import STEPS, RunConfig
 from motifs.report import ReportConfig
 from simulation.recording import SimulateConfig
 
@@ -91,21 +90,10 @@ def ingest(source: Recording, config: Annotated[IngestConfig, SETTINGS], out: Ou
 
 def _run_step(setting: str, session: Path, config: object, workers: int, redo: bool) -> None:
     """Runs one annotation stage and prints its figures."""
+    from motifs.running import line_of
+
     step = next(step for step in STEPS if step.setting == setting)
-    _announce(step, step.run(session, config, workers=workers, redo=redo))
-
-
-def _announce(step: Step, manifest: Manifest) -> None:
-    """One line about a finished stage, and what it has to note."""
-    health = manifest.data["health"]
-    failed = ", ".join(manifest.data["failed"])
-    print(
-        f"{step.command:<17} {manifest.seconds:7.1f} s  {len(health)} health figures hold"
-        + (f"; failed: {failed}" if failed else ""),
-        flush=True,
-    )
-    for note in manifest.metrics.get("notes", ()):
-        print(f"  {note}", flush=True)
+    print(line_of(step.run(session, config, workers=workers, redo=redo)), flush=True)
 
 
 def sync(
@@ -170,22 +158,25 @@ def fit(session: SessionPath, config: Annotated[FitConfig, SETTINGS], workers: W
 
 
 def run(
-    session: SessionPath,
+    sessions: Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="folders that hold session.json")],
     config: Annotated[RunConfig, SETTINGS],
-    workers: Workers = _CORES,
+    workers: Annotated[
+        int, arg(help="processes on this machine, or of each stage with --scheduler; the result does not depend on it")
+    ] = _CORES,
+    scheduler: Annotated[
+        str | None, arg(metavar="ADDRESS", help="a Dask scheduler to run on (tcp://host:8786) instead of this machine")
+    ] = None,
+    summary: Annotated[Path | None, arg(help="JSON file to write: how every session ended, and where and why")] = None,
     redo: Redo = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Run all annotation stages of a session, from sync to fit; finished ones return at once."""
-    from motifs.pipeline import run_session
-    from motifs.status import session_status
+    """Run all annotation stages of sessions, from sync to fit; finished ones return at once."""
+    from motifs.running import plan, run_all
 
     if dry_run:
-        for status in session_status(session):
-            print(f"{status.step.command:<17} {status.state:<12} {session / status.step.folder}")
+        print(plan(sessions))
         return
-    run_session(session, config, workers=workers, redo=redo, announce=_announce)
-    print(f"next, `motifs report {session}` and `motifs build {session} --out DATASET`")
+    run_all(sessions, config, workers=workers, scheduler=scheduler, redo=redo, summary=summary)
 
 
 def build(
@@ -383,17 +374,10 @@ def report(session: SessionPath, config: Annotated[ReportConfig, SETTINGS]) -> N
     print(write_report(session, config))
 
 
-def status(session: SessionPath) -> None:
-    """Tell where a session stands, and what to do next."""
-    from rich.console import Console
-    from rich.table import Table
+def status(
+    sessions: Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="folders that hold session.json")],
+) -> None:
+    """Tell where a session stands, and what to do next; of several sessions, a line each."""
+    from motifs.status import print_status
 
-    from motifs.status import describe, next_action, session_status
-
-    statuses = session_status(session)
-    table = Table("stage", "state", "health", box=None)
-    for found in statuses:
-        table.add_row(found.step.command, found.state, "\n".join(describe(found)))
-    Console().print(table)
-    reported = (session / "report" / "report.html").is_file()
-    print(f"next: {next_action(session, statuses, reported=reported)}")
+    print_status(sessions)

@@ -118,16 +118,25 @@ def steps_of(session: Session) -> list[Step]:
     return [step for step in STEPS if step.applies(session)]
 
 
-def _check_files(session: Session, config: RunConfig) -> None:
-    """Looks at what late stages need, so that hours of work do not end at a wrong file or a missing device."""
+def check_session(session: Session) -> None:
+    """Looks at the session's files that late stages need, so that hours of work do not end at a wrong one."""
     if session.targets is not None:
         load_targets(session.path(session.targets))
+
+
+def check_settings(config: RunConfig, *, devices: bool = True) -> None:
+    """Looks at the files that settings name, before hours of work.
+
+    Args:
+        devices: whether devices must be there too: not where others do the work.
+    """
     if config.lens.lenses_from is not None:
         read_lenses(config.lens.lenses_from)
     if config.rig.reference is not None:
         read_calibration(config.rig.reference)
     load_body(config.fit.body_model)
-    require_device(config.fit.device)
+    if devices:
+        require_device(config.fit.device)
 
 
 def run_session(
@@ -147,7 +156,8 @@ def run_session(
         MotifsError: of the stage that failed; before the first stage, if a file that a later one needs is unusable.
     """
     session = Session.load(folder)
-    _check_files(session, config)
+    check_session(session)
+    check_settings(config)
     manifests = []
     for step in steps_of(session):
         manifest = step.run(folder, getattr(config, step.setting), workers=workers, redo=redo)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from capture.session import Session
-from core.stage import Manifest, changed_inputs
+from core.errors import MotifsError
+from core.stage import Manifest, changed_inputs, failure_of
 from motifs.pipeline import Step, steps_of
 
-State = Literal["done", "stale", "refused", "interrupted", "waiting"]
+State = Literal["done", "stale", "refused", "failed", "interrupted", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,12 @@ class StepStatus:
     Attributes:
         step: the stage.
         state: done; stale (a stage it was made from has changed since); refused (a health figure does not hold);
-            interrupted (begun, will go on); waiting.
+            failed (it ended with an error, see `why`); interrupted (begun, will go on); waiting.
         health: the health figures of its manifest.
         failed: items that failed, with their reasons.
         seconds: wall time of the run that completed it, NaN if none did.
         notes: what the stage has to say though its figures hold.
+        why: `item`, `problem` and `action` of the error that it ended with.
     """
 
     step: Step
@@ -34,11 +36,15 @@ class StepStatus:
     failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seconds: float = float("nan")
     notes: tuple[str, ...] = ()
+    why: Mapping[str, str] | None = None
 
 
 def step_status(session: Session, step: Step) -> StepStatus:
     """State of one stage of a session."""
     folder = session.stage(step.folder)
+    # a failure is newer than a refusal, whose files were those of the try that failed
+    if not folder.is_dir() and (why := failure_of(folder)) is not None:
+        return StepStatus(step, "failed", why=why)
     # a refusal goes when the stage succeeds, so where there is one it is the newer
     places: tuple[tuple[Path, State], ...] = ((folder.with_name(f"{folder.name}.refused"), "refused"), (folder, "done"))
     for place, state in places:
@@ -71,6 +77,8 @@ def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool) -> 
             worst = next(h for h in status.health if not h["ok"])
             subject = f"{worst['item']}: " if worst["item"] else ""
             return f"{subject}{worst['action']} (see {folder / status.step.folder}.refused)"
+        if status.why is not None:
+            return f"{status.why['item']}: {status.why['action']}, then `motifs run {folder}`"
         if status.state == "stale":
             changed = ", ".join(changed_inputs(folder / status.step.folder))
             return f"motifs {status.step.command} {folder} --redo ({changed} changed since)"
@@ -89,6 +97,8 @@ def describe(status: StepStatus) -> list[str]:
         items = {h["item"] for h in figures if h["kind"] == worst["kind"]}
         subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
         lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
+    if status.why is not None:
+        lines.append(f"{status.why['item']}: {status.why['problem']}")
     return [*lines, *(f"{item} failed: {why['problem']}" for item, why in status.failed.items()), *status.notes]
 
 
@@ -108,3 +118,33 @@ def _range(limits: dict[str, float]) -> str:
 
 def _number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.3g}"
+
+
+def print_status(folders: Sequence[Path]) -> None:
+    """Prints where sessions stand: of one every stage with its health, of many a line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if len(folders) == 1:
+        statuses = session_status(folders[0])
+        table = Table("stage", "state", "health", box=None)
+        for found in statuses:
+            table.add_row(found.step.command, found.state, "\n".join(describe(found)))
+        Console().print(table)
+        print(f"next: {_next(folders[0], statuses)}")
+        return
+    table = Table("session", "done", "state", "next", box=None)
+    for folder in folders:
+        try:
+            statuses = session_status(folder)
+        except MotifsError as error:
+            table.add_row(folder.name, "", "unreadable", str(error))
+            continue
+        done = sum(status.state == "done" for status in statuses)
+        stopped = next((f"{s.state}: {s.step.command}" for s in statuses if s.state != "done"), "done")
+        table.add_row(folder.name, f"{done}/{len(statuses)}", stopped, _next(folder, statuses))
+    Console().print(table)
+
+
+def _next(folder: Path, statuses: list[StepStatus]) -> str:
+    return next_action(folder, statuses, reported=(folder / "report" / "report.html").is_file())
