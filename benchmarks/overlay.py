@@ -2,7 +2,7 @@
 
 `python benchmarks/overlay.py`; the last line is JSON. A walking stand-in body (13,776 triangles) fills about three
 quarters of the picture's height. Skinning the body is counted in neither. How much wider than the body each method
-draws it is its share of pixels whose centres no ray to the body passes. The last row is the whole of `motifs view` on
+draws it is its share of pixels whose centres no ray to the body passes. The last row is the whole of `motifs film` on
 one core: decoding 800x600 pictures, skinning, drawing, text and H.264.
 """
 

@@ -8,21 +8,33 @@ import numpy as np
 
 from capture.session import Session, View
 from capture.stills import list_stills, read_still
-from capture.video import Color, probe, read_frames
+from capture.video import Color, VideoInfo, probe, read_frames
 from core.arrays import UInt8
 from core.errors import InputError
 
 
 def read_pictures(
-    session: Session, view: View, frames: Sequence[int] | None = None, *, color: Color = "gray"
+    session: Session,
+    view: View,
+    frames: Sequence[int] | None = None,
+    *,
+    color: Color = "gray",
+    info: VideoInfo | None = None,
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w *channels"]]]:
     """Yields (index, picture) of the asked frames in increasing order, all of them if None.
+
+    Args:
+        session: the session.
+        view: whose pictures.
+        frames: which; all of them if None.
+        color: kind of picture.
+        info: what `probe` returned of the view's video, to save reading it through again.
 
     Raises:
         InputError: if the view has no pictures, or one cannot be read.
     """
     if view.video is not None:
-        info = probe(session.path(view.video))
+        info = info or probe(session.path(view.video))
         yield from read_frames(info.path, frames, color=color, info=info)
     elif view.images is not None:
         stills = list_stills(session.path(view.images))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,9 @@ from calibration.egomotion import load_egomotion
 from calibration.lens import load_lenses
 from capture.pictures import read_pictures
 from capture.session import Session, View
+from capture.video import VideoInfo, probe
 from capture.video_writer import VideoWriter
-from core.arrays import Bool, Float, Int
+from core.arrays import Bool, Float, Int, UInt8
 from core.cameras import Camera, Rig
 from core.clock import resample
 from core.errors import InputError
@@ -78,17 +80,24 @@ class Shot:
         """
         body, (scale, dx, dy) = self.playback.shaped.body, self.view.picture_from_px
         moments, keypoints = self.playback.moments(self.t_s[frames]), self._keypoints(frames)
-        pictures = read_pictures(self.session, self.view, frames.tolist(), color="bgr")
-        for i, ((frame, picture), moment) in enumerate(zip(pictures, moments, strict=True)):
-            factor = 1.0 if max_height_px is None else min(1.0, max_height_px / picture.shape[0])
-            if factor < 1:
-                picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-            reduced = (scale * factor, (dx + 0.5) * factor - 0.5, (dy + 0.5) * factor - 0.5)
+        for i, ((frame, whole), moment) in enumerate(zip(self.plain(frames), moments, strict=True)):
+            picture = reduced(whole, max_height_px)
+            factor = picture.shape[0] / whole.shape[0]
+            placed = (scale * factor, (dx + 0.5) * factor - 0.5, (dy + 0.5) * factor - 0.5)
             filled = ("the camera's place is filled in",) if self.filled[frame] else ()
             title = "   ".join([self.view.id, f"frame {frame}", f"{moment.t_s:.3f} s", *filled, self.note])
             found = None if self.seen is None or keypoints is None else (keypoints[i], self.seen.skeleton.bones_idx)
-            paint_moment(picture, self.camera_at(frame), body, moment, reduced, title=title, keypoints=found)
+            paint_moment(picture, self.camera_at(frame), body, moment, placed, title=title, keypoints=found)
             yield frame, picture
+
+    def plain(self, frames: Int[np.ndarray, "n"]) -> Iterator[tuple[int, Image]]:
+        """Yields (frame, picture) of frames in increasing order."""
+        return read_pictures(self.session, self.view, frames.tolist(), color="bgr", info=self._video)
+
+    @cached_property
+    def _video(self) -> VideoInfo | None:
+        """Where the frames lie in the video, which takes reading it through once."""
+        return None if self.view.video is None else probe(self.session.path(self.view.video))
 
     def _keypoints(self, frames: np.ndarray) -> np.ndarray | None:
         """Keypoints at the times of frames, None if the view has none."""
@@ -97,6 +106,14 @@ class Shot:
         timeline, at = self.seen.timeline, self.seen.view_ids.index(self.view.id)
         max_gap_s = MAX_GAP_FRAMES / float(timeline.rate)
         return resample(self.seen.xy_px[at], timeline.t_s, self.t_s[frames], max_gap_s=max_gap_s)
+
+
+def reduced(picture: Image, max_height_px: int | None) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture at most so high; as it is where None is given."""
+    if max_height_px is None or picture.shape[0] <= max_height_px:
+        return picture
+    factor = max_height_px / picture.shape[0]
+    return np.asarray(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
 
 
 def shot_of(session: Session, view: View, rig: Rig, playback: Playback, seen: Observations | None = None) -> Shot:

@@ -29,7 +29,7 @@ COMMANDS: dict[str, str] = {
     "calibrate feet": "follow the foot cameras through the room",
     "triangulate": "lift the keypoints to 3D",
     "fit": "fit SMPL to the whole sequence",
-    "run": "all annotation stages of a session, from sync to fit",
+    "run": "all annotation stages of sessions, from sync to fit, on this machine or a cluster",
     "build": "make AMD shards from fitted sessions and motion files of other projects",
     "stitch": "make long sessions with known boundaries from the labelled clips of a dataset",
     "verify": "check every clip of a dataset against its checksum",
@@ -39,7 +39,8 @@ COMMANDS: dict[str, str] = {
     "evaluate --all": "compare A4Mer, MAMP, GL-Transformer, motion codes and simple references on people left out",
     "discover": "find the atoms and motifs of a dataset",
     "shape": "one body shape for a person, from their fitted sessions and from scans",
-    "view": "a finished fit as videos with the body over every picture, and as GLB",
+    "view": "a page in the browser: room, cameras and pictures, the body along time, motifs",
+    "film": "a finished fit as videos with the body over every picture, and as GLB",
     "report": "one HTML page with the pictures and figures of a session",
     "status": "where a session stands, and what to do next",
 }

@@ -23,10 +23,10 @@ from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
 from dataset.build import BuildConfig
 from dataset.stitching import StitchConfig
+from fitting.films import FilmConfig
 from fitting.fit import FitConfig
 from fitting.scan import ScanConfig
 from fitting.triangulate import TriangulateConfig
-from fitting.view import ViewConfig
 from model.distributed import Hardware
 from model.protocols.names import METHODS, PROTOCOLS
 from model.tasks import EvalConfig
@@ -34,6 +34,7 @@ from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
 from motifs.pipeline import STEPS, RunConfig
 from motifs.report import ReportConfig
+from motifs.view import ViewConfig
 from simulation.recording import SimulateConfig
 
 _CORES = os.cpu_count() or 1
@@ -356,10 +357,24 @@ def shape(
 
 
 def view(
-    session: SessionPath, config: Annotated[ViewConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    source: Annotated[Positional[Path], arg(metavar="SOURCE", help="session, or dataset that `motifs build` made")],
+    config: Annotated[ViewConfig, SETTINGS],
+) -> None:
+    """Open a page in the browser: room, cameras with their pictures, the body along time, its uncertainty, motifs."""
+    from motifs.view import open_viewer
+    from motifs.view_server import LOOPBACK
+
+    viewer = open_viewer(source, config)
+    reach = "this machine alone" if config.host in LOOPBACK else "everybody who reaches this machine"
+    print(f"{viewer.url}: open it in a browser; it is served to {reach}; Ctrl-C ends it", flush=True)
+    viewer.server.sleep_forever()
+
+
+def film(
+    session: SessionPath, config: Annotated[FilmConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
 ) -> None:
     """Draw a finished fit over every frame of every view, as videos, and write the body as GLB for Blender."""
-    from fitting.view import run as draw
+    from fitting.films import run as draw
 
     manifest = draw(session, config, workers=workers, redo=redo)
     for item, why in manifest.failed.items():

@@ -95,7 +95,7 @@ def _annotation(session: Session, config: ReportConfig) -> list[Section]:
     overlays = pictures_in(folder / "overlays", config.max_overlays)
     return [
         Section("Annotation", tables=_fit_tables(metrics), pictures=shown, wide=True),
-        Section("Overlays", f"{_OVERLAYS} `motifs view {session.id}` films it.", pictures=overlays),
+        Section("Overlays", f"{_OVERLAYS} `motifs film {session.id}` draws it on every frame.", pictures=overlays),
     ]
 
 

@@ -1,4 +1,4 @@
-"""GLB out of a dataset: each clip as a skinned, moving body, as `motifs view` writes a session's (`fitting.glb`)."""
+"""GLB out of a dataset: each clip as a skinned, moving body, as `motifs film` writes a session's (`fitting.glb`)."""
 
 from __future__ import annotations
 

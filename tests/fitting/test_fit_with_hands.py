@@ -25,14 +25,14 @@ from fitting import triangulate
 from fitting.amass import read_amass, write_amass
 from fitting.backend import TORCH_CPU
 from fitting.body_kinds import NUM_BODY_JOINTS, SMPL_H, SMPL_X
+from fitting.films import FilmConfig
+from fitting.films import run as film
 from fitting.fit import STAND_IN, FitConfig, load_body, run
 from fitting.landmarks import Landmarks
 from fitting.person_shape import shape_of_sessions
 from fitting.sequence import SmplSequence, load_smpl
 from fitting.smpl import PosedBody
 from fitting.stand_in import stand_in_body
-from fitting.view import ViewConfig
-from fitting.view import run as view
 
 NUM_FRAMES, NOISE_PX, SIZE_PX = 40, 1.0, (800, 600)
 pytestmark = pytest.mark.slow
@@ -151,13 +151,13 @@ def test_it_is_drawn_and_moves_in_3d(fitted: dict[str, Path], models: dict[str, 
     for name, num_joints in (("SMPL-H", 52), ("SMPL-X", 55)):
         folder = fitted[name]
         assert len(list((folder / "07_smpl/overlays").iterdir())) == 1
-        view(folder, ViewConfig(body_model=models[name], every=10, keypoints=False))
-        content = (folder / "08_view/body.glb").read_bytes()
+        film(folder, FilmConfig(body_model=models[name], every=10, keypoints=False))
+        content = (folder / "08_film/body.glb").read_bytes()
         (length,) = struct.unpack_from("<I", content, 12)
         document = json.loads(content[20 : 20 + length])
         assert len(document["skins"][0]["joints"]) == num_joints
         assert document["nodes"][2 + num_joints - 1]["name"] == "right_thumb3"
-        assert (folder / "08_view/cam0.mp4").stat().st_size > 1000
+        assert (folder / "08_film/cam0.mp4").stat().st_size > 1000
 
 
 def test_a_persons_shape_is_of_the_body_that_was_fitted(fitted: dict[str, Path], models: dict[str, str]) -> None:

@@ -127,7 +127,7 @@ def test_names_are_text_not_markup(session: Path) -> None:
 
 def test_the_figures_of_the_fit_are_told(finished: Path) -> None:
     text = write_report(finished, ReportConfig()).read_text()
-    assert "A row of errors that is brighter" in text and "motifs view s" in text and "IoU" not in text
+    assert "A row of errors that is brighter" in text and "motifs film s" in text and "IoU" not in text
     figures = {"valid": 0.95, "penetration_p95_m": 0.0123, "reprojection_px": {"cam1": 3.456, "cam2": None}}
     masks = {"cam1": {"median": 0.9123, "p5": 0.8765, "num_frames": 3}}
     edit(finished / "07_smpl/manifest.json", lambda data: data.update(metrics={**figures, "mask_iou": masks}))

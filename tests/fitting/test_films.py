@@ -1,4 +1,4 @@
-"""`motifs view`: videos of a small fitted session, looked at pixel by pixel, and the figure of a fit."""
+"""`motifs film`: videos of a small fitted session, looked at pixel by pixel, and the figure of a fit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from core.skeletons import HALPE_26
 from core.transforms import SE3
 from fitting.charts import fit_figure
 from fitting.film import Shot, write_stills
+from fitting.films import FilmConfig, run
 from fitting.landmarks import Landmarks
 from fitting.observations import Observations
 from fitting.raster import see
 from fitting.sequence import Reason, SmplSequence
 from fitting.smpl import PosedBody
 from fitting.stand_in import stand_in_body
-from fitting.view import ViewConfig, run
 
 NUM_FRAMES, FIRST_S, GRAY = 12, 7.0, 200
 LATE_S = 0.4 * STEP_S  # the second camera films between the instants of the fit
@@ -91,9 +91,9 @@ def seen_by(truth: PosedBody) -> Observations:
 
 @pytest.fixture(scope="module")
 def shown(fitted: Path) -> Path:
-    """What `motifs view` makes of it, without keypoints."""
-    run(fitted, ViewConfig(keypoints=False))
-    return fitted / "08_view"
+    """What `motifs film` makes of it, without keypoints."""
+    run(fitted, FilmConfig(keypoints=False))
+    return fitted / "08_film"
 
 
 def film(path: Path) -> list[np.ndarray]:
@@ -147,11 +147,11 @@ def test_a_foot_camera_is_drawn_on_where_it_was_followed(shown: Path) -> None:
 
 def test_it_is_made_once_and_refused_otherwise(shown: Path, fitted: Path) -> None:
     before = (shown / "cam0.mp4").stat().st_mtime_ns
-    run(fitted, ViewConfig(keypoints=False))
+    run(fitted, FilmConfig(keypoints=False))
     assert (shown / "cam0.mp4").stat().st_mtime_ns == before
     for config, says in (
-        (ViewConfig(views=("cam7",)), "cam7: the session has no such view"),
-        (ViewConfig(every=0), "use whole numbers from 1 on"),
+        (FilmConfig(views=("cam7",)), "cam7: the session has no such view"),
+        (FilmConfig(every=0), "use whole numbers from 1 on"),
     ):
         with pytest.raises(InputError, match=says):
             run(fitted, config)
@@ -159,13 +159,13 @@ def test_it_is_made_once_and_refused_otherwise(shown: Path, fitted: Path) -> Non
 
 def test_fewer_and_smaller_pictures_of_a_refused_fit(fitted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    shutil.copytree(fitted, folder, ignore=shutil.ignore_patterns("08_view"))
+    shutil.copytree(fitted, folder, ignore=shutil.ignore_patterns("08_film"))
     shutil.move(folder / "07_smpl", folder / "07_smpl.refused")
-    run(folder, ViewConfig(views=("cam0",), every=5, max_height_px=301, glb=False))
-    info = probe(folder / "08_view/cam0.mp4")
+    run(folder, FilmConfig(views=("cam0",), every=5, max_height_px=301, glb=False))
+    info = probe(folder / "08_film/cam0.mp4")
     assert (info.num_frames, info.size_px) == (3, (400, 300))
     np.testing.assert_allclose(np.diff(info.pts_s), 5 * STEP_S, atol=2e-5)
-    assert [p.name for p in (folder / "08_view").glob("*.glb")] == []
+    assert [p.name for p in (folder / "08_film").glob("*.glb")] == []
     shutil.rmtree(folder / "07_smpl.refused")
     with pytest.raises(InputError, match="nothing is fitted yet"):
         run(folder)

@@ -1,4 +1,4 @@
-"""`motifs view`: a fit to look at -> `08_view`, a video of every view with the body over it, and the body as GLB.
+"""`motifs film`: a fit to look at -> `08_film`, a video of every view with the body over it, and the body as GLB.
 
 A fit that was refused can be looked at too: that is when one needs to.
 """
@@ -29,14 +29,14 @@ from fitting.sequence import load_smpl
 from fitting.triangulate import OUT as POINTS
 
 STAGE_VERSION = 1
-OUT = "08_view"
+OUT = "08_film"
 GLB = "body.glb"
 MAX_FAILED_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
-class ViewConfig:
-    """Settings of `motifs view`.
+class FilmConfig:
+    """Settings of `motifs film`.
 
     Attributes:
         body_model: the SMPL model file that was fitted, or "stand-in".
@@ -57,23 +57,23 @@ class ViewConfig:
     glb_every: int = 1
 
 
-def run(session_dir: Path, config: ViewConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:
+def run(session_dir: Path, config: FilmConfig | None = None, *, workers: int = 1, redo: bool = False) -> Manifest:
     """Draws the fit of a session over its pictures.
 
     Raises:
         InputError: if the session is not fitted, was fitted with another body, or a view named cannot be drawn on.
         StageError: if it was run before with other settings.
     """
-    config = config or ViewConfig()
+    config = config or FilmConfig()
     if min(config.every, config.glb_every) < 1 or config.max_height_px < 2:
-        raise InputError("view", f"every {config.every}, glb_every {config.glb_every}", "use whole numbers from 1 on")
+        raise InputError("film", f"every {config.every}, glb_every {config.glb_every}", "use whole numbers from 1 on")
     session = Session.load(session_dir)
     fit = fit_folder(session)
     views = _views(session, config)
     _playback(fit, config)  # refuses another body before anything is hashed
     items = [*(view.id for view in views), *([GLB] if config.glb else [])]
     return run_stage(
-        "view", STAGE_VERSION, inputs=_inputs(session, config, views, fit),
+        "film", STAGE_VERSION, inputs=_inputs(session, config, views, fit),
         config=dataclasses.replace(config, body_model=Path(config.body_model).name), out=session.stage(OUT),
         items=items, process=partial(_process, session_dir, config), finish=no_items,
         max_failed_fraction=MAX_FAILED_FRACTION, workers=workers, redo=redo,
@@ -93,7 +93,7 @@ def fit_folder(session: Session) -> Path:
     raise InputError(session.id, "nothing is fitted yet", "run `motifs fit` first")
 
 
-def _process(session_dir: Path, config: ViewConfig, item: str, folder: Path) -> Mapping[str, Any]:
+def _process(session_dir: Path, config: FilmConfig, item: str, folder: Path) -> Mapping[str, Any]:
     """Makes one file."""
     session = Session.load(session_dir)
     fit = fit_folder(session)
@@ -108,11 +108,11 @@ def _process(session_dir: Path, config: ViewConfig, item: str, folder: Path) -> 
     return {"frames": write_video(folder / f"{item}.mp4", shot, config.every, config.max_height_px)}
 
 
-def _playback(fit: Path, config: ViewConfig) -> Playback:
+def _playback(fit: Path, config: FilmConfig) -> Playback:
     return Playback.of(load_smpl(fit / "smpl.npz"), load_body(config.body_model))
 
 
-def _views(session: Session, config: ViewConfig) -> list[View]:
+def _views(session: Session, config: FilmConfig) -> list[View]:
     """The views named, or all that can be drawn on."""
     placed = load_rig(session.folder).ids
     usable = [v for v in session.views if v.has_pictures and (v.id in placed or is_followed(session, v))]
@@ -122,7 +122,7 @@ def _views(session: Session, config: ViewConfig) -> list[View]:
     return [view for view in usable if not config.views or view.id in config.views]
 
 
-def _inputs(session: Session, config: ViewConfig, views: Sequence[View], fit: Path) -> dict[str, Path]:
+def _inputs(session: Session, config: FilmConfig, views: Sequence[View], fit: Path) -> dict[str, Path]:
     inputs = {
         "session": session.folder / "session.json",
         "fit": fit / "smpl.npz",

@@ -1,0 +1,219 @@
+"""The viewer: what it shows is what the session holds, and nobody else gets to see it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import websockets
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.cameras import Camera, Lens, Rig
+from core.errors import InputError
+from core.transforms import SE3
+from fitting.playback import Playback
+from fitting.sequence import Reason, SmplSequence
+from fitting.stand_in import stand_in_body
+from motifs import cli
+from motifs.timeline import REJECTED, VALID, colours_of, strip, with_cursor
+from motifs.view import ViewConfig, open_viewer
+from motifs.view_scene import ellipsoids
+from motifs.viewed import Segment, Viewed
+from motifs.viewer import Viewer, legend, next_rejected, paragraphs, told
+
+NUM_FRAMES, FIRST_S = 90, 7.0
+# viser leaves its event loop to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def sequence(*rejected: int) -> SmplSequence:
+    """The stand-in body that walks along x, 1 cm an instant."""
+    body = stand_in_body()
+    poses = np.zeros((NUM_FRAMES, 72))
+    poses[:, 0] = np.pi / 2
+    trans = np.stack([0.01 * np.arange(NUM_FRAMES), np.zeros(NUM_FRAMES), np.ones(NUM_FRAMES)], axis=1)
+    joints = body.with_shape(np.zeros(10)).with_pose(poses.reshape(-1, 24, 3), trans).smpl_joints
+    reasons = np.isin(np.arange(NUM_FRAMES), rejected) * int(Reason.MISFIT)
+    return SmplSequence(
+        FIRST_S + np.arange(NUM_FRAMES) / 30, "30/1", poses, trans, np.zeros(10), "neutral", body.name, body.sha256,
+        joints, np.broadcast_to(np.diag([4e-4, 1e-4, 1e-4]), (NUM_FRAMES, 24, 3, 3)).copy(),
+        np.ones((NUM_FRAMES, 24), bool), reasons == 0, reasons, np.zeros((NUM_FRAMES, 4)),
+    )  # fmt: skip
+
+
+def viewed(*rejected: int, **more: Any) -> Viewed:
+    return Viewed("s", Playback.of(sequence(*rejected), stand_in_body()), **more)
+
+
+MOTIFS = (Segment(FIRST_S, FIRST_S + 1.0, "reach"), Segment(FIRST_S + 1.0, FIRST_S + 3.0, "walk"))
+
+
+@pytest.fixture(scope="module")
+def viewer() -> Iterator[Viewer]:
+    """A page about a walk with two rejected stretches and two Motifs."""
+    lens = Lens("pinhole", (64, 48), (40.0, 40.0), (31.5, 23.5))
+    shown = viewed(20, 21, 50, motifs=MOTIFS, rig=Rig((Camera("cam1", lens, SE3.identity()),)))
+    page = Viewer(["s"], lambda name: shown, host="127.0.0.1", port=0, title="s")
+    yield page
+    page.close()
+
+
+def bones(viewer: Viewer) -> np.ndarray:
+    body = viewer._room._body
+    assert body is not None
+    return np.array([bone.position for bone in body._mesh.bones])
+
+
+def test_the_body_stands_where_it_was(viewer: Viewer) -> None:
+    for instant in (0, 40, NUM_FRAMES - 1):
+        viewer.show(instant)
+        np.testing.assert_allclose(bones(viewer), sequence().joints_m[instant], atol=1e-6)
+        assert viewer._slider.value == instant and f"instant {instant} of" in viewer._text.content
+
+
+def test_an_instant_outside_is_the_nearest(viewer: Viewer) -> None:
+    viewer.show(10_000)
+    assert viewer._slider.value == NUM_FRAMES - 1
+    viewer.show(-5)
+    assert viewer._slider.value == 0
+
+
+def test_rejected_frames_are_marked_and_found(viewer: Viewer) -> None:
+    viewer.show(0)
+    assert viewer._room._body is not None
+    usual = viewer._room._body._mesh.color
+    seen = []
+    for _ in range(3):
+        viewer.press(">|")
+        seen.append(int(viewer._slider.value))
+    assert seen == [20, 50, 50] and "rejected: misfit" in viewer._text.content
+    assert viewer._room._body._mesh.color != usual
+    viewer.press("|<")
+    assert viewer._slider.value == 20
+    viewer.press("<")
+    assert viewer._slider.value == 19 and "valid" in viewer._text.content
+
+
+def test_it_plays_until_the_end_and_then_from_the_beginning(viewer: Viewer) -> None:
+    viewer.show(NUM_FRAMES - 4)
+    viewer._speed.value = "20 x"  # type: ignore[misc]
+    viewer.press("play")
+    for _ in range(200):
+        if not viewer._playing:
+            break
+        viewer._over.wait(0.02)
+    assert viewer._slider.value == NUM_FRAMES - 1
+    viewer.press("play")
+    assert viewer._playing
+    viewer.press(">")  # whoever steps stops it
+    assert not viewer._playing
+
+
+async def _connects(viewer: Viewer, origin: str | None) -> bool:
+    address = viewer.url.replace("http", "ws")
+    protocol = [websockets.Subprotocol(f"viser-v{__import__('viser').__version__}")]
+    try:
+        async with websockets.connect(address, origin=origin, subprotocols=protocol):  # type: ignore[arg-type]
+            return True
+    except websockets.InvalidStatus:
+        return False
+
+
+def test_pages_of_other_sites_cannot_connect(viewer: Viewer) -> None:
+    assert viewer.url.startswith("http://127.0.0.1:")
+    for origin in (None, viewer.url, "http://localhost:9"):
+        assert asyncio.run(_connects(viewer, origin)), origin
+    for origin in ("https://example.org", "http://127.0.0.1.example.org", "http://localhost.example.org:80", "null"):
+        assert not asyncio.run(_connects(viewer, origin)), origin
+
+
+def test_nobody_gets_a_tunnel(viewer: Viewer) -> None:
+    assert viewer.server.request_share_url() is None
+
+
+@given(st.integers(1, 400), st.integers(1, 300), st.data())
+def test_a_single_bad_frame_is_seen_at_any_width(frames: int, width: int, data: st.DataObject) -> None:
+    bad = data.draw(st.integers(0, frames - 1))
+    plain = sequence()
+    reasons = np.where(np.arange(frames) == bad, int(Reason.MISFIT), 0)
+    long = dataclasses.replace(plain, reasons=reasons, t_s=np.arange(frames) / 30)
+    playback = dataclasses.replace(viewed().playback, sequence=long)  # type: ignore[type-var]
+    picture = strip(Viewed("s", playback), width)
+    row = picture[picture.shape[0] // 2]
+    orange = np.flatnonzero((row == REJECTED).all(axis=1))
+    assert len(orange) and ((row == REJECTED) | (row == VALID)).all()
+    # and where it is
+    assert abs((orange.mean() + 0.5) / width - (bad + 0.5) / frames) <= 1 / width + 1 / frames
+
+
+def test_motifs_lie_where_they_were() -> None:
+    picture = strip(viewed(motifs=MOTIFS), 300)
+    colours = colours_of([motif.name for motif in MOTIFS])
+    row = picture[-8]
+    share = 1.0 / (sequence().t_s[-1] - FIRST_S)
+    assert tuple(row[50]) == colours["reach"] and tuple(row[round(300 * share) + 5]) == colours["walk"]
+    assert (with_cursor(picture, 1.0)[:, -1] == 0).all() and "Motif reach" in legend(viewed(motifs=MOTIFS))
+
+
+def test_names_are_no_html() -> None:
+    script = "<script>alert(1)</script>"
+    shown = dataclasses.replace(viewed(motifs=(Segment(FIRST_S, FIRST_S + 1, script),)), name=script)
+    assert "<script" not in legend(shown) and "<script" not in paragraphs(told(shown, 0))
+    assert paragraphs(told(shown, 0)).count("&lt;script") == 2
+
+
+def test_ellipsoids_are_two_standard_deviations() -> None:
+    turned = SE3.from_rotvec(np.array([0.3, -0.2, 0.5]), np.zeros(3)).R
+    covariance = np.stack([turned @ np.diag([1e-4, 4e-4, 9e-4]) @ turned.T, np.full((3, 3), np.nan)])
+    wxyz, centres, radii = ellipsoids(np.array([[1.0, 2.0, 3.0], [np.nan] * 3]), covariance)
+    np.testing.assert_allclose(np.sort(radii[0]), [0.02, 0.04, 0.06], rtol=1e-6)
+    assert radii[1].max() < 1e-3 and np.isfinite(wxyz).all() and np.isfinite(centres).all()
+
+
+def test_what_is_told_of_an_instant() -> None:
+    shown = viewed(20, motifs=MOTIFS)
+    assert told(shown, 0)[2:] == ["valid", "standard deviation of joints 20 mm, at most 20 mm", "Motif reach"]
+    assert "rejected: misfit" in told(shown, 20)
+    assert next_rejected(shown, 0, forward=True) == 20 and next_rejected(shown, 0, forward=False) == 0
+
+
+def test_rays_go_through_their_keypoints(session: Path) -> None:
+    from fractions import Fraction
+
+    from core.clock import Timeline
+    from core.skeletons import HALPE_26
+    from fitting.observations import Observations
+
+    lens = Lens("pinhole", (64, 48), (40.0, 40.0), (31.5, 23.5))
+    camera = Camera("cam1", lens, SE3.from_rotvec(np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.2, 4.0])))
+    joints = sequence().joints_m
+    xy_px = np.full((1, NUM_FRAMES, 26, 2), np.nan)
+    xy_px[0, :, :24] = camera.project(joints.reshape(-1, 3)).reshape(NUM_FRAMES, 24, 2)
+    path = session / "observations.npz"
+    timeline = Timeline(FIRST_S, Fraction(30), NUM_FRAMES)
+    Observations(timeline, ("cam1",), xy_px, np.ones(xy_px.shape[:-1]), HALPE_26).save(path)
+    shown = viewed(rig=Rig((camera,)), _observations=path)
+    rays = shown.rays(30)
+    assert len(rays) == 24 and len(shown.rays(30, "cam2")) == 0
+    way = rays[:, 1] - rays[:, 0]
+    away = np.cross(joints[30] - camera.centre, way / np.linalg.norm(way, axis=1, keepdims=True))
+    assert np.abs(away).max() < 1e-6
+
+
+def test_what_cannot_be_shown_is_refused(session: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no camera is placed yet"):
+        open_viewer(session, ViewConfig())
+    with pytest.raises(InputError, match="no session and no dataset"):
+        open_viewer(tmp_path, ViewConfig())
+    with pytest.raises(InputError, match="there is nothing in it"):
+        Viewer([], lambda name: viewed(), host="127.0.0.1", port=0, title="empty")
+    for host, port, problem in (("203.0.113.1", 0, "--host: 203"), ("no.such", 0, "--host"), ("::1", 99999, "--port")):
+        with pytest.raises(InputError, match=problem):
+            Viewer(["s"], lambda name: viewed(), host=host, port=port, title="s")
+    assert cli.run(["view", str(tmp_path / "nowhere")]) == 1
