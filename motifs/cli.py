@@ -41,7 +41,7 @@ COMMANDS: dict[str, str] = {
     "shape": "one body shape for a person, from their fitted sessions and from scans",
     "view": "a page in the browser: room, cameras and pictures, the body along time, motifs",
     "film": "a finished fit as videos with the body over every picture, and as GLB",
-    "report": "one HTML page with the pictures and figures of a session",
+    "report": "one HTML page about a session or a dataset: health, pictures, figures, motifs",
     "status": "where a session stands, and what to do next",
 }
 

@@ -382,11 +382,19 @@ def film(
     print(f"{manifest.path.parent}: {', '.join(manifest.data['outputs'])}")
 
 
-def report(session: SessionPath, config: Annotated[ReportConfig, SETTINGS]) -> None:
-    """Write one HTML page with the pictures and figures of a session."""
+def report(
+    source: Annotated[Positional[Path], arg(metavar="SOURCE", help="session, or dataset that `motifs build` made")],
+    config: Annotated[ReportConfig, SETTINGS],
+) -> None:
+    """Write one HTML page about a session or a dataset: health, pictures, figures, motifs."""
+    if (source / "meta").is_dir():
+        from motifs.dataset_report import write_dataset_report
+
+        print(write_dataset_report(source, config.motifs))
+        return
     from motifs.report import write_report
 
-    print(write_report(session, config))
+    print(write_report(source, config))
 
 
 def status(

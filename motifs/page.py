@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,14 @@ def _caption(stem: str, advice: Mapping[str, str]) -> str:
 
 
 def render(title: str, lead: str, sections: Sequence[Section], next_action: str, *, refused: bool) -> str:
-    """The page, self-contained; every text in it is escaped."""
+    """The page, self-contained; every text in it is escaped, and nothing but its own script may run or load in it."""
     from jinja2 import Environment, PackageLoader
 
-    template = Environment(loader=PackageLoader("motifs"), autoescape=True).get_template("report.html")
-    return template.render(title=title, lead=lead, sections=sections, next_action=next_action, refused=refused)
+    loader = PackageLoader("motifs")
+    environment = Environment(loader=loader, autoescape=True)
+    script = loader.get_source(environment, "sort.js")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        title=title, lead=lead, sections=sections, next_action=next_action, refused=refused, script=script,
+        script_sha256=digest,
+    )  # fmt: skip

@@ -6,17 +6,21 @@ in their own folders; the report shows them, says what to look for, and draws on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from capture.session import Session
-from core.errors import InputError
-from core.files import read_json, write_text
+from core.files import read_json, read_npz, write_text
 from core.skeletons import SMPL_24
+from fitting.sequence import Reason, spoken
 from motifs.calibration_report import calibration_sections
 from motifs.charts import png_bytes
+from motifs.dataset_report import motif_sections
 from motifs.page import Picture, Section, Table, pictures_in, render
 from motifs.status import describe, next_action, session_status
 from motifs.truth import TruthErrors, compare_with_truth, has_truth
@@ -27,6 +31,7 @@ _FIT = (
 )
 _PEOPLE = "the subject's way should be whole; where it ends in the middle of the room, somebody else may go on as them."
 _OVERLAYS = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
+_SPANS = 40  # rejected stretches that are listed
 _FIT_FIGURES = (
     ("valid", "valid frames, %", 100.0, 1),
     ("height_m", "stature, m", 1.0, 3),
@@ -60,7 +65,7 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
     session = Session.load(folder)
     statuses = session_status(folder)
     sections = [_health(folder), *calibration_sections(session)]
-    sections += [*_people(session), *_annotation(session, config), *_truth(session), *_motifs(config)]
+    sections += [*_people(session), *_annotation(session, config), *_truth(session), *motif_sections(config.motifs)]
     page = render(
         session.id if session.id.lower().startswith("session") else f"Session {session.id}",
         f"Subject {session.subject} · {len(session.of_role('room'))} room cameras · "
@@ -94,9 +99,26 @@ def _annotation(session: Session, config: ReportConfig) -> list[Section]:
     shown = pictures_in(folder, advice={"fit": _FIT})
     overlays = pictures_in(folder / "overlays", config.max_overlays)
     return [
-        Section("Annotation", tables=_fit_tables(metrics), pictures=shown, wide=True),
+        Section("Annotation", tables=(*_fit_tables(metrics), *_rejected(folder)), pictures=shown, wide=True),
         Section("Overlays", f"{_OVERLAYS} `motifs film {session.id}` draws it on every frame.", pictures=overlays),
     ]
+
+
+def _rejected(folder: Path) -> tuple[Table, ...]:
+    """Stretches of frames that may not be used, the longest first, and why."""
+    arrays = read_npz(folder / "smpl.npz")
+    if "reasons" not in arrays or not (arrays["reasons"] != 0).any():
+        return ()
+    reasons, t_s = arrays["reasons"].astype(int), arrays["t_s"]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], reasons, [0]])))
+    spans = [(first, last) for first, last in pairwise(edges) if reasons[first]]
+    spans.sort(key=lambda span: span[0] - span[1])
+    rows = tuple(
+        (f"{t_s[a]:.2f}", f"{t_s[b - 1]:.2f}", str(b - a), spoken(Reason(int(reasons[a])))) for a, b in spans[:_SPANS]
+    )
+    left_out = len(spans) - len(rows)
+    why = f"why ({left_out} shorter stretches are not listed)" if left_out else "why"
+    return (Table(("rejected from, s", "to, s", "frames", why), rows, (0, 1, 2)),)
 
 
 def _fit_tables(metrics: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -136,14 +158,3 @@ def _truth(session: Session) -> list[Section]:
             wide=True,
         )
     ]
-
-
-def _motifs(config: ReportConfig) -> list[Section]:
-    if config.motifs is None:
-        return []
-    # the timeline first, then the motifs by rank
-    pictures: Sequence[Picture] = sorted(pictures_in(config.motifs), key=lambda p: (p.caption != "timeline", p.caption))
-    if not pictures:
-        raise InputError(str(config.motifs), "it holds no pictures of motifs", "make them with `motifs discover`")
-    text = "Atoms and motifs that the trained model finds in this recording, without labels."
-    return [Section("Action motifs", text, pictures=tuple(pictures), wide=True)]
