@@ -6,6 +6,7 @@ Writes `lenses.json` (lenses, their covariance and quality) and, for each view w
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,8 +44,8 @@ class LensConfig:
     """Settings of lens calibration.
 
     Attributes:
-        lenses_from: calibration file (any format that can be read) for views without `lens_images`; cameras are
-            matched by id, or by order if no id fits.
+        lenses_from: calibration file (any format that can be read) for views without `lens_images`; that of the
+            session where it has one and none is named. Cameras are matched by id, or by order if no id fits.
         imported_exact: take these lenses as exact; otherwise as what other tools' lenses usually are worth (0.5 % of
             the focal length, 0.4 % of the width in the principal point), and the rig is solved within that.
         max_searched: pictures of a view in which the board is looked for, evenly spread.
@@ -86,6 +87,8 @@ def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1
     """
     config = config or LensConfig()
     session = Session.load(session_dir)
+    if config.lenses_from is None and session.calibration is not None:
+        config = dataclasses.replace(config, lenses_from=session.path(session.calibration))
     shown = [view for view in session.views if view.lens_images]
     imported = _imported(session, config)
     items = [view.id for view in session.views if view.lens_images or view.id in imported]

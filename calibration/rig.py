@@ -55,7 +55,7 @@ class RigConfig:
     Attributes:
         method: `targets`; `import` takes the reference as it is; `keypoints` refines it on the person; `auto` takes
             targets if the session has any in the room, else the reference, refined where there are keypoints.
-        reference: calibration file to import.
+        reference: calibration file to import; that of the session where it has one and none is named.
         reference_unit: its unit of length, where it does not keep to its format's (anipose's files have the board's).
         world: what tells where the floor is and what is up: `target` the pose declared of a world target, or the
             reference's own world; `floor_markers` targets that lie on the floor anywhere; `person` the floor that the
@@ -102,6 +102,9 @@ def run(session_dir: Path, config: RigConfig | None = None, *, workers: int = 1,
     session = Session.load(session_dir)
     if not session.of_role("room"):
         raise InputError(session.id, "it has no room camera", "give at least two views the role room")
+    if config.reference is None and session.calibration is not None:
+        own = session.path(session.calibration)
+        config = dataclasses.replace(config, reference=own, reference_unit="m", world_up="z")
     method = _method(session, config)
     lenses = ("imported" if method == "import" else "calibrated") if config.lenses == "auto" else config.lenses
     config = dataclasses.replace(config, method=method, lenses=lenses)

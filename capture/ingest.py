@@ -29,6 +29,7 @@ from core.errors import InputError
 from core.files import atomic_folder
 from core.skeletons import skeleton_named
 
+_CALIBRATION = "calibration/rig.json"
 SPANS = ("calibration", "motion")  # stretches that stages read
 
 
@@ -53,6 +54,7 @@ class IngestConfig:
             a plain resize by s has dx = dy = (s - 1) / 2.
         row_time_s: rolling shutter of a foot camera, `VIEW=SECONDS` from one row to the next.
         spans_s: named stretches on the session clock, `calibration=FIRST,LAST` and `motion=FIRST,LAST`.
+        synchronised: whether hardware exposed all cameras together.
         targets: description of boards and markers; the recording's `targets.json` if there is one.
         copy: copy files even where a hard link would do.
     """
@@ -72,16 +74,18 @@ class IngestConfig:
     row_time_s: tuple[str, ...] = ()
     spans_s: tuple[str, ...] = ()
     targets: Path | None = None
+    synchronised: bool = False
     copy: bool = False
 
 
-def ingest(source: Path, out: Path, config: IngestConfig | None = None) -> Session:
+def ingest(source: Path, out: Path, config: IngestConfig | None = None, *, calibration: Path | None = None) -> Session:
     """Makes a session folder from a recording.
 
     Args:
         source: folder of the recording, in a layout of `capture.layouts`.
         out: session folder to make.
         config: what the files do not say.
+        calibration: this project's `rig.json` with the room cameras, metres, z up.
 
     Raises:
         InputError: if a file cannot be used, or `out` exists; nothing is left behind then.
@@ -99,6 +103,8 @@ def ingest(source: Path, out: Path, config: IngestConfig | None = None) -> Sessi
         stored = tuple(_bring_view(view, files, folder, config.copy) for view, files in zip(views, found, strict=True))
         if targets is not None:
             _bring(targets, folder / "targets.json", config.copy)
+        if calibration is not None:
+            _bring(calibration, folder / _CALIBRATION, copy=True)
         Session(
             folder=folder,
             id=config.id or out.resolve().name,
@@ -106,6 +112,8 @@ def ingest(source: Path, out: Path, config: IngestConfig | None = None) -> Sessi
             views=stored,
             rate=str(parse_rate(config.rate)) if config.rate else _common_rate(stored),
             targets="targets.json" if targets is not None else None,
+            calibration=_CALIBRATION if calibration is not None else None,
+            synchronised=config.synchronised,
             spans_s=spans,
         ).save()
     return Session.load(out)

@@ -99,6 +99,9 @@ class Session:
         views: all cameras.
         rate: instants a second of the annotation.
         targets: file that describes the boards and markers (`capture.targets`).
+        calibration: cameras as another tool placed them, `rig.json` in metres with z up; stages take it where their
+            settings name no other file.
+        synchronised: whether hardware exposed all cameras together, or another tool has cut their videos so.
         spans_s: named stretches of the recording on the session clock: `calibration` (the marker rig is carried),
             `motion` (to be annotated). A stretch that is not named is the whole recording.
     """
@@ -109,6 +112,8 @@ class Session:
     views: tuple[View, ...]
     rate: str = "30"
     targets: str | None = None
+    calibration: str | None = None
+    synchronised: bool = False
     spans_s: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -163,7 +168,14 @@ class Session:
         fields = {key: value for key, value in data.items() if key != "schema"}
         try:
             described = fields.pop("views")
-            _check_paths(folder, [fields.get("targets"), *(view.get(key) for view in described for key in _PATHS)])
+            _check_paths(
+                folder,
+                [
+                    fields.get("targets"),
+                    fields.get("calibration"),
+                    *(view.get(key) for view in described for key in _PATHS),
+                ],
+            )
             views = tuple(_view_from_json(view) for view in described)
             spans = {name: (float(a), float(b)) for name, (a, b) in fields.pop("spans_s", {}).items()}
             _check_session(fields, views, spans)
@@ -222,6 +234,8 @@ def _check_session(data: Mapping[str, Any], views: Sequence[View], spans_s: Mapp
     for name in ("id", "subject"):
         _require_text(name, data.get(name))
     parse_rate(_require_text("rate", data.get("rate", "30")))
+    if type(data.get("synchronised", False)) is not bool:
+        raise ValueError(f"synchronised is {data['synchronised']!r}, not true or false")
     if not views:
         raise ValueError("no views")
     for name, (first, last) in spans_s.items():

@@ -8,6 +8,7 @@ what can be heard and seen.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -64,9 +65,10 @@ class SyncConfig:
 
     Attributes:
         method: `auto` uses time codes, sound and a flash, whichever each view has, and the motion of keypoints where
-            views have none of these; `qr`, `sound`, `flash` and `motion` only that; `given` takes the numbers of
-            `given`; `none` takes the frame times as they are (hardware-synchronised cameras; or webcams whose frame
-            times one computer wrote down, which hold to within `--locked-sigma-ms 100`: a carried board refines them).
+            views have none of these; of a session that says that its cameras are synchronised it is `none`. `qr`,
+            `sound`, `flash` and `motion` only that; `given` takes the numbers of `given`; `none` takes the frame times
+            as they are (hardware-synchronised cameras; or webcams whose frame times one computer wrote down, which hold
+            to within `--locked-sigma-ms 100`: a carried board refines them).
         given: clocks by hand, `VIEW=OFFSET_S`, `VIEW=OFFSET_S,RATE` or `VIEW=OFFSET_S,RATE,SIGMA_MS`.
         qr_span_s: stretch at the start of each video that is searched for time codes.
         qr_end_span_s: stretch at its end; codes at both ends give the rate of a camera without sound.
@@ -111,6 +113,8 @@ def run(session_dir: Path, config: SyncConfig | None = None, *, workers: int = 1
     config = config or SyncConfig()
     _check(config)
     session = Session.load(session_dir)
+    if config.method == "auto" and session.synchronised:
+        config = dataclasses.replace(config, method="none")
     views = [view for view in session.views if view.role not in ("handheld", "walkthrough")]
     if not views:
         raise InputError(session.id, "it has no video and no keypoint sequence", "give at least one in `motifs ingest`")

@@ -19,7 +19,7 @@ from core.errors import MotifsError
 COMMANDS: dict[str, str] = {
     "demo": "simulate a session, take it all the way to a trained A4Mer, and compare with the truth",
     "simulate": "render a synthetic session with exact truth",
-    "ingest": "make a session from videos, pictures or keypoint files",
+    "ingest": "make a session from videos, pictures or keypoint files, or another tool's project",
     "sync": "put every camera on one clock",
     "detect": "find keypoints, boards and markers in the videos",
     "calibrate lens": "solve each camera's lens from pictures of a board",

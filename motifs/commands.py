@@ -19,7 +19,6 @@ from calibration.marker_map import MarkersConfig
 from calibration.rig import RigConfig
 from calibration.scene_map import SceneMapConfig
 from capture.detect import DetectConfig
-from capture.ingest import IngestConfig
 from capture.sync import SyncConfig
 from dataset.build import BuildConfig
 from dataset.stitching import StitchConfig
@@ -33,6 +32,7 @@ from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
 from motifs.pipeline import STEPS, RunConfig
+from motifs.projects import ImportConfig
 from motifs.report import ReportConfig
 from motifs.view import ViewConfig
 from simulation.recording import SimulateConfig
@@ -80,13 +80,13 @@ def simulate(
     print(f"{out}: next, `motifs run {out}`")
 
 
-def ingest(source: Recording, config: Annotated[IngestConfig, SETTINGS], out: Out) -> None:
-    """Make a session folder from videos, pictures or keypoint files."""
-    from capture.ingest import ingest as make_session
+def ingest(source: Recording, config: Annotated[ImportConfig, SETTINGS], out: Out) -> None:
+    """Make a session folder from videos, pictures or keypoint files, or from a project of another tool."""
+    from motifs.projects import bring
 
-    session = make_session(source, out, config)
+    session, notes = bring(source, out, config)
     views = ", ".join(f"{view.id} ({view.role}, {view.num_frames} frames)" for view in session.views)
-    print(f"{out}: {len(session.views)} views: {views}\nnext, `motifs run {out}`")
+    print("\n".join([f"{out}: {len(session.views)} views: {views}", *notes, f"next, `motifs run {out}`"]))
 
 
 def _run_step(setting: str, session: Path, config: object, workers: int, redo: bool) -> None:

@@ -15,10 +15,11 @@ from dataset.exporters.amass import export_amass
 from dataset.exporters.bvh import BvhConfig, export_bvh
 from dataset.exporters.glb import export_glb
 from dataset.exporters.humanml3d import HumanML3DConfig, export_humanml3d
+from dataset.exporters.trc import export_trc
 from dataset.exporters.webdataset import WebDatasetConfig, export_webdataset
 from dataset.shards import AmdDataset
 
-ClipFormat = Literal["amass", "bvh", "glb", "humanml3d", "webdataset"]
+ClipFormat = Literal["amass", "bvh", "glb", "humanml3d", "trc", "webdataset"]
 Written = tuple[tuple[Path, ...], tuple[str, ...]]
 
 
@@ -77,6 +78,8 @@ def export_clips(dataset: Path, out: Path, tool: ClipFormat = "amass", config: E
         return export_glb(amd, out, load_body(config.body_model), config.glb.every, clip_ids)
     if tool == "humanml3d":
         return export_humanml3d(amd, out, config.humanml3d, clip_ids)
+    if tool == "trc":
+        return export_trc(amd, out, clip_ids)
     if tool == "webdataset":
         return export_webdataset(amd, out, config.webdataset, clip_ids), ()
     return export_amass(amd, out, clip_ids), ()

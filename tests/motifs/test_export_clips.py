@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from core.files import write_npz
+from core.skeletons import SMPL_24
+from dataset.shards import AmdDataset
 from motifs import cli
 
-ENDINGS = {"amass": ".npz", "bvh": ".bvh", "glb": ".glb", "humanml3d": ".npy", "webdataset": ".tar"}
+ENDINGS = {"amass": ".npz", "bvh": ".bvh", "glb": ".glb", "humanml3d": ".npy", "trc": ".trc", "webdataset": ".tar"}
 
 
 def amass_file(path: Path) -> Path:
@@ -65,3 +67,27 @@ def test_wrong_calls_say_what_to_do(amd: Path, session: Path, tmp_path: Path, re
 def test_damaged_motions_are_named(name: str, content: bytes, tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / name).write_bytes(content)
     refused("build", tmp_path / name, "--out", tmp_path / "amd", "--workers", "1", says=name)
+
+
+def test_trc_holds_the_joints_y_up_and_leaves_out_what_was_not_measured(amd: Path, tmp_path: Path) -> None:
+    assert cli.run(["export", str(amd), "--out", str(tmp_path / "x"), "--format", "trc"]) == 0
+    path = next((tmp_path / "x").rglob("*.trc"))
+    lines = path.read_text().split("\n")
+    names, values = lines[1].split("\t"), lines[2].split("\t")
+    head = dict(zip(names, values, strict=True))
+    assert lines[0] == f"PathFileType\t4\t(X/Y/Z)\t{path.name}" and head["Units"] == "m" and head["NumFrames"] == "60"
+    markers = [name for name in lines[3].split("\t")[2:] if name]
+    assert markers == list(SMPL_24.joints) and int(head["NumMarkers"]) == len(markers)
+    clip = AmdDataset(amd).read(AmdDataset(amd).clips[0].id)
+    for frame in (0, 17, 59):
+        row = lines[6 + frame].split("\t")
+        assert int(row[0]) == frame + 1 and float(row[1]) == pytest.approx(frame / 30, abs=1e-6)
+        assert len(row) == 2 + 3 * len(markers)
+        for k in range(len(markers)):
+            cells = row[2 + 3 * k : 5 + 3 * k]
+            if not clip.valid[frame, k]:
+                assert cells == ["", "", ""]
+                continue
+            x, y, z = map(float, cells)
+            np.testing.assert_allclose([x, -z, y], clip.joints_m[frame, k], atol=1e-6)
+    assert not clip.valid.all()  # AMASS tells no hands

@@ -1,0 +1,112 @@
+"""Other tools' projects as sessions: their videos, joints and cameras in one command.
+
+A project is laid out as a plain recording in a temporary folder (links, no copies of videos) and goes through
+`capture.ingest` like any other; its cameras are converted to metres with z up. Each tool has a module that returns a
+`Project`; a further one needs such a module, a line in `_READERS` and one in `_guess`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from calibration.formats import read_calibration, turned_up, write_rig
+from capture.detectors import openpose
+from capture.ingest import IngestConfig, ingest
+from capture.session import Session
+from core.errors import InputError
+from motifs.projects.caliscope import read_caliscope
+from motifs.projects.contents import ImportConfig, Project, ProjectKind
+from motifs.projects.easymocap import read_easymocap
+from motifs.projects.freemocap import read_freemocap
+from motifs.projects.pose2sim import read_pose2sim
+
+__all__ = ["ImportConfig", "Project", "bring"]
+
+_READERS: Mapping[str, Callable[[Path, ImportConfig], Project]] = {
+    "pose2sim": read_pose2sim,
+    "easymocap": read_easymocap,
+    "caliscope": read_caliscope,
+    "freemocap": read_freemocap,
+}
+
+
+def bring(source: Path, out: Path, config: ImportConfig) -> tuple[Session, tuple[str, ...]]:
+    """Makes a session of a recording, or of another tool's project.
+
+    Returns:
+        the session, and what people should know of what was brought.
+
+    Raises:
+        InputError: if a file cannot be used, or `out` exists; nothing is left behind then.
+    """
+    if not source.is_dir():
+        raise InputError(str(source), "there is no such folder", "give the folder of the recording")
+    kind = _guess(source) if config.project == "auto" else config.project
+    project = Project() if kind == "recording" else _READERS[kind](source, config)
+    told: dict[str, Any] = {
+        "keypoints_skeleton": config.keypoints_skeleton or project.skeleton,
+        "synchronised": config.synchronised or project.synchronised,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # beside the session: hard links need the same disk
+    with tempfile.TemporaryDirectory(prefix=".motifs-", dir=out.parent) as temporary:
+        calibration, recording = _cameras(project, config, Path(temporary)), source
+        if not project.in_place and kind != "recording":
+            recording, told["layout"] = Path(temporary) / "recording", "flat"
+            _lay_out(project, recording)
+        session = ingest(recording, out, _plain_config(config, told), calibration=calibration)
+    return session, project.notes
+
+
+def _guess(source: Path) -> ProjectKind:
+    if (source / "intri.yml").is_file() and (source / "extri.yml").is_file():
+        return "easymocap"
+    if (source / "synchronized_videos").is_dir():
+        return "freemocap"
+    if (source / "camera_array.toml").is_file():
+        return "caliscope"
+    if (source / "Config.toml").is_file() or any((source / "calibration").glob("Calib*.toml")):
+        return "pose2sim"
+    return "recording"
+
+
+def _plain_config(config: ImportConfig, told: Mapping[str, Any]) -> IngestConfig:
+    """The part of the settings that `capture.ingest` knows, with what the project told."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(IngestConfig)}
+    return IngestConfig(**{**values, **told})
+
+
+def _cameras(project: Project, config: ImportConfig, folder: Path) -> Path | None:
+    """The cameras in this project's file; None if there are none."""
+    given = config.calibration or project.calibration
+    if given is None:
+        return None
+    unit = project.unit if config.calibration_unit == "auto" else config.calibration_unit
+    up = project.up if config.calibration_up == "auto" else config.calibration_up
+    rig = turned_up(read_calibration(given, unit_m={"m": 1.0, "cm": 0.01, "mm": 0.001}[unit]), up)
+    write_rig(folder / "rig.json", rig)
+    return folder / "rig.json"
+
+
+def _lay_out(project: Project, folder: Path) -> None:
+    """Links a project's files into a folder as a plain recording has them."""
+    for name, video in project.videos.items():
+        _link(video, folder / "videos" / f"{name}{video.suffix.lower()}")
+    for name, stills in project.images.items():
+        _link(stills, folder / "images" / name)
+    for name, joints in project.joint_folders.items():
+        _link(joints, folder / "keypoints" / name)
+    for name, found in project.joints.items():
+        (folder / "keypoints").mkdir(parents=True, exist_ok=True)
+        openpose.write(folder / "keypoints" / name, found, name)
+    if project.frame_times is not None:
+        _link(project.frame_times, folder / "timestamps.csv")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve(), target_is_directory=source.is_dir())

@@ -1,0 +1,122 @@
+"""Projects of other tools become sessions whose cameras and joints are what the tool's files say."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from capture.detectors import read_keypoints
+from capture.session import Session
+from core.cameras import Rig
+from core.errors import InputError
+from core.files import read_json
+from core.skeletons import HALPE_26, skeleton_named
+from dataset.shards import AmdDataset
+from fitting.sequence import load_smpl
+from motifs.projects import ImportConfig, bring
+from simulation.projects import Filmed, film_person, write_project
+
+TOOLS = ("pose2sim", "easymocap", "caliscope", "freemocap")
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = 15
+
+
+@pytest.fixture(scope="module")
+def filmed() -> Filmed:
+    """Half a second of somebody."""
+    whole = film_person(0)
+    return Filmed(whole.rig, whole.xy_px[:, :FRAMES], whole.joints_m[:FRAMES])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_cameras_and_joints_are_what_the_project_says(tool: str, filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", tool, filmed)
+    session, _ = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    assert [view.id for view in session.views] == list(filmed.rig.ids)
+    assert session.synchronised == (tool in ("easymocap", "freemocap"))
+    assert session.calibration is not None
+    rig = Rig.from_json(read_json(session.path(session.calibration)))
+    for found, true in zip(rig, filmed.rig, strict=True):
+        np.testing.assert_allclose(found.centre, true.centre, atol=1e-5)
+        np.testing.assert_allclose(found.cam_from_world.R, true.cam_from_world.R, atol=1e-7)
+        np.testing.assert_allclose(found.lens.params, true.lens.params, rtol=1e-6, atol=1e-9)
+    for k, view in enumerate(session.views):
+        skeleton = skeleton_named(str(view.keypoints_skeleton))
+        found_px = read_keypoints(session.path(str(view.keypoints)), str(view.keypoints_format), skeleton).xy_px[:, 0]
+        for name in ("nose", "left_wrist", "right_ankle", "left_heel", "mid_hip"):
+            true_px = filmed.xy_px[k, :, HALPE_26.idx(name)]
+            if name == "mid_hip" and tool in ("caliscope", "freemocap"):  # MediaPipe tells none
+                true_px = filmed.xy_px[k][:, [HALPE_26.idx("left_hip"), HALPE_26.idx("right_hip")]].mean(axis=1)
+            np.testing.assert_allclose(found_px[:, skeleton.idx(name)], true_px, atol=2e-3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p", "s"]  # nothing is left of the way there
+
+
+def test_a_world_that_is_not_z_up_is_turned(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "easymocap", filmed)
+    session, _ = bring(tmp_path / "p", tmp_path / "s", ImportConfig(calibration_up="-y", calibration_unit="cm"))
+    rig = Rig.from_json(read_json(session.path(str(session.calibration))))
+    np.testing.assert_allclose(rig.centres[:, 2], -0.01 * filmed.rig.centres[:, 1], atol=1e-6)
+
+
+def test_what_is_ambiguous_or_damaged_is_named(filmed: Filmed, tmp_path: Path) -> None:
+    def refused(tool: str, change: Callable[[Path], object], says: str, **options: object) -> None:
+        folder = tmp_path / f"{tool}-{len(list(tmp_path.iterdir()))}"
+        write_project(folder, tool, filmed)
+        change(folder)
+        with pytest.raises(InputError, match=says):
+            bring(folder, tmp_path / "never", ImportConfig(**options))  # type: ignore[arg-type]
+        assert not (tmp_path / "never").exists()
+
+    array = "output_data/raw_data/mediapipe_2dData_numCams_numFrames_numTrackedPoints_pixelXY.npy"
+    table = "recordings/walk/POSE/xy_POSE.csv"
+    refused("caliscope", lambda f: (f / "recordings/run").mkdir(), "2 recordings: run, walk.*--recording")
+    refused("caliscope", lambda f: None, "no such recording: the project has walk", recording="jump")
+    refused("caliscope", lambda f: (f / table).write_text("cam_id,frame_index\n0,x\n"), r"line 2.*xy_TRACKER")
+    head = "cam_id,frame_index,point_id,img_loc_x,img_loc_y\n"
+    refused("caliscope", lambda f: (f / table).write_text(f"{head}0,99999999,0,1,1\n"), "it tells of 1 frames")
+    refused("freemocap", lambda f: np.save(f / array, np.zeros((3, 9, 33, 3))), "of 3 cameras, and there are 4 videos")
+    refused("freemocap", lambda f: np.save(f / array, np.zeros((4, 9, 20, 3))), "not of .cameras, frames, points")
+    pickled = np.array([{}], dtype=object)
+    refused("freemocap", lambda f: np.save(f / array, pickled, allow_pickle=True), "no array of numbers")
+    refused("freemocap", lambda f: (f / "b_camera_calibration.toml").write_text(""), "several calibrations")
+    first = "annots/cam_0/000003.json"
+    refused("easymocap", lambda f: (f / first).write_text('{"annots": [{"keypoints": 3}]}'), "joints of shapes")
+    refused("easymocap", lambda f: (f / first).write_text("{}"), "no annotation of EasyMocap")
+    refused("pose2sim", lambda f: (f / "Config.toml").write_text("["), "not TOML")
+    refused("pose2sim", lambda f: (f / "Config.toml").unlink(), "give --keypoints-skeleton")
+
+
+def test_joints_whose_third_number_is_no_score_count_as_seen(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "freemocap", filmed)
+    path = next((tmp_path / "p/output_data").rglob("*.npy"))
+    data = np.load(path)
+    data[..., 2] = -57.0  # a depth
+    np.save(path, data)
+    session, _ = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    view = session.views[0]
+    found = read_keypoints(session.path(str(view.keypoints)), "openpose", HALPE_26)
+    assert found.score[:, 0, HALPE_26.idx("nose")].min() == 1.0
+    assert found.score[:, 0, HALPE_26.idx("head_top")].max() == 0.0  # which MediaPipe does not tell
+
+
+@pytest.mark.slow
+def test_the_walkthrough(tmp_path: Path) -> None:
+    call = [str(ROOT / "examples/foreign_projects.sh"), str(tmp_path)]
+    answer = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    truth = film_person(0).joints_m
+    for tool in TOOLS:
+        assert Session.load(tmp_path / f"{tool}-session").subject == tool
+        fitted = load_smpl(tmp_path / f"{tool}-session/07_smpl/smpl.npz")
+        frames = np.round(fitted.t_s * 30).astype(int)
+        kept = (frames >= 0) & (frames < len(truth))
+        body = slice(0, 22)  # hands hang on no joint
+        error_m = np.linalg.norm(fitted.joints_m[kept, body] - truth[frames[kept], body], axis=-1)
+        assert np.median(error_m) < 0.03, tool
+    assert len(AmdDataset(tmp_path / "amd")) >= 4
+    for folder, ending in (("glb", ".glb"), ("trc", ".trc"), ("amass", ".npz")):
+        assert len(list((tmp_path / folder).rglob(f"*{ending}"))) >= 4
