@@ -42,7 +42,8 @@ COMMANDS: dict[str, str] = {
     "view": "a page in the browser: room, cameras and pictures, the body along time, motifs",
     "film": "a finished fit as videos with the body over every picture, and as GLB",
     "report": "one HTML page about a session or a dataset: health, pictures, figures, motifs",
-    "status": "where a session stands, and what to do next",
+    "status": "where sessions stand, and what to do next",
+    "completion": "a script that completes commands and options in your shell",
 }
 
 

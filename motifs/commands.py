@@ -404,3 +404,11 @@ def status(
     from motifs.status import print_status
 
     print_status(sessions)
+
+
+def completion(shell: Annotated[Positional[Literal["bash", "zsh"]], arg(help="which")]) -> None:
+    """Print a script for completion: `motifs completion bash > ~/.local/share/bash-completion/completions/motifs`."""
+    from motifs.cli import COMMANDS
+    from motifs.completion import completion_script
+
+    print(completion_script(COMMANDS, shell), end="")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from motifs import cli, commands
+from motifs.completion import completion_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,3 +71,20 @@ def test_a_session_that_does_not_exist_is_one_line_and_status_1(
     assert "Next:" in error
     assert "Traceback" not in error
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
+    script = tmp_path / "completion.sh"
+    script.write_text(completion_script(cli.COMMANDS, "bash"))
+
+    def completed(*words: str) -> list[str]:
+        line = " ".join(f'"{word}"' for word in ("motifs", *words))
+        ask = f'source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _tyro_motifs; echo "${{COMPREPLY[@]}}"'
+        return subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("cal") == ["calibrate"]
+    assert completed("calibrate", "") == ["lens", "rig", "markers", "scene", "feet"]
+    assert completed("run", "S", "--sched") == ["--scheduler"]
+    assert completed("calibrate", "rig", "S", "--met") == ["--method"]
+    assert completed("train", "D", "--recipe", "cp") == ["cpu_10min"]
+    assert "compdef" in completion_script(cli.COMMANDS, "zsh")
