@@ -7,7 +7,7 @@ BIN := .venv/bin
 # two cores are shared by pytest's workers, so the numerical libraries take one each
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-all lint format types env clean
+.PHONY: docs demo test test-all lint format types env clean
 
 demo: .venv/.ready
 	$(BIN)/motifs demo --out $(OUT) --seed $(SEED)
@@ -25,6 +25,9 @@ lint: .venv/.ready
 types: .venv/.ready
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py
+
+docs: .venv/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir out/site
 
 format: .venv/.ready
 	$(BIN)/ruff check --fix .

@@ -120,7 +120,11 @@ def read_kalibr_target(path: Path, target_id: str, mounting: Mounting) -> Target
         InputError: if it is damaged, or of another kind.
     """
     require_file(path)
-    pairs = [line.split("#")[0].partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), f"no text file ({error.reason} at byte {error.start})", "check it") from error
+    pairs = [line.split("#")[0].partition(":") for line in lines]
     fields = {key.strip(): value.strip().strip("'\"") for key, colon, value in pairs if colon}
     try:
         if fields.get("target_type") == "aprilgrid":

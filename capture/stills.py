@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from core.arrays import UInt8
 from core.errors import InputError
 
+_MAX_PIXELS = 130_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -35,12 +38,34 @@ def read_still(path: Path, *, color: Literal["gray", "bgr"] = "gray") -> UInt8[n
     """
     import cv2
 
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    content = path.read_bytes()
+    _require_size(content, path)
+    data = np.frombuffer(content, np.uint8)
     flag = cv2.IMREAD_GRAYSCALE if color == "gray" else cv2.IMREAD_COLOR_BGR
     image = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
     if image is None:
         raise InputError(str(path), "it cannot be decoded as a picture", "export it again as JPEG or PNG, or remove it")
     return image
+
+
+def _require_size(content: bytes, path: Path) -> None:
+    """Refuses a picture that says it is larger than any camera's, before it fills the memory.
+
+    Raises:
+        InputError: also if it is no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        action = "export it again as JPEG or PNG, or remove it"
+        raise InputError(str(path), f"it cannot be decoded as a picture ({error})", action) from error
+    if width * height > _MAX_PIXELS:
+        raise InputError(
+            str(path), f"it says that it is {width}x{height} px", "export it again; no camera's is so large"
+        )
 
 
 def stills_size_px(folder: Path) -> tuple[int, int]:

@@ -95,6 +95,8 @@ def probe(path: Path, *, decode: bool = False) -> VideoInfo:
             )
         time_base = Fraction(stream.time_base or 1)
         rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        if stream.codec_context is None:
+            raise InputError(str(path), "its pictures are coded in an unknown way", "export it again as H.264")
         has_audio, codec = bool(container.streams.audio), str(stream.codec_context.name)
     times = None if any(pts is None for pts, _ in packets) else sorted(packets)
     pts = None if times is None else tuple(p for p, _ in times)
@@ -178,7 +180,7 @@ def _open(path: Path) -> Iterator[Any]:
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty", "copy it again")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             yield container
     except FFmpegError as error:
         raise InputError(

@@ -12,7 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -110,6 +113,13 @@ def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = True)
         (np.savez_compressed if compressed else np.savez)(stream, **arrays)
 
 
+# what numpy and zipfile are known to raise on files that are damaged, encrypted, or written to do harm
+DAMAGED_ARRAYS = (
+    ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError, NotImplementedError,
+    RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError, zlib.error, struct.error,
+)  # fmt: skip
+
+
 def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of an `.npz`, refusing pickled content.
 
@@ -127,7 +137,7 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.nda
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             wanted = set(archive.files if names is None else names)
             return {name: archive[name] for name in archive.files if name in wanted}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(str(path), f"not a readable .npz of plain arrays ({error})", "write it again") from error
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def read_pickle_arrays(path: Path) -> dict[str, Any]:
     """
     require_file(path)
     try:
-        content = _InertUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        data = path.read_bytes()
+        _require_small_memo(data)
+        content = _InertUnpickler(io.BytesIO(data), encoding="latin1").load()
         if isinstance(content, _Record) and content.kind == "dict":
             content = content.items
         if isinstance(content, dict):
@@ -104,6 +107,17 @@ def read_pickle_arrays(path: Path) -> dict[str, Any]:
     except _DAMAGED as error:
         raise InputError(str(path), f"not a readable pickle ({error})", "copy or download the file again") from error
     raise InputError(str(path), f"the pickle holds a {type(content).__name__}, not a dict", "give an SMPL body model")
+
+
+def _require_small_memo(data: bytes) -> None:
+    """Refuses a pickle that numbers its parts far beyond how many there are: the memory for all numbers would be taken.
+
+    Raises:
+        ValueError: if it does, or is no pickle.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count + 256:
+            raise ValueError(f"part {argument} of {count}")
 
 
 def _resolve(value: Any) -> Any:

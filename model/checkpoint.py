@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -67,6 +68,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         torch.save(content, stream)
 
 
+# what torch raises on files that are damaged or ask for what they may not
+_DAMAGED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError,
+    AttributeError, IndexError, AssertionError, MemoryError, OverflowError, struct.error,
+)  # fmt: skip
+
+
 def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Checkpoint:
     """Reads a checkpoint onto the CPU.
 
@@ -82,7 +90,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Ch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd pickles, which are refused just below
             data = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             str(path), f"not a readable checkpoint of plain tensors ({reason})", "remove it and train again"
@@ -91,13 +99,16 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Ch
         raise InputError(str(path), f"not a checkpoint of format {FORMAT}", "train again with this version")
     if missing := {"identity", "step", "model", "optimizer", "rng", "lexicon"} - data.keys():
         raise InputError(str(path), f"it has no {', '.join(sorted(missing))}", "remove it and train again")
-    stored = json.loads(data["identity"])
+    try:
+        stored = json.loads(data["identity"])
+        lexicon = None if data["lexicon"] is None else Lexicon.from_plain(data["lexicon"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(str(path), f"what it says of itself is damaged ({error!r})", "train again") from error
     if identity is not None and identity_sha256(stored) != identity_sha256(identity):
         changes = "; ".join(differences(stored, to_jsonable(identity))[:4])
         raise StageError(
             str(path), f"belongs to a run of another configuration: {changes}", "use another run folder, or that recipe"
         )
-    lexicon = None if data["lexicon"] is None else Lexicon.from_plain(data["lexicon"])
     return Checkpoint(stored, data["step"], data["model"], data["optimizer"], data["rng"], lexicon)
 
 

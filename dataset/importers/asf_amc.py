@@ -109,7 +109,8 @@ def read_asf(path: Path) -> Acclaim:
     """
     sections = _sections(path)
     units = {words[0].lower(): words[-1] for _, words in sections.get("units", [])}
-    length = _floats(path, sections["units"][0][0], [units.get("length", "1")])[0] if "units" in sections else 1.0
+    line = next((number for number, words in sections.get("units", []) if words[0].lower() == "length"), 0)
+    length = _floats(path, line, [units.get("length", "1")])[0]
     if not 1e-4 < length < 1e4:
         raise InputError(str(path), f"its unit of length is {length}", "give a skeleton with ':units length'")
     to_radians = np.pi / 180 if units.get("angle", "deg").lower().startswith("deg") else 1.0

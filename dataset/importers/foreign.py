@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import InputError
-from core.files import read_npz, require_file
+from core.files import DAMAGED_ARRAYS, read_npz, require_file
 
 # an hour at 120 Hz of everything that these formats hold is below 1 GiB
 MAX_BYTES = 1 << 32
@@ -40,7 +40,7 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         # mapped, so that no memory is taken on the word of the header
         array = np.load(require_file(path), mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, TypeError, OverflowError, SyntaxError) as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(str(path), f"not a readable .npy of numbers ({error})", "check the file") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.nbytes > MAX_BYTES:
         raise InputError(str(path), "not an array of numbers, or far too large", "check the file")
@@ -52,7 +52,7 @@ def npz_names(path: Path) -> frozenset[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except DAMAGED_ARRAYS:
         return frozenset()
 
 
@@ -77,7 +77,7 @@ def require_bounded(path: Path, names: Iterable[str]) -> None:
     try:
         with zipfile.ZipFile(require_file(path)) as archive:
             size = sum(entry.file_size for entry in archive.infolist() if entry.filename in wanted)
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except DAMAGED_ARRAYS:
         return  # the reader says better what is wrong
     if size > MAX_BYTES:
         raise InputError(str(path), f"its arrays unpack to {size / 2**30:.1f} GiB", "give a sequence of one person")

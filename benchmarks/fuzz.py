@@ -1,0 +1,358 @@
+"""Feeds damaged and hostile files to every reader of foreign files, and watches what happens.
+
+`python benchmarks/fuzz.py [--seconds S] [--only NAMES...] [--corpus DIR] [--seed N]`. Each reader gets its own process,
+in which atheris (a coverage-guided fuzzer) changes sound files for S seconds. A reader may return or raise
+`MotifsError`; anything else is a crash: another exception, more than 20 s for one file, more memory than the file's
+size explains (2 GiB), and code that runs: an audit hook ends the process where one is started, a socket connected, a
+module of the attacker's imported or a file written outside the test's folder. A crashing input is kept and named. The
+last line is JSON; the exit status is 1 if there was a crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+_MAX_FILE, _MAX_S, _MAX_MB = 1 << 16, 20, 2048
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "subprocess.Popen",
+    "socket.connect",
+    "shutil.rmtree",
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        suffix: of its files.
+        seeds: writes sound files into a folder.
+        read: reads one.
+    """
+
+    suffix: str
+    seeds: Callable[[Path], None]
+    read: Callable[[Path], object]
+
+
+def _written(name: str, text: str | bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+    return write
+
+
+def _npz(folder: Path) -> None:
+    poses = np.zeros((4, 156))
+    arrays = {"poses": poses, "trans": np.zeros((4, 3)), "betas": np.zeros(16), "mocap_framerate": np.array(30.0)}
+    np.savez(folder / "motion.npz", **arrays, gender=np.array("neutral"))  # type: ignore[arg-type]
+
+
+def _bvh(folder: Path) -> None:
+    joint = "{n} {name}\n{{\nOFFSET 0 10 0\nCHANNELS 3 Zrotation Xrotation Yrotation\n"
+    text = "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\n"
+    text += "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation\n"
+    text += joint.format(n="JOINT", name="Spine") + "End Site\n{\nOFFSET 0 5 0\n}\n}\n}\n"
+    text += "MOTION\nFrames: 2\nFrame Time: 0.0333\n" + "0 90 0 1 2 3 4 5 6\n" * 2
+    (folder / "a.bvh").write_text(text)
+
+
+def _skeleton(folder: Path) -> None:
+    from simulation.kinect import skeleton_text
+
+    (folder / "S001C001P001R001A001.skeleton").write_text(skeleton_text([np.ones((2, 25, 3))]))
+
+
+def _video(folder: Path) -> None:
+    from capture.video import VideoWriter
+
+    with VideoWriter(folder / "a.mp4", (32, 24), Fraction(30)) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((24, 32), np.uint8))
+
+
+def _rigs(tool: str, suffix: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        from calibration.formats import write_calibration
+        from core.cameras import Camera, Lens, Rig
+        from core.transforms import SE3
+
+        lens = Lens("radtan", (640, 480), (500.0, 500.0), (320.0, 240.0), (0.1, 0.0, 0.0, 0.0, 0.0))
+        made = folder.parent / "made"
+        made.mkdir(exist_ok=True)
+        write_calibration(made, Rig((Camera("cam1", lens, SE3.identity()),)), tool)  # type: ignore[arg-type]
+        for path in made.rglob(f"*{suffix}"):
+            (folder / path.name).write_bytes(path.read_bytes())
+
+    return write
+
+
+def _checkpoint(folder: Path) -> None:
+    import torch
+
+    torch.save({"schema": "x", "model": {"w": torch.zeros(2)}, "step": 1}, folder / "checkpoint.pt")
+
+
+def _pickle(folder: Path) -> None:
+    import pickle
+
+    data = {"v_template": np.zeros((3, 3)), "f": np.zeros((1, 3), np.uint32), "weights": np.zeros((3, 24))}
+    (folder / "body.pkl").write_bytes(pickle.dumps(data, protocol=2))
+    (folder / "bad.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def _safetensors(folder: Path) -> None:
+    from fitting.safetensors import write_safetensors
+
+    write_safetensors(folder / "a.safetensors", {"w": np.zeros((2, 3), np.float32)})
+
+
+def _shard(folder: Path) -> None:
+    import h5py
+
+    with h5py.File(folder / "a.h5", "w") as file:
+        group = file.create_group("clips/a")
+        group.attrs["labels"] = "{}"
+        group["poses"] = np.zeros((2, 24, 3), np.float32)
+
+
+def _ply(folder: Path) -> None:
+    import trimesh
+
+    trimesh.creation.box().export(folder / "scan.ply")
+
+
+def _session(path: Path) -> object:
+    from capture.session import Session
+
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    (folder / "session.json").write_bytes(path.read_bytes())
+    return Session.load(folder)
+
+
+def _clip(path: Path) -> object:
+    import h5py
+
+    from core.errors import InputError
+    from dataset.packing import read_clip
+
+    try:
+        with h5py.File(path, "r") as file:
+            return read_clip(file, "a", 0, None)
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+    ) as error:  # as `AmdDataset` does
+        raise InputError(str(path), str(error), "") from error
+
+
+def _annotations(path: Path) -> object:
+    from motifs.projects.easymocap import _annots
+
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    (folder / "000000.json").write_bytes(path.read_bytes())
+    return _annots(folder)
+
+
+def targets() -> Mapping[str, Target]:
+    """All readers of foreign files, by name."""
+    from calibration.formats import read_file
+    from capture.april_grid import read_kalibr_target
+    from capture.detectors import coco, mmpose
+    from capture.exif import read_exposure
+    from capture.frame_times import read_frame_times
+    from capture.stills import read_still
+    from capture.targets import load_targets
+    from capture.video import probe, read_audio
+    from core.files import read_json, read_npz
+    from core.skeletons import COCO_17
+    from dataset.importers.asf_amc import read_asf
+    from dataset.importers.bvh import read_bvh
+    from dataset.importers.foreign import read_bounded_npz, read_npy
+    from dataset.kinect.pku import read_pku_labels, read_pku_skeleton
+    from dataset.kinect.skeleton_files import read_skeleton
+    from fitting.amass import AmassMotion
+    from fitting.body_files import read_body_file
+    from fitting.safetensors import read_safetensors
+    from fitting.scan_files import read_ply
+    from fitting.unpickle import read_pickle_arrays
+    from model.checkpoint import load_checkpoint
+    from motifs.projects.caliscope import _caliscope_joints
+
+    del AmassMotion
+    board = "target_type: 'aprilgrid'\ntagCols: 6\ntagRows: 6\ntagSize: 0.088\ntagSpacing: 0.3\n"
+    target = '{"schema": "action-motifs/targets/1", "targets": [{"id": "a", "kind": "marker", "mounting": "static", "marker_id": 1, "size_m": 0.2, "dictionary": "DICT_4X4_250"}]}'  # noqa: E501
+    session = '{"schema": "action-motifs/session/1", "id": "s", "subject": "a", "views": [{"id": "c", "role": "room", "size_px": [8, 8], "video": "videos/c.mp4"}]}'  # noqa: E501
+    qca = '<calibration source="x"><cameras><camera serial="1" viewrotation="0"><fov_video left="0" top="0" right="1" bottom="1"/><transform x="0" y="0" z="0" r11="1" r12="0" r13="0" r21="0" r22="1" r23="0" r31="0" r32="0" r33="1"/><intrinsic focallength="1" sensorMinU="0" sensorMaxU="1" sensorMinV="0" sensorMaxV="1" focalLengthU="1" focalLengthV="1" centerPointU="1" centerPointV="1" skew="0" radialDistortion1="0" radialDistortion2="0" radialDistortion3="0" tangentalDistortion1="0" tangentalDistortion2="0"/></camera></cameras></calibration>'  # noqa: E501
+    coco_text = '[{"image_id": 0, "category_id": 1, "keypoints": [1, 2, 0.5], "score": 1}]'
+    mmpose_text = (
+        '{"instance_info": [{"frame_id": 1, "instances": [{"keypoints": [[1, 2]], "keypoint_scores": [0.5]}]}]}'
+    )
+    annots = '{"annots": [{"personID": 0, "keypoints": [[1, 2, 0.5]]}]}'
+    asf = ":version 1.10\n:name s\n:units\n mass 1.0\n length 0.45\n angle deg\n:root\n order TX TY TZ RX RY RZ\n axis XYZ\n position 0 0 0\n orientation 0 0 0\n:bonedata\n begin\n id 1\n name a\n direction 0 1 0\n length 1\n axis 0 0 0 XYZ\n dof rx\n limits (-1 1)\n end\n:hierarchy\n begin\n root a\n end\n"  # noqa: E501
+    points = "cam_id,frame_index,point_id,img_loc_x,img_loc_y\n0,0,3,1.5,2.5\n1,1,4,2,3\n"
+    still = np.zeros((8, 8, 3), np.uint8)
+    return {
+        "video metadata": Target(".mp4", _video, probe),
+        "video sound": Target(".mp4", _video, read_audio),
+        "stills": Target(".png", lambda f: _image(f / "a.png", still), read_still),
+        "EXIF": Target(".jpg", lambda f: _image(f / "a.jpg", still), read_exposure),
+        "frame times": Target(".csv", _written("t.csv", "0.0\n0.1\n0.2\n"), lambda p: read_frame_times(p, "cam1", 3)),
+        "JSON": Target(".json", _written("a.json", '{"a": [1, 2.5, null, "x"]}'), read_json),
+        "session.json": Target(".json", _written("session.json", session), _session),
+        "targets.json": Target(".json", _written("t.json", target), load_targets),
+        "Kalibr board (YAML)": Target(
+            ".yaml", _written("b.yaml", board), lambda p: read_kalibr_target(p, "a", "static")
+        ),
+        "COCO joints": Target(".json", _written("c.json", coco_text), lambda p: coco.read(p, COCO_17)),
+        "MMPose joints": Target(".json", _written("m.json", mmpose_text), lambda p: mmpose.read(p, COCO_17)),
+        "EasyMocap joints": Target(".json", _written("000000.json", annots), _annotations),
+        "caliscope joints (CSV)": Target(".csv", _written("xy.csv", points), _caliscope_joints),
+        "cameras (TOML)": Target(".toml", _rigs("pose2sim", ".toml"), read_file),
+        "cameras (YAML)": Target(".yaml", _rigs("kalibr", ".yaml"), read_file),
+        "cameras (OpenCV)": Target(".yml", _rigs("opencv", ".yml"), read_file),
+        "cameras (JSON)": Target(".json", _rigs("project", ".json"), read_file),
+        "cameras (XML)": Target(".xml", _written("a.xml", qca), read_file),
+        "BVH": Target(".bvh", _bvh, read_bvh),
+        "ASF": Target(".asf", _written("a.asf", asf), read_asf),
+        "NTU .skeleton": Target(".skeleton", _skeleton, read_skeleton),
+        "PKU-MMD skeleton": Target(".txt", _written("a.txt", " ".join(["0.5"] * 150) + "\n"), read_pku_skeleton),
+        "PKU-MMD labels": Target(".txt", _written("a.txt", "1,10,20,2\n"), read_pku_labels),
+        "npz": Target(".npz", _npz, read_npz),
+        "AMASS npz": Target(".npz", _npz, lambda p: read_bounded_npz(p, ("poses", "trans", "betas"))),
+        "npy": Target(".npy", lambda f: np.save(f / "a.npy", np.zeros((3, 22, 3))), read_npy),
+        "body pickle": Target(".pkl", _pickle, read_pickle_arrays),
+        "body file": Target(".npz", _npz, lambda p: read_body_file(p, 10, 0)),
+        "safetensors": Target(".safetensors", _safetensors, read_safetensors),
+        "scan PLY": Target(".ply", _ply, lambda p: read_ply(p, "m")),
+        "HDF5 shard": Target(".h5", _shard, _clip),
+        "checkpoint": Target(".pt", _checkpoint, load_checkpoint),
+    }
+
+
+def _image(path: Path, pixels: np.ndarray) -> None:
+    import cv2
+
+    cv2.imwrite(str(path), pixels)
+
+
+@contextmanager
+def _watched(folder: Path) -> Iterator[None]:
+    """Ends the process as a crash where code of a file runs: see the module."""
+    inside = str(folder.resolve())
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event in _FORBIDDEN:
+            raise SystemError(f"{event} {arguments!r}")
+        if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+            path = str(Path(os.fsdecode(arguments[0])).absolute()) if isinstance(arguments[0], (str, bytes)) else inside
+            if not path.startswith((inside, "/dev/")):
+                raise SystemError(f"a file is written outside: {path}")
+
+    sys.addaudithook(hook)
+    yield
+
+
+def fuzz_one(name: str, seconds: float, seed: int, corpus: Path) -> None:
+    """Fuzzes one reader in this process; ends it."""
+    import atheris
+
+    packages = ("core", "capture", "calibration", "fitting", "dataset", "model", "motifs")
+    with atheris.instrument_imports(include=list(packages)):
+        target = targets()[name]
+    from core.errors import MotifsError
+
+    seeds = corpus / "seeds"
+    seeds.mkdir(parents=True, exist_ok=True)
+    target.seeds(seeds)
+    work = corpus / "work"
+    work.mkdir(exist_ok=True)
+    path = work / f"input{target.suffix}"
+    for seed_file in seeds.iterdir():  # once before the watch begins: what is imported late is imported now
+        path.write_bytes(seed_file.read_bytes())
+        try:
+            target.read(path)
+        except MotifsError:
+            continue
+
+    def one(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            target.read(path)
+        except MotifsError:
+            return
+
+    options = [
+        f"-max_total_time={round(seconds)}", f"-seed={seed + 1}", f"-max_len={_MAX_FILE}", f"-timeout={_MAX_S}",
+        f"-rss_limit_mb={_MAX_MB}", f"-artifact_prefix={corpus}/crash-", "-print_final_stats=1", "-verbosity=0",
+    ]  # fmt: skip
+    with _watched(corpus):
+        atheris.Setup([sys.argv[0], *options, str(seeds)], one)
+        atheris.Fuzz()
+
+
+def main() -> None:
+    """Prints a table and one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each reader")
+    parser.add_argument("--only", nargs="*", default=[], help="names of readers")
+    parser.add_argument("--corpus", type=Path, help="folder for inputs and crashes; a temporary one unless it is named")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        fuzz_one(given.one, given.seconds, given.seed, given.corpus)
+        return
+    names = given.only or list(targets())
+    executions, crashes = 0, []
+    print(f"{'reader':24} {'inputs':>9}  outcome")
+    with tempfile.TemporaryDirectory(prefix="motifs-fuzz-") as temporary:
+        for name in names:
+            folder = (given.corpus or Path(temporary)) / re.sub(r"\W+", "-", name)
+            folder.mkdir(parents=True, exist_ok=True)
+            call = [sys.executable, __file__, "--one", name, "--seconds", str(given.seconds), "--seed", str(given.seed)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "SILENT"}
+            answer = subprocess.run(
+                [*call, "--corpus", str(folder)], capture_output=True, text=True, errors="replace", check=False,
+                env=environment, cwd=folder,
+            )  # fmt: skip
+            log = answer.stdout + answer.stderr
+            done = re.search(r"number_of_executed_units:\s*(\d+)", log)
+            number = int(done.group(1)) if done else 0
+            executions += number
+            if answer.returncode:
+                told = [line for line in log.splitlines() if "Error" in line or "ERROR" in line or "Exception" in line]
+                crashes.append(name)
+                print(f"{name:24} {number:9d}  CRASH {told[0] if told else log[-300:]}", flush=True)
+                (folder / "log.txt").write_text(log)
+            else:
+                print(f"{name:24} {number:9d}  sound", flush=True)
+    print(json.dumps({"readers": len(names), "inputs": executions, "crashes": len(crashes), "crashed": crashes}))
+    sys.exit(bool(crashes))
+
+
+if __name__ == "__main__":
+    main()
