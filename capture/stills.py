@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,10 @@ import numpy as np
 from core.arrays import UInt8
 from core.errors import InputError
 
-_MAX_PIXELS = 130_000_000
+_MAX_PIXELS = 250_000_000
+_PNG = b"\x89PNG\r\n\x1a\n"
+# up to here whatever a file says is believed; above, as many pixels a byte as no code packs tighter
+_FREE_PIXELS, _MAX_PACKED = 32_000_000, 1100
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -62,10 +66,24 @@ def _require_size(content: bytes, path: Path) -> None:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         action = "export it again as JPEG or PNG, or remove it"
         raise InputError(str(path), f"it cannot be decoded as a picture ({error})", action) from error
-    if width * height > _MAX_PIXELS:
+    if content.startswith(_PNG) and not _is_whole_png(content):  # OpenCV takes memory on the word of a part's length
+        raise InputError(str(path), "it cannot be decoded as a picture (cut off)", "copy it again, or remove it")
+    pixels = width * height
+    if pixels > _MAX_PIXELS or (pixels > _FREE_PIXELS and pixels > _MAX_PACKED * len(content)):
         raise InputError(
             str(path), f"it says that it is {width}x{height} px", "export it again; no camera's is so large"
         )
+
+
+def _is_whole_png(content: bytes) -> bool:
+    """Whether all parts of a PNG, as long as they say they are, lie in it."""
+    place = len(_PNG)
+    while place + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        place += 12 + length
+        if kind == b"IEND":
+            return place <= len(content)
+    return False
 
 
 def stills_size_px(folder: Path) -> tuple[int, int]:

@@ -1,0 +1,99 @@
+"""Files that were made to do harm: found by `benchmarks/fuzz.py`, kept so that they stay refused."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from capture.april_grid import read_kalibr_target
+from capture.stills import read_still
+from capture.video import probe
+from core.errors import InputError
+from core.files import read_npz
+from dataset.importers.asf_amc import read_asf
+from dataset.importers.foreign import read_npy
+from fitting.unpickle import read_pickle_arrays
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """The beginning of a picture that says how large it is."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+@pytest.mark.parametrize("size", [(11_000, 11_000), (60_000, 60_000)])
+def test_a_picture_that_says_it_is_huge_takes_no_memory(size: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_of_size(*size))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"it says that it is|cannot be decoded"):
+        read_still(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_picture_whose_part_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    part = struct.pack(">I", 0x7FFFFFF0) + b"IDAT\0"
+    (tmp_path / "a.png").write_bytes(png_of_size(8, 8) + part)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_still(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_pickle_that_numbers_a_part_beyond_all_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="not a readable pickle"):
+        read_pickle_arrays(tmp_path / "a.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_bytes(b"target_type: \x99")
+    with pytest.raises(InputError, match="no text file"):
+        read_kalibr_target(tmp_path / "b.yaml", "a", "static")
+
+
+def test_a_section_without_lines_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.asf").write_text(":units\n:root\n")
+    with pytest.raises(InputError, match=r":root lacks"):
+        read_asf(tmp_path / "a.asf")
+
+
+def test_a_header_that_is_no_python_is_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3L,"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(InputError, match=r"not a readable .npy"):
+        read_npy(tmp_path / "a.npy")
+
+
+def test_an_archive_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.zeros(3))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02") + 6  # version needed, in the directory
+    data[place : place + 2] = struct.pack("<H", 255)
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"not a readable .npz"):
+        read_npz(path)
+
+
+def test_a_video_whose_tags_are_no_text_is_read_or_refused(tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    import numpy as np
+
+    from capture.video import VideoWriter
+
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, (32, 24), Fraction(30)) as writer:
+        writer.write(np.zeros((24, 32), np.uint8))
+    data = path.read_bytes()
+    place = data.index(b"VideoHandler")
+    path.write_bytes(data[:place] + b"\xff\xfe" + data[place + 2 :])
+    assert probe(path).num_frames == 1
