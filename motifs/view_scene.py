@@ -24,6 +24,7 @@ _SIGMAS = 2.0  # radius of the uncertainty that is drawn, standard deviations
 _NOTHING_M = 1e-4
 _UPRIGHT = (1.0, 0.0, 0.0, 0.0)
 _NOWHERE = SE3(np.eye(3), np.array([0.0, 0.0, 1e3]))
+_SMALL, _BEHIND_M = 0.25, 3.0  # size of a camera, metres; how far behind the person a picture is put to look through
 _WAY_HZ = 10.0  # points a second of a foot camera's way
 
 LAYERS: Mapping[str, bool] = {
@@ -104,7 +105,7 @@ class Room:
         self._body = None if viewed.playback is None else Body(scene, viewed.playback)
         self.frusta: dict[str, viser.CameraFrustumHandle] = {}
         for camera in viewed.rig or ():
-            self.frusta[camera.id] = _frustum(scene, f"/cameras/{camera.id}", camera, _ROOM, 0.25)
+            self.frusta[camera.id] = _frustum(scene, f"/cameras/{camera.id}", camera, _ROOM, _SMALL)
             scene.add_label(f"/names/{camera.id}", camera.id, position=camera.centre)
         self._feet = {}
         for name, way in viewed.ways.items():
@@ -132,6 +133,17 @@ class Room:
             if camera is not None:
                 handle.wxyz, handle.position = _wxyz(camera), camera.centre
 
+    def look_through(self, name: str | None, instant: int) -> None:
+        """Puts a room camera's picture behind the person, so that from the camera the body lies over it.
+
+        Args:
+            name: of the camera; None for no camera, and all pictures are small again.
+            instant: when.
+        """
+        for other, handle in self.frusta.items():
+            depth_m = self._viewed.reach_m(other, instant) + _BEHIND_M if other == name else 0.0
+            handle.scale = depth_m * _scale_of_depth(handle.fov, handle.aspect) if depth_m else _SMALL
+
     def show_layers(self, shown: Mapping[str, bool]) -> None:
         """Shows and hides layers by name."""
         for name, layer in self._layers.items():
@@ -147,6 +159,12 @@ class Room:
 
 def _picked(pick: Callable[[str], None], name: str, event: Any) -> None:
     pick(name)
+
+
+def _scale_of_depth(fov: float, aspect: float) -> float:
+    """viser's scale of a frustum for each metre at which its picture is to be: it scales by the frustum's volume."""
+    half = np.tan(fov / 2)
+    return float(np.cbrt(half * half * aspect / 3))
 
 
 def field_of_view(camera: Camera) -> float:

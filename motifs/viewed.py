@@ -29,6 +29,8 @@ from fitting.playback import Playback
 from fitting.sequence import load_smpl
 from fitting.smpl import BodyModel
 
+_BEYOND_M = 0.5  # that rays go on behind the person
+
 
 @dataclass(frozen=True, eq=False)
 class Way:
@@ -142,17 +144,18 @@ class Viewed:
             px = px[np.isfinite(px).all(axis=-1)]
             ways = camera.lens.unproject(px) @ camera.world_from_cam.R.T
             ways = ways / np.linalg.norm(ways, axis=-1, keepdims=True)
-            ends = camera.centre + self._reach(camera.centre, instant) * ways
+            ends = camera.centre + (self.reach_m(name, instant) + _BEYOND_M) * ways
             parts.append(np.stack([np.broadcast_to(camera.centre, ends.shape), ends], axis=1))
         rays = np.concatenate(parts)
         return rays[np.isfinite(rays).all(axis=(1, 2))]
 
-    def _reach(self, centre: np.ndarray, instant: int) -> float:
-        """How far a ray goes: just beyond the pelvis."""
+    def reach_m(self, view_id: str, instant: int) -> float:
+        """How far the person is from a room camera; five metres where that is not known."""
+        assert self.rig is not None
         if self.playback is None:
             return 5.0
-        pelvis = self.playback.sequence.joints_m[instant, 0]
-        return float(np.linalg.norm(pelvis - centre)) + 0.5 if np.isfinite(pelvis).all() else 5.0
+        away = self.playback.sequence.joints_m[instant, 0] - self.rig[view_id].centre
+        return float(np.linalg.norm(away)) if np.isfinite(away).all() else 5.0
 
 
 def viewed_session(folder: Path, body_model: str, motifs: Path | None = None) -> Viewed:

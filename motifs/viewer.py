@@ -62,6 +62,7 @@ class Viewer:
         self._names, self._open_named = tuple(names), open_named
         self._lock, self._over = threading.RLock(), threading.Event()
         self._playing, self._instant, self._column = False, 0, -1
+        self._inside: str | None = None  # the camera that somebody looks through
         self.viewed = open_named(self._names[0])
         self.server = serve(host, port, title)
         self.server.scene.set_up_direction("+z")
@@ -90,6 +91,8 @@ class Viewer:
             last = max(len(self.viewed.t_s) - 1, 1)
             self._instant = int(np.clip(instant, 0, len(self.viewed.t_s) - 1))
             self._room.show(self._instant)
+            if self._inside is not None:
+                self._room.look_through(self._inside, self._instant)
             self._show_rays()
             self._text.content = paragraphs(told(self.viewed, self._instant))
             if (column := round(self._instant / last * _STRIP_PX)) != self._column:
@@ -115,7 +118,7 @@ class Viewer:
 
     def _open(self, viewed: Viewed) -> None:
         with self._lock, self.server.atomic():
-            self._playing, self.viewed = False, viewed
+            self._playing, self._inside, self.viewed = False, None, viewed
             self._room = Room(self.server.scene, viewed, self._pick)
             x, y, _ = self._room.centre
             self.server.initial_camera.position = (x + 2.6, y - 3.6, 2.4)
@@ -153,7 +156,7 @@ class Viewer:
             self._camera.on_update(lambda event: self._picked())
             self._picture = gui.add_image(np.full((9, 16, 3), 235, np.uint8), format="jpeg", jpeg_quality=85)
             self._trouble = gui.add_html("")
-            gui.add_button("look through this camera").on_click(self._look_through)
+            gui.add_button("look through this camera, or out of it").on_click(self._look_through)
         left.dock_left()
         left.set_width(420)
         bottom.float(x=15, y=-15, width=900, height=170)
@@ -171,14 +174,22 @@ class Viewer:
 
     def _picked(self) -> None:
         with self._lock:
+            self._inside = None
+            self._room.look_through(None, self._instant)
             self._show_rays()
         self._ask_for_pictures()
 
     def _look_through(self, event: Any) -> None:
-        camera = self.viewed.camera(self._camera.value, self._instant)
+        """Puts the person at the page into the camera, with its picture behind the body; and out of it again."""
+        name = self._camera.value
+        camera = self.viewed.camera(name, self._instant)
         if camera is None or event.client is None:
             return
-        with event.client.atomic():
+        with self._lock, event.client.atomic():
+            self._inside = None if self._inside == name else name
+            self._room.look_through(self._inside, self._instant)
+            if self._inside is None:
+                return
             event.client.camera.wxyz = viser.transforms.SO3.from_matrix(camera.world_from_cam.R).wxyz
             event.client.camera.position = camera.centre
             event.client.camera.fov = field_of_view(camera)

@@ -115,6 +115,19 @@ def test_it_plays_until_the_end_and_then_from_the_beginning(viewer: Viewer) -> N
     assert not viewer._playing
 
 
+def test_a_picture_to_look_through_lies_behind_the_person(viewer: Viewer) -> None:
+    room, instant = viewer._room, 10
+    usual = room.frusta["cam1"].scale
+    room.look_through("cam1", instant)
+    frustum = room.frusta["cam1"]
+    # viser scales a frustum of depth 1 by the cube root of its volume
+    half = np.tan(frustum.fov / 2)
+    depth_m = frustum.scale / np.cbrt(half * half * frustum.aspect / 3)
+    assert depth_m == pytest.approx(np.linalg.norm(sequence().joints_m[instant, 0]) + 3.0)
+    room.look_through(None, instant)
+    assert room.frusta["cam1"].scale == usual
+
+
 async def _connects(viewer: Viewer, origin: str | None) -> bool:
     address = viewer.url.replace("http", "ws")
     protocol = [websockets.Subprotocol(f"viser-v{__import__('viser').__version__}")]
