@@ -57,11 +57,12 @@ def local_cluster(num_workers: int, gpu: bool = False) -> Iterator[Client]:
     gpus = min(_num_gpus(), num_workers) if gpu else 0
     # their pages for people, too, are served to this machine alone
     inside = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    options = {"nthreads": 1, "memory_limit": MEMORY_LIMIT // num_workers, **inside}
+    options = {"nthreads": 1, "memory_limit": MEMORY_LIMIT // num_workers, "silence_logs": logging.ERROR, **inside}
     with_gpu = [{"resources": {GPU: 1}, "env": {"CUDA_VISIBLE_DEVICES": str(k)}} for k in range(gpus)]
     own = [*with_gpu, *({} for _ in range(num_workers - gpus))]
     workers: dict[int | str, Any] = {k: {"cls": Nanny, "options": {**options, **extra}} for k, extra in enumerate(own)}
     scheduler = {"cls": Scheduler, "options": {"port": 0, **inside}}
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     with (
         dask.config.set(_SETTINGS),
         SpecCluster(workers, scheduler, silence_logs=logging.ERROR) as cluster,

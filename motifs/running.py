@@ -98,4 +98,4 @@ def _error(failed: Sequence[SessionRun], total: int) -> StageError:
     assert error is not None
     names = ", ".join(str(run.folder) for run in failed)
     first = f"the first, {error.item}: {error.problem}"
-    return StageError("run", f"{len(failed)} of {total} sessions failed ({names}); {first}", error.action)
+    return StageError(f"{len(failed)} of {total} sessions", f"failed ({names}); {first}", error.action)

@@ -160,7 +160,7 @@ def test_what_the_command_says(
     monkeypatch.setattr(running, "check_settings", lambda config, devices: None)
     (sessions[1] / "01_sync-b").write_text("too dark")
     where = {"workers": 1, "scheduler": here.scheduler.address, "summary": tmp_path / "summary.json"}
-    with pytest.raises(StageError, match=r"1 of 2 sessions failed \(.*s1\); the first, b: too dark.*look at it"):
+    with pytest.raises(StageError, match=r"1 of 2 sessions: failed \(.*s1\); the first, b: too dark.*look at it"):
         running.run_all(sessions[:2], RunConfig(), **where)  # type: ignore[arg-type]
     said = capsys.readouterr().out
     assert "s0: 07_smpl" in said and "s1: b: too dark" in said and "1 of 2 sessions are done" in said
