@@ -6,6 +6,7 @@ was at: the scheduler gives its stage to another one, which goes on behind the i
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
+_LOG = logging.getLogger("motifs")
 _TOPIC = "motifs-lines"
 _POLL_S = 5.0
 _PATIENCE_S = 30.0  # how long there may be no worker before that is told
@@ -97,6 +99,12 @@ class Task:
                 return self.step.run(self.session, self.config, workers=self.processes, redo=self.redo)
             except MotifsError as error:
                 return error
+            except OSError as error:
+                return StageError(self.session.name, str(error), "check the disk and the folder's permissions")
+            except Exception as error:  # noqa: BLE001  a defect in one session must not end the others
+                _LOG.exception("%s of %s", self.step.command, self.session)
+                problem = f"{self.step.command} ended with {type(error).__name__}: {error}"
+                return StageError(self.session.name, problem[:1000], "report this with the worker's log")
 
 
 _ALONE = threading.Lock()  # stages set threads and displays of their whole process
@@ -207,10 +215,8 @@ def _answer(future: Future, run: SessionRun) -> Manifest | MotifsError | None:
         answer: Manifest | MotifsError = future.result()
     except KilledWorker:
         return None
-    except OSError as error:
-        return StageError(run.folder.name, str(error), "check the disk and the folder's permissions")
-    except Exception as error:  # noqa: BLE001  a defect in one session must not end the others
-        return StageError(run.folder.name, f"{type(error).__name__}: {error}", "report this with the worker's log")
+    except Exception as error:  # noqa: BLE001  of the cluster: a message that was lost, a task that was cancelled
+        return StageError(run.folder.name, f"{type(error).__name__}: {error}", "run it again; see the scheduler's log")
     return answer
 
 
