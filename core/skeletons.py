@@ -152,6 +152,20 @@ HALPE_26 = Skeleton(
     (("head_top", "mid_shoulder"), ("mid_shoulder", "mid_hip"), *_ARMS_AND_LEGS, *_TRUNK, *_FACE, *_FEET),
 )  # fmt: skip
 
+# MediaPipe's joints of the body. Its eyelids, lips and fingers have no counterpart, so recordings are not declared as
+# such: `map_joints` gives what HALPE has too.
+MEDIAPIPE_33 = Skeleton(
+    "MEDIAPIPE_33",
+    (
+        "nose", "left_inner_eye", "left_eye", "left_outer_eye", "right_inner_eye", "right_eye", "right_outer_eye",
+        "left_ear", "right_ear", "left_mouth", "right_mouth", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index",
+        "left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+        "left_heel", "right_heel", "left_big_toe", "right_big_toe",
+    ),
+    _ARMS_AND_LEGS + _TRUNK,
+)  # fmt: skip
+
 SKELETONS = {s.name: s for s in (SMPL_24, COCO_17, BODY_25, BODY_25B, HALPE_26)}
 
 

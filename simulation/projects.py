@@ -25,19 +25,12 @@ from core.cameras import Camera, Rig
 from core.clock import Timeline
 from core.errors import InputError
 from core.files import write_text
-from core.skeletons import HALPE_26
+from core.skeletons import HALPE_26, MEDIAPIPE_33, map_joints
 from core.transforms import SE3
 from fitting.landmarks import landmarks_of
 from simulation.world import MOTION_START_S, SimulateConfig, build_world
 
 _RATE, _SECONDS, _NOISE_PX = Fraction(30), 12.0, 1.5
-# of HALPE's joints, which of MediaPipe's 33 they are
-_MEDIAPIPE = {
-    "nose": 0, "left_eye": 2, "right_eye": 5, "left_ear": 7, "right_ear": 8, "left_shoulder": 11, "right_shoulder": 12,
-    "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16, "left_hip": 23, "right_hip": 24,
-    "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28, "left_heel": 29, "right_heel": 30,
-    "left_big_toe": 31, "right_big_toe": 32,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +104,11 @@ def _caliscope(folder: Path, filmed: Filmed) -> None:
         for frame in range(filmed.num_frames):
             for camera in range(len(filmed.rig)):
                 write((frame, camera, frame, round(frame / float(_RATE), 6)))
+    ours, joints = map_joints(HALPE_26, MEDIAPIPE_33)
     with _table(recording / "POSE" / "xy_POSE.csv", (*names, "point_id", "img_loc_x", "img_loc_y")) as write:
         for camera, view in enumerate(filmed.xy_px):
             for frame, points in enumerate(view):
-                for name, joint in _MEDIAPIPE.items():
-                    x, y = points[HALPE_26.idx(name)]
+                for joint, (x, y) in zip(joints, points[ours], strict=True):
                     write((frame, camera, frame, round(frame / float(_RATE), 6), joint, round(x, 3), round(y, 3)))
 
 
@@ -128,8 +121,8 @@ def _freemocap(folder: Path, filmed: Filmed) -> None:
     made.unlink()
     write_text(folder / f"{folder.name}_camera_calibration.toml", text)
     data = np.full((len(filmed.rig), filmed.num_frames, 553, 3), np.nan)
-    for name, joint in _MEDIAPIPE.items():
-        data[:, :, joint, :2], data[:, :, joint, 2] = filmed.xy_px[:, :, HALPE_26.idx(name)], 0.9
+    ours, joints = map_joints(HALPE_26, MEDIAPIPE_33)
+    data[:, :, joints, :2], data[:, :, joints, 2] = filmed.xy_px[:, :, ours], 0.9
     path = (
         _made(folder / "output_data" / "raw_data") / "mediapipe_2dData_numCams_numFrames_numTrackedPoints_pixelXY.npy"
     )

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from core.skeletons import BODY_25, BODY_25B, COCO_17, HALPE_26, SKELETONS, SMPL_24, map_joints, skeleton_named
+from core.skeletons import (
+    BODY_25,
+    BODY_25B,
+    COCO_17,
+    HALPE_26,
+    MEDIAPIPE_33,
+    SKELETONS,
+    SMPL_24,
+    map_joints,
+    skeleton_named,
+)
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
@@ -39,3 +49,10 @@ def test_unknown_names_are_refused_with_the_choices() -> None:
     with pytest.raises(InputError, match="COCO_17"):
         skeleton_named("coco-18")
     assert skeleton_named("halpe-26") is HALPE_26
+
+
+def test_mediapipe_joints_have_its_own_numbers() -> None:
+    known = {"nose": 0, "left_eye": 2, "right_ear": 8, "left_shoulder": 11, "right_wrist": 16, "left_hip": 23}
+    known |= {"right_ankle": 28, "left_heel": 29, "right_heel": 30, "left_big_toe": 31, "right_big_toe": 32}
+    assert {name: MEDIAPIPE_33.idx(name) for name in known} == known
+    assert len(MEDIAPIPE_33) == 33 and "MEDIAPIPE_33" not in SKELETONS

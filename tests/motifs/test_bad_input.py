@@ -222,7 +222,7 @@ BODIES: dict[str, tuple[Callable[[Path], object], str]] = {
         "not a readable .npz",
     ),
     "text.pkl": (lambda path: path.write_text("hello"), "not a readable pickle"),
-    "cut.pkl": (lambda path: path.write_bytes(pickle.dumps({"v": np.zeros(999)})[:500]), "pickle data was truncated"),
+    "cut.pkl": (lambda path: path.write_bytes(pickle.dumps({"v": np.zeros(999)})[:500]), "not a readable pickle"),
     "list.pkl": (lambda path: path.write_bytes(pickle.dumps([1])), "holds a list, not a dict"),
     "evil.pkl": (
         lambda path: path.write_bytes(pickle.dumps({"v": Evil(path.parent / "ran")})),
