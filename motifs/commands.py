@@ -6,7 +6,6 @@ leaves errors to `motifs.cli`.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
@@ -31,39 +30,31 @@ from model.protocols.names import METHODS, PROTOCOLS
 from model.tasks import EvalConfig
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
+from motifs.options import (
+    CORES,
+    SETTINGS,
+    AnySessions,
+    DatasetPath,
+    Device,
+    DryRun,
+    Out,
+    RecipeName,
+    Recording,
+    Redo,
+    RunPath,
+    SessionPath,
+    SessionPaths,
+    Sources,
+    Workers,
+)
 from motifs.pipeline import STEPS, RunConfig
 from motifs.projects import ImportConfig
 from motifs.report import ReportConfig
 from motifs.view import ViewConfig
 from simulation.recording import SimulateConfig
 
-_CORES = os.cpu_count() or 1
-SETTINGS = arg(name="")  # a config's fields are options of their own, without a prefix
 
-SessionPath = Annotated[Positional[Path], arg(metavar="SESSION", help="folder that holds session.json")]
-DatasetPath = Annotated[Positional[Path], arg(metavar="DATASET", help="folder that `motifs build` made")]
-RunPath = Annotated[Positional[Path], arg(metavar="RUN", help="folder that `motifs train` made")]
-Workers = Annotated[int, arg(help="processes; the result does not depend on it")]
-Redo = Annotated[bool, arg(help="replace a result that was made with other settings or inputs")]
-Out = Annotated[Path, arg(help="folder to make")]
-Recording = Annotated[Positional[Path], arg(metavar="RECORDING", help="folder of the recording")]
-SessionPaths = Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="fitted sessions of one person")]
-Sources = Annotated[
-    Positional[tuple[Path, ...]],
-    arg(
-        metavar="SOURCES",
-        help="session folders; motions of AMASS (.npz), Humans in Kitchens (.npz), BVH, AMC with its ASF, NTU "
-        "(.skeleton), HumanML3D (.npy); folders or .tar.xz of them",
-    ),
-]
-RecipeName = Annotated[
-    Literal["paper", "gpu_10min", "cpu_10min", "debug_cpu"], arg(help="what to train, and for how long")
-]
-Device = Annotated[str, arg(help="cpu, cuda, or auto for a GPU where there is one")]
-DryRun = Annotated[bool, arg(help="print the stages and where they stand, run nothing")]
-
-
-def demo(config: Annotated[DemoConfig, SETTINGS], out: Out = Path("out/demo"), workers: Workers = _CORES) -> None:
+def demo(config: Annotated[DemoConfig, SETTINGS], out: Out = Path("out/demo"), workers: Workers = CORES) -> None:
     """Simulate a session, take it all the way to a trained A4Mer, and compare each stage with the truth."""
     from motifs.demo import run_demo
 
@@ -71,7 +62,7 @@ def demo(config: Annotated[DemoConfig, SETTINGS], out: Out = Path("out/demo"), w
 
 
 def simulate(
-    config: Annotated[SimulateConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
+    config: Annotated[SimulateConfig, SETTINGS], out: Out, workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Render a synthetic session with exact truth beside it."""
     from simulation.recording import simulate as render
@@ -98,49 +89,49 @@ def _run_step(setting: str, session: Path, config: object, workers: int, redo: b
 
 
 def sync(
-    session: SessionPath, config: Annotated[SyncConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[SyncConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Put every camera of a session on one clock."""
     _run_step("sync", session, config, workers, redo)
 
 
 def detect(
-    session: SessionPath, config: Annotated[DetectConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[DetectConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Find keypoints, boards and markers in the videos of a session."""
     _run_step("detect", session, config, workers, redo)
 
 
 def calibrate_lens(
-    session: SessionPath, config: Annotated[LensConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[LensConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Solve each camera's lens from pictures of a board, or take it from a calibration file."""
     _run_step("lens", session, config, workers, redo)
 
 
 def calibrate_rig(
-    session: SessionPath, config: Annotated[RigConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[RigConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Place the room cameras in one world."""
     _run_step("rig", session, config, workers, redo)
 
 
 def calibrate_markers(
-    session: SessionPath, config: Annotated[MarkersConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[MarkersConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Place all boards and markers that do not move, from room videos and hand-held photographs."""
     _run_step("markers", session, config, workers, redo)
 
 
 def calibrate_scene(
-    session: SessionPath, config: Annotated[SceneMapConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[SceneMapConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Map the still room from the room cameras and a walk-through."""
     _run_step("scene", session, config, workers, redo)
 
 
 def calibrate_feet(
-    session: SessionPath, config: Annotated[EgomotionConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[EgomotionConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Follow the foot cameras through the room."""
     _run_step("feet", session, config, workers, redo)
@@ -159,11 +150,11 @@ def fit(session: SessionPath, config: Annotated[FitConfig, SETTINGS], workers: W
 
 
 def run(
-    sessions: Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="folders that hold session.json")],
+    sessions: AnySessions,
     config: Annotated[RunConfig, SETTINGS],
     workers: Annotated[
         int, arg(help="processes on this machine, or of each stage with --scheduler; the result does not depend on it")
-    ] = _CORES,
+    ] = CORES,
     scheduler: Annotated[
         str | None, arg(metavar="ADDRESS", help="a Dask scheduler to run on (tcp://host:8786) instead of this machine")
     ] = None,
@@ -181,7 +172,7 @@ def run(
 
 
 def build(
-    sources: Sources, config: Annotated[BuildConfig, SETTINGS], out: Out, workers: Workers = _CORES, redo: Redo = False
+    sources: Sources, config: Annotated[BuildConfig, SETTINGS], out: Out, workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Make AMD shards from fitted sessions and motion files of other projects."""
     from dataset.build import build as build_dataset
@@ -195,7 +186,7 @@ def stitch(
     dataset: DatasetPath,
     config: Annotated[StitchConfig, SETTINGS],
     out: Out,
-    workers: Workers = _CORES,
+    workers: Workers = CORES,
     redo: Redo = False,
 ) -> None:
     """Make long sessions with known boundaries from the labelled clips of a dataset."""
@@ -371,7 +362,7 @@ def view(
 
 
 def film(
-    session: SessionPath, config: Annotated[FilmConfig, SETTINGS], workers: Workers = _CORES, redo: Redo = False
+    session: SessionPath, config: Annotated[FilmConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
 ) -> None:
     """Draw a finished fit over every frame of every view, as videos, and write the body as GLB for Blender."""
     from fitting.films import run as draw
@@ -398,7 +389,7 @@ def report(
 
 
 def status(
-    sessions: Annotated[Positional[tuple[Path, ...]], arg(metavar="SESSIONS", help="folders that hold session.json")],
+    sessions: AnySessions,
 ) -> None:
     """Tell where a session stands, and what to do next; of several sessions, a line each."""
     from motifs.status import print_status

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capture.session import Session
-from core.errors import MotifsError
+from core.errors import InputError, MotifsError
 from core.stage import Manifest, changed_inputs, failure_of
 from motifs.pipeline import Step, steps_of
 
@@ -121,7 +121,13 @@ def _number(value: float | None) -> str:
 
 
 def print_status(folders: Sequence[Path]) -> None:
-    """Prints where sessions stand: of one every stage with its health, of many a line each."""
+    """Prints where sessions stand: of one every stage with its health, of many a line each.
+
+    Raises:
+        InputError: if none is named, or the only one cannot be read.
+    """
+    if not folders:
+        raise InputError("SESSIONS", "none was named", "give one folder or more that `motifs ingest` made")
     from rich.console import Console
     from rich.table import Table
 

@@ -21,7 +21,7 @@ from motifs import batch, cli, running
 from motifs.batch import SessionRun, run_sessions
 from motifs.cluster import lab_cluster, local_cluster, require_version
 from motifs.pipeline import RunConfig
-from motifs.status import session_status
+from motifs.status import print_status, session_status
 
 # what a cluster of Dask leaves to the garbage collector when a worker is killed
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -173,6 +173,7 @@ def test_what_the_command_says(
 def test_a_session_named_twice_is_refused(session: Path) -> None:
     with pytest.raises(InputError, match="the same session"):
         running.run_all([session, session / "."], RunConfig(), workers=1)
-    with pytest.raises(InputError, match="none was named"):
-        running.run_all([], RunConfig(), workers=1)
+    for none in (lambda: running.run_all([], RunConfig(), workers=1), lambda: print_status([])):
+        with pytest.raises(InputError, match="none was named"):
+            none()
     assert batch.needs_gpu(FitConfig(device="cuda:1")) and not batch.needs_gpu(RunConfig().sync)
