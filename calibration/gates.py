@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import f as fisher
+from scipy.special import fdtri
 
 from calibration.evidence import Evidence
 from calibration.score import BLOCKS, POSE_SIGMA, Whitened, camera_score, panel_score, size_score, target_score, whiten
@@ -208,7 +208,7 @@ def _unexplained(A: np.ndarray, b: np.ndarray, step: np.ndarray, prior: np.ndarr
 
 
 def _critical(freedoms: int, left: int, tests: int) -> float:
-    return float(fisher.isf(_FALSE_ALARM / tests, freedoms, max(left, 1)))
+    return float(fdtri(freedoms, max(left, 1), 1 - _FALSE_ALARM / tests))
 
 
 def _moved(A: np.ndarray, b: np.ndarray, derivative: np.ndarray, starts_s: np.ndarray, tests: int) -> _Move | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from core.arrays import Float
 from core.clock import Clock
@@ -251,7 +251,7 @@ def misfits(evidences: Sequence[Evidence], rate_sigma: float) -> list[Misfit]:
             if part.method == item.method and set(part.views) <= set(solution.views):
                 where = np.concatenate([2 * solution.views.index(view) + np.arange(2) for view in part.views])
                 worst = max(worst, (part.views[0], _square(part, solution.x[where])), key=lambda pair: pair[1])
-        limit = float(chi2.ppf(0.999, solution.num_spare)) / solution.num_spare
+        limit = float(chdtri(solution.num_spare, 0.001)) / solution.num_spare
         deviations = np.sqrt([solution.square / solution.num_spare, limit])
         found.append(Misfit(item.method, worst[0], *deviations.tolist()))
     return found
@@ -301,7 +301,7 @@ def agreements(found: Sequence[MethodClocks], at_s: Mapping[str, float]) -> list
         difference, covariance = (t1 - t2)[keep], (c1 + c2)[keep, keep] + 1e-12 * np.eye(len(shared))[keep, keep]
         square = float(difference @ np.linalg.solve(covariance, difference))
         worst = int(np.argmax(np.abs(difference) / np.sqrt(np.diag(covariance))))
-        excess = square / float(chi2.ppf(0.999, len(difference)))
+        excess = square / float(chdtri(len(difference), 0.001))
         view = shared[keep][worst]
         compared.append(Agreement((one.method, two.method), view, base, float(difference[worst]), excess))
     return compared

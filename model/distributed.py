@@ -17,42 +17,18 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from core.errors import InputError, MotifsError, StageError
 from model.devices import choose_device
+from model.settings import Hardware, Precision
 
 T = TypeVar("T")
-Precision = Literal["float32", "bf16"]
 _FABRIC_PRECISION = {"float32": "32-true", "bf16": "bf16-mixed"}
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """On what a run computes. None of it changes the run's figures by more than the rounding of sums.
-
-    Attributes:
-        device: cpu, cuda, or auto for a GPU where there is one.
-        devices: processes on this machine, one for each GPU; torchrun's own number where it started them.
-        nodes: machines, where something other than torchrun (SLURM) starts a process on each.
-        accumulate: parts that each process takes its rows of a batch in, for want of memory.
-        compile: `torch.compile` the network; the first steps of each phase take minutes then.
-        readers: processes that read windows ahead, for each training process.
-        timeout_s: how long a process waits for the others before it gives up.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    accumulate: int = 1
-    compile: bool = False
-    readers: int = 0
-    timeout_s: float = 1800.0
 
 
 _rank = 0

@@ -12,7 +12,6 @@ begins, as in the paper; these borders were found on the whole clip and so know 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +30,11 @@ from model.protocols.token_heads import HeadConfig, TokenHeads
 from model.recognition import recognition
 from model.references import linear, mean_by_motif, ridge_prediction
 from model.scenes import Hide, Scenes, concatenate, hide_future, hide_gap, hide_nothing, make_scenes
+from model.settings import EvalConfig
 from model.windows import Segmentation, iterate_windows, whole_windows
 
 # A stationary sequence says nothing about prediction; the paper leaves its threshold open.
 _MOVING_M_S = 0.05
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """How heads are trained and tasks are set.
-
-    Attributes:
-        steps: of each head's training.
-        batch_size: windows in a step.
-        lr: learning rate.
-        train_windows: windows whose tokens the heads are trained on.
-        test_windows: largest number of windows that they are judged on.
-        horizon_s: future to predict, seconds.
-        gap_s: shortest gap to interpolate; gaps are at most twice as long.
-        neighbours: of the k-NN vote.
-        seed: of the heads and their batches.
-    """
-
-    steps: int = 100
-    batch_size: int = 16
-    lr: float = 2e-3
-    train_windows: int = 64
-    test_windows: int = 64
-    horizon_s: float = 3.0
-    gap_s: float = 4.0
-    neighbours: int = 20
-    seed: int = 0
 
 
 def evaluate(

@@ -25,9 +25,8 @@ from fitting.films import FilmConfig
 from fitting.fit import FitConfig
 from fitting.scan import ScanConfig
 from fitting.triangulate import TriangulateConfig
-from model.distributed import Hardware
 from model.protocols.names import METHODS, PROTOCOLS
-from model.tasks import EvalConfig
+from model.settings import EvalConfig, Hardware
 from motifs.demo import DemoConfig
 from motifs.export import ClipFormat, ExportConfig
 from motifs.options import (
