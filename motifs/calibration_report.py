@@ -18,6 +18,7 @@ from core.cameras import Rig
 from core.clock import Clock
 from core.files import read_json, read_npz
 from core.transforms import SE3
+from motifs.coverage import coverage_section
 from motifs.page import Picture, Section, Table, pictures_in
 
 _REFINED = ("04_rig", "05_egomotion")
@@ -51,8 +52,8 @@ _CAMERAS = "No camera should stand out: one that fits worse than the others was 
 
 
 def calibration_sections(session: Session) -> list[Section]:
-    """Sections on the calibration stages that have a result."""
-    made = (_clocks, _lenses, _rig, _markers, _scene, _feet)
+    """Sections on clocks, on what was seen, and on the calibration stages that have a result."""
+    made = (_clocks, coverage_section, _lenses, _rig, _markers, _scene, _feet)
     return [section for make in made if (section := make(session)) is not None]
 
 
