@@ -180,7 +180,9 @@ def write_stills(
     folder: Path,
     num_frames: int,
 ) -> list[Path]:
-    """Writes `<view>_<instant>.jpg` of the best, the worst and evenly spread instants of every view that has pictures.
+    """Writes pictures of the best, the worst and evenly spread instants of every view that has a video.
+
+    They are called `<view>_<instant>_best.jpg`, `<view>_<instant>_worst.jpg` and `<view>_<instant>.jpg`.
 
     Args:
         session: tells where the pictures are.
@@ -191,24 +193,26 @@ def write_stills(
         folder: where to.
         num_frames: pictures for each view.
     """
-    instants, written = _instants(error_px, num_frames), []
+    named, written = instants_to_draw(error_px, num_frames), []
+    instants = np.array(sorted(named))
     for view in (session[view_id] for view_id in seen.view_ids):
         if not view.has_pictures:
             continue
         shot = shot_of(session, view, rig, playback, seen)
         by_frame = dict(zip(shot.frames_at(playback.sequence.t_s[instants]).tolist(), instants.tolist(), strict=True))
         for frame, image in shot.draw(np.array(sorted(by_frame))):
-            path = folder / f"{view.id}_{by_frame[frame]:06d}.jpg"
+            path = folder / f"{view.id}_{by_frame[frame]:06d}{named[by_frame[frame]]}.jpg"
             with atomic_path(path) as temporary:
                 cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
             written.append(path)
     return written
 
 
-def _instants(error_px: np.ndarray, num_frames: int) -> np.ndarray:
-    """The best, the worst, and evenly spread frames, in order."""
+def instants_to_draw(error_px: Float[np.ndarray, "views frames joints"], num_frames: int) -> dict[int, str]:
+    """The worst, the best, and evenly spread frames, so many at most, with what their files' names say of them."""
     by_frame = error_px.transpose(1, 0, 2).reshape(error_px.shape[1], -1)
     typical = np.ma.median(np.ma.masked_invalid(by_frame), axis=1)
-    extremes = [int(typical.argmin()), int(typical.argmax())]
-    spread = np.linspace(0, len(by_frame) - 1, max(num_frames - 2, 1) + 2).round().astype(int)[1:-1]
-    return np.unique([*extremes, *spread])[: max(num_frames, 1)]
+    spread = np.linspace(0, len(by_frame) - 1, max(num_frames - 2, 0) + 2).round().astype(int)[1:-1]
+    named = {int(typical.argmax()): "_worst", int(typical.argmin()): "_best"}
+    named |= {instant: "" for instant in spread.tolist() if instant not in named}
+    return dict(list(named.items())[:num_frames])

@@ -6,6 +6,7 @@ in their own folders; the report shows them, says what to look for, and draws on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +32,7 @@ _FIT = (
 )
 _PEOPLE = "the subject's way should be whole; where it ends in the middle of the room, somebody else may go on as them."
 _OVERLAYS = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
+_OVERLAY = re.compile(r"(.+)_(\d{6,})(?:_(best|worst))?\.jpg")
 _SPANS = 40  # rejected stretches that are listed
 _FIT_FIGURES = (
     ("valid", "valid frames, %", 100.0, 1),
@@ -97,11 +99,28 @@ def _annotation(session: Session, config: ReportConfig) -> list[Section]:
     manifest = folder / "manifest.json"
     metrics = (read_json(manifest).get("metrics") or {}) if manifest.is_file() else {}
     shown = pictures_in(folder, advice={"fit": _FIT})
-    overlays = pictures_in(folder / "overlays", config.max_overlays)
+    overlays = _overlays(folder, metrics, config.max_overlays)
     return [
         Section("Annotation", tables=(*_fit_tables(metrics), *_rejected(folder)), pictures=shown, wide=True),
         Section("Overlays", f"{_OVERLAYS} `motifs film {session.id}` draws it on every frame.", pictures=overlays),
     ]
+
+
+def _overlays(folder: Path, metrics: Mapping[str, Any], limit: int) -> tuple[Picture, ...]:
+    """The worst frame of a view beside its best, views that fit worst first; then frames in between."""
+    if not (folder / "overlays").is_dir():
+        return ()
+    t_s = read_npz(folder / "smpl.npz")["t_s"]
+    error_px = metrics.get("reprojection_px") or {}
+    ranks, chosen = {"worst": 0, "best": 1}, []
+    for path in sorted((folder / "overlays").iterdir()):
+        if (named := _OVERLAY.fullmatch(path.name)) is None:
+            continue
+        view, instant, kind = named.groups()
+        when = f" ({t_s[int(instant)]:.2f} s)" if int(instant) < len(t_s) else ""
+        order = (kind is None, -(error_px.get(view) or 0.0), view, ranks.get(kind, int(instant)))
+        chosen.append((order, path, f"{view}, {kind or 'a'} frame{when}"))
+    return tuple(Picture.read(path, caption) for _, path, caption in sorted(chosen)[:limit])
 
 
 def _rejected(folder: Path) -> tuple[Table, ...]:

@@ -21,7 +21,7 @@ from core.files import read_json, write_json, write_npz
 from core.skeletons import HALPE_26
 from core.transforms import SE3
 from fitting.charts import fit_figure
-from fitting.film import Shot, write_stills
+from fitting.film import Shot, instants_to_draw, write_stills
 from fitting.films import FilmConfig, run
 from fitting.landmarks import Landmarks
 from fitting.observations import Observations
@@ -180,7 +180,7 @@ def test_stills_are_of_the_best_the_worst_and_between(fitted: Path, truth: Posed
         session, room_rig().subset(["cam0", "cam1"]), playback, seen_by(truth), error_px, tmp_path, 3
     )
     names = [path.name for path in written]
-    assert {"cam0_000002.jpg", "cam0_000009.jpg", "cam1_000002.jpg"} <= set(names) and len(names) == 6
+    assert {"cam0_000002_best.jpg", "cam0_000009_worst.jpg", "cam1_000002_best.jpg"} <= set(names) and len(names) == 6
 
 
 def test_the_nearest_frame_is_found_at_the_ends_too(truth: PosedBody) -> None:
@@ -210,3 +210,18 @@ def test_the_picture_of_a_fit_shows_short_and_long_ones(sequence: SmplSequence, 
     assert [label.get_text() for label in bands.get_yticklabels()][:2] == ["not valid", "uncertain"]
     assert bands.images[0].get_array()[0, -1] == 1 and len(sigma.lines) == 4
     figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "expected"),
+    [
+        (1, {40: "_worst"}),
+        (2, {40: "_worst", 10: "_best"}),
+        (3, {40: "_worst", 10: "_best", 50: ""}),
+        (4, {40: "_worst", 10: "_best", 33: "", 66: ""}),
+    ],
+)
+def test_pictures_are_of_the_worst_frame_before_all(num_frames: int, expected: dict[int, str]) -> None:
+    error_px = np.full((2, 100, 5), 3.0)
+    error_px[:, 40], error_px[:, 10], error_px[1, 70] = 9.0, 1.0, np.nan
+    assert instants_to_draw(error_px, num_frames) == expected

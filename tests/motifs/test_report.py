@@ -161,9 +161,20 @@ def test_the_figures_of_the_fit_are_told(finished: Path) -> None:
 
 def test_overlays_are_limited(finished: Path) -> None:
     for index in range(5):
-        write_picture(finished / f"07_smpl/overlays/cam1_{index}.png", index)
+        write_picture(finished / f"07_smpl/overlays/cam1_{index:06d}.jpg", index)
     page = Page(write_report(finished, ReportConfig(max_overlays=2)).read_text())
     assert page.tags.count("img") == 3
+
+
+def test_overlays_begin_with_the_worst_frame_of_the_worst_view(finished: Path) -> None:
+    edit(finished / "07_smpl/manifest.json", lambda d: d.update(metrics={"reprojection_px": {"a_1": 2.0, "b": 3.0}}))
+    for name in ("a_1_000004_best", "a_1_000012_worst", "b_000004_best", "b_000012_worst", "b_000001"):
+        write_picture(finished / f"07_smpl/overlays/{name}.jpg", 90)
+    text = write_report(finished, ReportConfig(max_overlays=4)).read_text()
+    told = re.findall(r"<figcaption>([^<]*frame \([^<]*)</figcaption>", text)
+    assert told == [
+        "b, worst frame (0.40 s)", "b, best frame (0.13 s)", "a_1, worst frame (0.40 s)", "a_1, best frame (0.13 s)",
+    ]  # fmt: skip
 
 
 def test_motifs_are_shown_where_they_are_given(session: Path, tmp_path: Path) -> None:
