@@ -279,7 +279,8 @@ def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, A
 def _health(config: LensConfig, view_id: str, q: Mapping[str, Any]) -> list[Health]:
     """The figures that decide whether a lens may be used, the most telling first."""
     misfits = [f"{name} ({reason})" for name, reason in q["dropped"].items() if reason.startswith(("does", "taken"))]
-    fits = f"look at {'; '.join(misfits[:3])}; keep pictures of one zoom, one focus and one rigid board"
+    look = f"look at {'; '.join(misfits[:3])}; " if misfits else ""
+    fits = f"{look}keep pictures of one zoom, one focus and one rigid board"
     spread = f"{_ACTION} (the boards span {q['tilt_deg']:.0f} deg)"
     print_ = "measure the print: its squares are longer one way, or its grid is not the one in targets.json"
     # a stretch that is not significant is no finding

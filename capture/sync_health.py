@@ -67,8 +67,9 @@ def misfit_health(items: Sequence[Evidence], rate_sigma: float) -> list[Health]:
     health = []
     for found in misfits(items, MAX_RATE_SPREADS * rate_sigma):
         action = f"its measurements by {found.method} contradict each other: check them, or leave it out by `--method`"
-        name = f"{found.method}_own_deviations"
-        health.append(Health(name, found.deviations, found.limit, "max", action, found.view))
+        health.append(
+            Health(f"{found.method}_own_deviations", found.deviations, found.limit, "max", action, found.view)
+        )
     return health
 
 

@@ -34,7 +34,15 @@ from calibration.formats.colmap_files import (
     read_model,
     write_model,
 )
-from calibration.formats.contents import Calibration, Format, checked_name, in_file, plain_lens, pose_of
+from calibration.formats.contents import (
+    Calibration,
+    Format,
+    checked_name,
+    in_file,
+    perspective_coefficients,
+    plain_lens,
+    pose_of,
+)
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.transforms import SE3
@@ -171,10 +179,12 @@ def _numbers(pose: SE3) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _model_camera(number: int, camera: Camera) -> ModelCamera:
     lens = camera.lens
-    flat = [*lens.distortion, *[0.0] * (8 - len(lens.distortion))]
+    fisheye = lens.model == "fisheye"
+    flat = list(lens.distortion) if fisheye else perspective_coefficients(camera, "COLMAP", most=8)
+    flat += [0.0] * (8 - len(flat))
     plain = "PINHOLE" if not lens.distortion else "FULL_OPENCV" if any(flat[4:]) else "OPENCV"
-    name = "OPENCV_FISHEYE" if lens.model == "fisheye" else plain
-    value = dict(zip(_FISHEYE if lens.model == "fisheye" else _PERSPECTIVE, flat, strict=False))
+    name = "OPENCV_FISHEYE" if fisheye else plain
+    value = dict(zip(_FISHEYE if fisheye else _PERSPECTIVE, flat, strict=False))
     value |= {"fx": lens.focal_px[0], "fy": lens.focal_px[1]}
     value |= {"cx": lens.centre_px[0] + _HALF_PX, "cy": lens.centre_px[1] + _HALF_PX}
     return ModelCamera(number, name, lens.size_px, tuple(value[key] for key in PARAMETERS[name].split()))

@@ -19,6 +19,7 @@ from core.files import require_file
 from core.transforms import SE3, nearest_rotation, so3_exp
 
 # printed with six digits a rotation is off by 1e-6; mirrored, scaled or unfinished ones by far more
+_OPENCV = ("pinhole", "radtan", "rational")  # models with coefficients in the order of cv2.projectPoints
 _ROTATION_TOLERANCE = 1e-3
 
 Given = ParamSpec("Given")
@@ -178,7 +179,7 @@ def perspective_coefficients(camera: Camera, tool: str, most: int = 5) -> list[f
     """
     lens = camera.lens
     flat = [*lens.distortion, *[0.0] * (5 - len(lens.distortion))]
-    if lens.model == "fisheye" or any(flat[most:]):
+    if lens.model not in _OPENCV or any(flat[most:]):
         refuse_lens(camera, tool)
     return flat[:most] if len(flat) > most else flat
 
