@@ -13,6 +13,9 @@ import numpy as np
 Coefficients = tuple[float, ...]
 
 _NEAR = 1e-6  # metres; a point closer to the camera plane has no direction
+_REACHED = 1e-12  # squared distance of distorted coordinates
+_HALVINGS = 40
+_NOTHING = 1e-30  # of the largest coefficient: it bends nothing before the horizon
 _UNPROJECT_STEPS = 12  # Newton converges quadratically; 12 covers the strongest lens in the tests
 
 
@@ -36,6 +39,7 @@ def radial_limit(model: str, k: Coefficients) -> float:
         # past a pole the radius comes back from the other side of the picture
         slope = np.polymul(slope, denominator)
         ceiling = np.inf
+    slope = np.where(np.abs(slope) > _NOTHING * np.abs(slope).max(), slope, 0.0)  # roots are over the leading one
     roots = np.roots(np.trim_zeros(slope, "f"))
     real = roots[(np.abs(roots.imag) < 1e-9) & (roots.real > 1e-9)].real
     return float(min(np.sqrt(real.min()) if len(real) else np.inf, ceiling))
@@ -138,7 +142,25 @@ def straighten_perspective(
     if not k:
         return u, v, np.ones_like(u), np.ones_like(v)
     limit = 0.999 * radial_limit(model, k)
-    x, y = u, v
+    x, y = _newton(k, u, v, u, v, limit)
+    at_u, at_v, ux, _, vy = _bent(k, x, y)
+    with np.errstate(invalid="ignore"):
+        reached = (at_u - u) ** 2 + (at_v - v) ** 2 < _REACHED
+    if not reached.all() and (left := ~reached & np.isfinite(u) & np.isfinite(v)).any():
+        # before a pole the slope is so steep that Newton creeps: begin where the radial part alone is right
+        inward = _radial_share(k, np.hypot(u[left], v[left]), limit)
+        x, y = np.array(x), np.array(y)
+        x[left], y[left] = _newton(k, u[left], v[left], inward * u[left], inward * v[left], limit)
+        at_u, at_v, ux, _, vy = _bent(k, x, y)
+        with np.errstate(invalid="ignore"):
+            reached = (at_u - u) ** 2 + (at_v - v) ** 2 < _REACHED
+    return np.where(reached, x, np.nan), np.where(reached, y, np.nan), ux, vy
+
+
+def _newton(
+    k: Coefficients, u: np.ndarray, v: np.ndarray, x: np.ndarray, y: np.ndarray, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Undistorted coordinates whose distorted ones come near u, v, from x, y on."""
     for _ in range(_UNPROJECT_STEPS):
         at_u, at_v, ux, uy, vy = _bent(k, x, y)
         determinant = ux * vy - uy * uy
@@ -151,10 +173,19 @@ def straighten_perspective(
             x, y = x * back, y * back
         if not (np.fmax(np.abs(dx), np.abs(dy)) > 1e-9).any():  # the next step would be 1e-18: it is quadratic
             break
-    at_u, at_v, ux, _, vy = _bent(k, x, y)
-    with np.errstate(invalid="ignore"):
-        reached = (at_u - u) ** 2 + (at_v - v) ** 2 < 1e-12
-    return np.where(reached, x, np.nan), np.where(reached, y, np.nan), ux, vy
+    return x, y
+
+
+def _radial_share(k: Coefficients, distorted: np.ndarray, limit: float) -> np.ndarray:
+    """Undistorted over distorted radius by bisection, for lenses that do not decentre."""
+    k1, k2, _, _, k3, k4, k5, k6 = (*k, *[0.0] * 8)[:8]
+    low, high = np.zeros_like(distorted), np.full_like(distorted, min(limit, 1e3))
+    for _ in range(_HALVINGS):
+        r = (low + high) / 2
+        r2 = r * r
+        bent = r * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        low, high = np.where(bent < distorted, r, low), np.where(bent < distorted, high, r)
+    return np.asarray((low + high) / 2 / np.maximum(distorted, 1e-12))
 
 
 def _bent(k: Coefficients, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
