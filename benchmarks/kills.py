@@ -1,10 +1,11 @@
 """Kills `motifs run` again and again, and compares what it ends with to an undisturbed run, byte for byte.
 
-`python benchmarks/kills.py [--kills N] [--seed S] [--session DIR] [--workers W]`. Every stage is killed at least once
-while it works, the other kills come at any moment; half of them take the whole process group, half only the main
-process, as an operator's `kill -9` would. Without a session a small one is simulated. The undisturbed run uses one
-worker process, the disturbed one `--workers`, so the comparison also covers the number of workers. The last line is
-JSON; the exit status is 1 if a file was lost or differs.
+`python benchmarks/kills.py [--kills N] [--seed S] [--session DIR] [--workers W]`. Kills are shared out among stages:
+most come while a stage is at work, a quarter at any moment; half of them take the whole process group, half only the
+main process, as an operator's `kill -9` would. Runs that came to their end are begun anew until there were N kills.
+Without a session a small one is simulated, with a walk-through, so that every stage has work. The undisturbed run uses
+one worker process, the disturbed ones `--workers`, so the comparison also covers the number of workers. The last line
+is JSON; the exit status is 1 if a file was lost or differs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,9 +32,10 @@ from motifs.pipeline import steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 _INPUTS = ("session.json", "targets.json", "videos", "images", "keypoints", "lens_images")
-_SMALL = ("--num-room-cameras", "3", "--duration-s", "12", "--num-photos", "12")
+_SMALL = ("--num-room-cameras", "3", "--duration-s", "12", "--num-photos", "12", "--num-walkthrough", "120")
 _POLL_S = 0.002
-_MISSES = 20  # consecutive runs that may end before their kill
+_MISSES = 5  # runs that may come to their end before their kill, of one stage
+_ANY_MOMENT = 0.25  # share of the kills that do not wait for a stage
 
 
 @dataclass
@@ -47,6 +51,10 @@ class Tally:
     kills: int = 0
     stages: dict[str, int] = field(default_factory=dict)
     between: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        stages = {stage: self.stages.get(stage, 0) + other.stages.get(stage, 0) for stage in self.stages | other.stages}
+        return Tally(self.kills + other.kills, stages, self.between + other.between)
 
     def add(self, at_work: Sequence[str]) -> None:
         """Counts one kill."""
@@ -79,12 +87,20 @@ def kill(process: subprocess.Popen[bytes], whole_group: bool) -> None:
 
 
 def stages_at_work(session: Path) -> list[str]:
-    """Stages whose hidden folder exists."""
-    return [path.name[1 : -len(".partial")] for path in session.glob(".*.partial")]
+    """Stages that a living process holds: their lock's file is locked, not only there."""
+    held = {int(line.split()[5].rsplit(":", 1)[1]) for line in Path("/proc/locks").read_text().splitlines()}
+    found = []
+    for path in session.glob(".*.lock"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino in held:
+                found.append(path.name[1 : -len(".lock")])
+    return found
 
 
-def kill_in_stage(session: Path, call: Sequence[str], stage: str, delay_s: float, whole_group: bool) -> list[str]:
-    """Starts a run and kills it `delay_s` after a stage has begun; returns the stages it was in, none if it ended."""
+def kill_in_stage(
+    session: Path, call: Sequence[str], stage: str, delay_s: float, whole_group: bool
+) -> list[str] | None:
+    """Starts a run and kills it `delay_s` after a stage has begun; returns the stages it was in, None if it ended."""
     process = start(call)
     begun = None
     while process.poll() is None:
@@ -96,7 +112,7 @@ def kill_in_stage(session: Path, call: Sequence[str], stage: str, delay_s: float
             return at_work
         time.sleep(_POLL_S)
     finish(process)
-    return []
+    return None
 
 
 def kill_after(session: Path, call: Sequence[str], delay_s: float, whole_group: bool) -> list[str] | None:
@@ -129,30 +145,25 @@ def content(session: Path) -> dict[str, str]:
 
 
 def disturb(session: Path, workers: int, num_kills: int, seconds: dict[str, float], chance: random.Random) -> Tally:
-    """Runs a session to its end under kills.
+    """Runs a session to its end under so many kills, shared out among its stages; fewer if it comes to its end before.
 
     Args:
         seconds: what each stage took undisturbed.
     """
     tally, call = Tally(), ["run", str(session), "--workers", str(workers)]
-    spare = max(num_kills - len(seconds), 0)
-    for stage, taken_s in seconds.items():
-        for _ in range(_MISSES):
-            if spare and chance.random() < 0.5:  # at any moment on the way to this stage
-                at_work = kill_after(session, call, chance.uniform(0.5, 6.0), tally.kills % 2 == 0)
-                spare -= 1
-                if at_work is not None:
-                    tally.add(at_work)
-            if (session / stage).exists():
-                break
-            at_work = kill_in_stage(session, call, stage, chance.uniform(0.05, 0.6) * taken_s, tally.kills % 2 == 0)
-            if at_work:
+    for number, (stage, taken_s) in enumerate(seconds.items()):
+        wanted = max(math.ceil((num_kills - tally.kills) / (len(seconds) - number)), 1)
+        here = misses = 0
+        while here < wanted and misses < _MISSES and not (session / stage).exists():
+            whole_group = tally.kills % 2 == 0
+            if chance.random() < _ANY_MOMENT:
+                at_work = kill_after(session, call, chance.uniform(0.5, 4.0), whole_group)
+            else:
+                at_work = kill_in_stage(session, call, stage, chance.uniform(0.0, 0.6) * taken_s, whole_group)
+            misses += at_work is None
+            if at_work is not None:
                 tally.add(at_work)
-            if stage in at_work:
-                break
-    while spare and (at_work := kill_after(session, call, chance.uniform(0.5, 6.0), tally.kills % 2 == 0)) is not None:
-        tally.add(at_work)
-        spare -= 1
+                here += 1
     finish(start(call))
     return tally
 
@@ -174,18 +185,27 @@ def compare(session: Path, num_kills: int, workers: int, seed: int, folder: Path
     chance = random.Random(seed)
     # the same name in both, so that a path in a result would have to be absolute to differ
     calm = copy_inputs(session, folder / "undisturbed" / "session")
-    rough = copy_inputs(session, folder / "disturbed" / "session")
     finish(start(["run", str(calm), "--workers", "1"]))
     stages = [step.folder for step in steps_of(Session.load(calm))]
     seconds = {s: json.loads((calm / s / "manifest.json").read_text())["timing"]["seconds"] for s in stages}
-    tally = disturb(rough, workers, num_kills, seconds, chance)
-    expected, found = content(calm), content(rough)
-    lost, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    different = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+    tally, runs, expected = Tally(), 0, content(calm)
+    lost: list[str] = []
+    extra: list[str] = []
+    different: list[str] = []
+    while tally.kills < num_kills:  # a run comes to its end under a few kills: what is left is for another one
+        rough = copy_inputs(session, folder / f"disturbed{runs}" / "session")
+        tally += disturb(rough, workers, num_kills - tally.kills, seconds, chance)
+        runs += 1
+        found = content(rough)
+        lost += sorted(expected.keys() - found.keys())
+        extra += sorted(found.keys() - expected.keys())
+        different += sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+        shutil.rmtree(rough.parent)
+    print(f"{tally.kills} kills of {runs} runs")
     print(f"{'stage':16} {'seconds':>8} {'kills':>6} {'files':>6} {'different':>10}")
     for stage in stages:
         files = [name for name in expected if name.startswith(f"{stage}/")]
-        wrong = sum(name in files for name in [*lost, *different])
+        wrong = sum(name.startswith(f"{stage}/") for name in [*lost, *different])
         print(f"{stage:16} {seconds[stage]:8.1f} {tally.stages.get(stage, 0):6d} {len(files):6d} {wrong:10d}")
     print(f"{'between stages':16} {'':8} {tally.between:6d}")
     for word, names in (("lost", lost), ("different", different), ("left over", extra)):
@@ -193,6 +213,7 @@ def compare(session: Path, num_kills: int, workers: int, seed: int, folder: Path
             print(f"{word}: {name}")
     return {
         "kills": tally.kills,
+        "runs": runs,
         "lost": len(lost),
         "different": len(different),
         "left_over": len(extra),
@@ -203,7 +224,7 @@ def compare(session: Path, num_kills: int, workers: int, seed: int, folder: Path
 def main() -> None:
     """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=14, help="at least; every stage is killed once in any case")
+    parser.add_argument("--kills", type=int, default=14, help="how many, at least")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--session", type=Path, help="a simulated session; only its inputs are copied")
     parser.add_argument("--workers", type=int, default=2, help="processes of the disturbed run")
