@@ -32,7 +32,7 @@ def so3_exp(w: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]
 
 
 def so3_log(R: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]:
-    """Rotation vector (radians, length at most pi) of a rotation matrix."""
+    """Rotation vector (radians, length at most pi) of a rotation matrix; NaN of one that is not known."""
     v = np.empty(R.shape[:-1])
     np.subtract(R[..., 2, 1], R[..., 1, 2], out=v[..., 0])
     np.subtract(R[..., 0, 2], R[..., 2, 0], out=v[..., 1])
@@ -42,9 +42,10 @@ def so3_log(R: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]
     sine = np.sqrt(sine2)
     small = sine < 1e-4
     with np.errstate(invalid="ignore"):
-        turned = ~(cosine > _HALF_TURN)  # by nearly half a turn, where v vanishes though the angle does not; or NaN
+        turned = ~(cosine > _HALF_TURN)  # by nearly half a turn, where v vanishes though the angle does not
     scale = np.where(small, 0.5 + sine2 / 48, np.arctan2(sine, cosine) / np.where(small, 1.0, sine))
     w: np.ndarray = v * scale[..., None]
+    turned &= np.isfinite(sine2) & np.isfinite(cosine)
     if turned.any():  # by way of the quaternion
         w[turned] = Rotation.from_matrix(R[turned]).as_rotvec()
     return w

@@ -5,7 +5,7 @@ Stages leave their pictures in their own folders; drawn here is what spans stage
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from core.clock import Clock
 from core.files import read_json, read_npz
 from core.transforms import SE3
 from motifs.coverage import coverage_section
-from motifs.page import Picture, Section, Table, pictures_in
+from motifs.page import Picture, Section, Table, pictures_in, readable
+from motifs.status import result_of, said_of
 
 _REFINED = ("04_rig", "05_egomotion")
 _WORST = "standard deviation (worst axis)"
@@ -53,13 +54,16 @@ _CAMERAS = "No camera should stand out: one that fits worse than the others was 
 
 def calibration_sections(session: Session) -> list[Section]:
     """Sections on clocks, on what was seen, and on the calibration stages that have a result."""
-    made = (_clocks, coverage_section, _lenses, _rig, _markers, _scene, _feet)
-    return [section for make in made if (section := make(session)) is not None]
+    made: dict[str, Callable[[Session], Section | None]] = {
+        "Clocks": _clocks, "Coverage": coverage_section, "Lenses": _lenses, "Room rig": _rig, "Marker map": _markers,
+        "Scene map": _scene, "Foot cameras": _feet,
+    }  # fmt: skip
+    return [section for title, make in made.items() if (section := readable(title, make, session)) is not None]
 
 
 def _json(session: Session, stage: str, file: str) -> Any:
     """A stage's file, or None if there is none."""
-    path = session.stage(stage) / file
+    path = result_of(session, stage) / file
     return read_json(path) if path.is_file() else None
 
 
@@ -69,8 +73,9 @@ def _metrics(session: Session, stage: str) -> dict[str, Any]:
 
 
 def _notes(session: Session, stage: str) -> str:
-    """What a calibration file that a stage took said beside, or did not say."""
-    return " ".join(f"{note}." for note in _metrics(session, stage).get("import_notes") or [])
+    """Whether a result was refused, and what a calibration file that it took said beside, or did not say."""
+    notes = [f"{note}." for note in _metrics(session, stage).get("import_notes") or []]
+    return " ".join(part for part in (said_of(result_of(session, stage)), *notes) if part)
 
 
 def _clocks(session: Session) -> Section | None:
@@ -95,7 +100,10 @@ def _clocks(session: Session) -> Section | None:
     heads = ("view", "offset, ms", "drift, ppm", "residual, ms", "from", "moved since, ms")
     table = Table(heads if refined else heads[:-1], tuple(rows), (1, 2, 3, 5))
     drawn = (Picture.of(_clock_picture(data), _CLOCKS),) if data.get("evidence") else ()
-    return Section("Clocks", tables=(table,), pictures=(*drawn, *pictures_in(session.stage("01_sync"))), wide=True)
+    said = said_of(result_of(session, "01_sync"))
+    return Section(
+        "Clocks", said, tables=(table,), pictures=(*drawn, *pictures_in(result_of(session, "01_sync"))), wide=True
+    )
 
 
 def _moved_ms(first: Mapping[str, Any], clock: Mapping[str, Any]) -> float:
@@ -139,7 +147,7 @@ def _lenses(session: Session) -> Section | None:
             )
         )
     heads = ("view", "model", "focal length, px", "principal point, px", "RMS, px", "pictures", "notes")
-    shown = pictures_in(session.stage("03_lenses"), advice={".coverage": _LENS})
+    shown = pictures_in(result_of(session, "03_lenses"), advice={".coverage": _LENS})
     return Section(
         "Lenses",
         _notes(session, "03_lenses"),
@@ -166,7 +174,7 @@ def _rig(session: Session) -> Section | None:
             )
         )
     heads = ("camera", "centre in the world, m", f"{_WORST}, mm", f"{_WORST}, deg")
-    shown = pictures_in(session.stage("04_rig"), advice={"plan": _PLAN})
+    shown = pictures_in(result_of(session, "04_rig"), advice={"plan": _PLAN})
     return Section(
         "Room rig",
         _notes(session, "04_rig"),
@@ -187,8 +195,8 @@ def _fits(session: Session, data: Mapping[str, Any]) -> tuple[Picture, ...]:
     limits = {h["name"]: h["limit"] for h in health if h["kind"] == "max"}
     wanted = {
         "reprojection_px": "reprojection error, px",
-        "position_sigma_mm": f"position, {_WORST}, mm",
-        "rotation_sigma_deg": f"orientation, {_WORST}, deg",
+        "position_sigma_mm": "position, mm\n(standard deviation, worst axis)",
+        "rotation_sigma_deg": "orientation, deg\n(standard deviation, worst axis)",
     }
     panels = [(label, metrics[name], limits.get(name)) for name, label in wanted.items() if metrics.get(name)]
     if not panels:
@@ -206,17 +214,19 @@ def _markers(session: Session) -> Section | None:
         for name, pose in data["world_from_target"].items()
     )
     table = Table(("board or marker", "place in the world, m", f"{_WORST}, mm"), rows, (1, 2))
-    shown = pictures_in(session.stage("04_markers"), advice={"plan": _MARKERS})
-    return Section("Marker map", tables=(table,), pictures=shown, wide=True)
+    folder = result_of(session, "04_markers")
+    shown = pictures_in(folder, advice={"plan": _MARKERS})
+    return Section("Marker map", said_of(folder), tables=(table,), pictures=shown, wide=True)
 
 
 def _scene(session: Session) -> Section | None:
-    shown = pictures_in(session.stage("04_scene"), advice={"plan": _SCENE})
-    return Section("Scene map", pictures=shown, wide=True) if shown else None
+    folder = result_of(session, "04_scene")
+    shown = pictures_in(folder, advice={"plan": _SCENE})
+    return Section("Scene map", said_of(folder), pictures=shown, wide=True) if shown else None
 
 
 def _feet(session: Session) -> Section | None:
-    folder = session.stage("05_egomotion")
+    folder = result_of(session, "05_egomotion")
     ways, rows = {}, []
     for view in session.views:
         if view.is_foot and (folder / f"{view.id}.npz").is_file():
@@ -229,7 +239,10 @@ def _feet(session: Session) -> Section | None:
     both = png_bytes(ways_figure("foot cameras", ways, _room(session)))
     shown = pictures_in(folder, advice={f"{view_id}": _WAY for view_id in ways})
     pictures = (Picture.of(both, _FEET), *shown)
-    return Section("Foot cameras", tables=(Table(heads, tuple(rows), (1, 2, 3, 4)),), pictures=pictures, wide=True)
+    said = said_of(folder)
+    return Section(
+        "Foot cameras", said, tables=(Table(heads, tuple(rows), (1, 2, 3, 4)),), pictures=pictures, wide=True
+    )
 
 
 def _way(data: Mapping[str, np.ndarray]) -> Way:

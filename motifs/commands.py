@@ -352,10 +352,10 @@ def view(
 ) -> None:
     """Open a page in the browser: room, cameras with their pictures, the body along time, its uncertainty, motifs."""
     from motifs.view import open_viewer
-    from motifs.view_server import LOOPBACK
+    from motifs.view_server import is_loopback
 
     viewer = open_viewer(source, config)
-    reach = "this machine alone" if config.host in LOOPBACK else "everybody who reaches this machine"
+    reach = "this machine alone" if is_loopback(config.host) else "everybody who reaches this machine"
     print(f"{viewer.url}: open it in a browser; it is served to {reach}; Ctrl-C ends it", flush=True)
     viewer.server.sleep_forever()
 

@@ -18,6 +18,7 @@ from capture.markers import load_markers
 from capture.session import Session
 from core.arrays import Bool, Float
 from motifs.page import Picture, Section, Table
+from motifs.status import result_of, said_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +69,7 @@ def coverage_section(session: Session) -> Section | None:
     whole = tuple((label, f"{100 * share:.1f}") for (_, label), share in zip(_SHARES, shares, strict=True))
     return Section(
         "Coverage",
+        said_of(result_of(session, _STAGE)),
         tables=(
             Table(("view", "time with the person in view, %", "joints found, mean"), views, (1, 2)),
             Table(("joints are found at a time by", "%"), whole, (1,)),
@@ -90,7 +92,7 @@ def coverage_of(session: Session) -> Coverage | None:
     Raises:
         InputError: if a file of these stages is damaged.
     """
-    folder, clocks = session.stage(_STAGE), session.stage("01_sync")
+    folder, clocks = result_of(session, _STAGE), session.stage("01_sync")
     if not (folder.is_dir() and (clocks / "clocks.json").is_file()):
         return None
     timed = [view.id for view in session.views if (clocks / f"{view.id}.times.npz").is_file()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibration.pictures.canvas import literal
 from core.arrays import Float
 from core.errors import InputError
 from core.files import write_text
@@ -57,6 +59,8 @@ def contents_of(dataset: AmdDataset) -> Contents:
                 for name, frames in zip(names, clip.actions.sum(axis=0).tolist(), strict=True):
                     if frames:
                         seconds[info.subject, name] += frames * frame_s
+                if nothing := int((clip.actions.sum(axis=1) == 0).sum()):
+                    seconds[info.subject, UNLABELLED] += nothing * frame_s
             for name, bit in REASONS.items():
                 reasons[name] += float(((clip.reasons & bit) != 0).sum()) * frame_s
             if len(clip) > 1:
@@ -106,7 +110,7 @@ def motif_sections(folder: Path | None) -> list[Section]:
     """
     if folder is None:
         return []
-    pictures = sorted(pictures_in(folder), key=lambda p: (p.caption != "timeline", p.caption))
+    pictures = sorted(pictures_in(folder), key=lambda p: (p.caption != "timeline", _natural(p.caption)))
     if not pictures:
         raise InputError(str(folder), "it holds no pictures of motifs", "make them with `motifs discover`")
     text = "Atoms and motifs that the trained model finds, without labels. Each strip shows occurrences of one motif."
@@ -120,6 +124,11 @@ def motif_sections(folder: Path | None) -> list[Section]:
             wide=True,
         )
     ]
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """Numbers in a text in their order: motif-2 before motif-10."""
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def _types(path: Path) -> Table:
@@ -229,7 +238,7 @@ def _heat(minutes: Float[np.ndarray, "subjects actions"], subjects: Sequence[str
     axes = figure.subplots()
     shown = axes.imshow(np.where(minutes > 0, minutes, np.nan), aspect="auto", cmap="cividis", vmin=0.0)
     axes.set_facecolor("#eeeeee")
-    axes.set_xticks(range(len(actions)), actions, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(subjects)), subjects, fontsize=8)
+    axes.set_xticks(range(len(actions)), [literal(name) for name in actions], rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(subjects)), [literal(name) for name in subjects], fontsize=8)
     figure.colorbar(shown, ax=axes, label="minutes")
     return figure

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from core.errors import MotifsError
 
 _MIME = {".png": "image/png", ".jpg": "image/jpeg"}
 
@@ -53,6 +56,16 @@ class Section:
     def anchor(self) -> str:
         """Name of the section in links."""
         return self.title.lower().replace(" ", "-")
+
+
+def readable(title: str, make: Callable[..., Section | None], *arguments: Any) -> Section | None:
+    """What `make` makes of its arguments; where a file is damaged, a section that says so, and the others stand."""
+    try:
+        return make(*arguments)
+    except MotifsError as error:
+        return Section(title, f"It cannot be shown: {error}")
+    except Exception as error:  # noqa: BLE001 - a damaged file may be wrong in any way
+        return Section(title, f"It cannot be shown: its files are damaged ({type(error).__name__}: {error}).")
 
 
 def spoken(stem: str) -> str:

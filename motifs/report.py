@@ -7,8 +7,9 @@ in their own folders; the report shows them, says what to look for, and draws on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from fitting.sequence import Reason, spoken
 from motifs.calibration_report import calibration_sections
 from motifs.charts import png_bytes
 from motifs.dataset_report import motif_sections
-from motifs.page import Picture, Section, Table, pictures_in, render
-from motifs.status import describe, next_action, session_status
+from motifs.page import Picture, Section, Table, pictures_in, readable, render
+from motifs.status import describe, next_action, result_of, said_of, session_status
 from motifs.truth import TruthErrors, compare_with_truth, has_truth
 
 _FIT = (
@@ -31,8 +32,9 @@ _FIT = (
     "the feet rises above the dashed one, or a band above the contacts is coloured."
 )
 _PEOPLE = "the subject's way should be whole; where it ends in the middle of the room, somebody else may go on as them."
-_OVERLAYS = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
+_LOOK = "The fitted body drawn over the recorded pictures; its edge should lie on the person's."
 _OVERLAY = re.compile(r"(.+)_(\d{6,})(?:_(best|worst))?\.jpg")
+_KINDS = {"worst": 0, "best": 1}
 _SPANS = 40  # rejected stretches that are listed
 _FIT_FIGURES = (
     ("valid", "valid frames, %", 100.0, 1),
@@ -67,15 +69,20 @@ def write_report(folder: Path, config: ReportConfig) -> Path:
     session = Session.load(folder)
     statuses = session_status(folder)
     sections = [_health(folder), *calibration_sections(session)]
-    sections += [*_people(session), *_annotation(session, config), *_truth(session), *motif_sections(config.motifs)]
+    made: dict[str, Callable[[], Section | None]] = {
+        "People": partial(_people, session), "Annotation": partial(_annotation, session),
+        "Overlays": partial(_overlays, session, config.max_overlays), "Against the truth": partial(_truth, session),
+    }  # fmt: skip
+    sections += [section for title, make in made.items() if (section := readable(title, make)) is not None]
+    sections += motif_sections(config.motifs)
     page = render(
         session.id if session.id.lower().startswith("session") else f"Session {session.id}",
         f"Subject {session.subject} · {len(session.of_role('room'))} room cameras · "
         f"{sum(view.is_foot for view in session.views)} foot cameras · annotated at {session.rate} Hz",
         sections,
         # by the session's name: the same page wherever the session lies
-        next_action(folder, statuses, reported=True).replace(str(folder), session.id),
-        refused=any(status.state == "refused" for status in statuses),
+        next_action(folder, statuses, reported=True, name=session.id),
+        refused=any(status.state in ("refused", "failed") for status in statuses),
     )
     path = folder / "report" / "report.html"
     write_text(path, page)
@@ -87,40 +94,55 @@ def _health(folder: Path) -> Section:
     return Section("Health", tables=(Table(("stage", "state", "health"), rows),))
 
 
-def _people(session: Session) -> list[Section]:
-    shown = pictures_in(session.stage("06_points3d"), advice={"people": _PEOPLE})
-    return [Section("People", pictures=shown, wide=True)] if shown else []
+def _people(session: Session) -> Section | None:
+    folder = result_of(session, "06_points3d")
+    shown = pictures_in(folder, advice={"people": _PEOPLE})
+    return Section("People", said_of(folder), pictures=shown, wide=True) if shown else None
 
 
-def _annotation(session: Session, config: ReportConfig) -> list[Section]:
-    folder = session.stage("07_smpl")
+def _annotation(session: Session) -> Section | None:
+    folder = result_of(session, "07_smpl")
     if not (folder / "smpl.npz").is_file():
-        return []
-    manifest = folder / "manifest.json"
-    metrics = (read_json(manifest).get("metrics") or {}) if manifest.is_file() else {}
+        return None
     shown = pictures_in(folder, advice={"fit": _FIT})
-    overlays = _overlays(folder, metrics, config.max_overlays)
-    return [
-        Section("Annotation", tables=(*_fit_tables(metrics), *_rejected(folder)), pictures=shown, wide=True),
-        Section("Overlays", f"{_OVERLAYS} `motifs film {session.id}` draws it on every frame.", pictures=overlays),
+    tables = (*_fit_tables(_metrics(folder)), *_mounts(session), *_rejected(folder))
+    return Section("Annotation", said_of(folder), tables=tables, pictures=shown, wide=True)
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    manifest = folder / "manifest.json"
+    return dict((read_json(manifest).get("metrics") or {}) if manifest.is_file() else {})
+
+
+def _mounts(session: Session) -> tuple[Table, ...]:
+    """How well it is known where each foot camera sits on its foot, and why some are left out."""
+    metrics = _metrics(result_of(session, "07_subject"))
+    rows = [
+        (view, f"{1e3 * max(mount['sigma_m']):.1f}", f"{np.degrees(max(mount['sigma_rad'])):.1f}", "used")
+        for view, mount in (metrics.get("mounts") or {}).items()
     ]
+    rows += [(view, "", "", f"left out: {why}") for view, why in (metrics.get("refused") or {}).items()]
+    heads = ("mount of", "standard deviation (worst axis), mm", "deg", "")
+    return (Table(heads, tuple(rows), (1, 2)),) if rows else ()
 
 
-def _overlays(folder: Path, metrics: Mapping[str, Any], limit: int) -> tuple[Picture, ...]:
+def _overlays(session: Session, limit: int) -> Section | None:
     """The worst frame of a view beside its best, views that fit worst first; then frames in between."""
-    if not (folder / "overlays").is_dir():
-        return ()
-    t_s = read_npz(folder / "smpl.npz")["t_s"]
-    error_px = metrics.get("reprojection_px") or {}
-    ranks, chosen = {"worst": 0, "best": 1}, []
-    for path in sorted((folder / "overlays").iterdir()):
-        if (named := _OVERLAY.fullmatch(path.name)) is None:
-            continue
-        view, instant, kind = named.groups()
-        when = f" ({t_s[int(instant)]:.2f} s)" if int(instant) < len(t_s) else ""
-        order = (kind is None, -(error_px.get(view) or 0.0), view, ranks.get(kind, int(instant)))
-        chosen.append((order, path, f"{view}, {kind or 'a'} frame{when}"))
-    return tuple(Picture.read(path, caption) for _, path, caption in sorted(chosen)[:limit])
+    folder = result_of(session, "07_smpl")
+    if not (folder / "smpl.npz").is_file():
+        return None
+    chosen = []
+    if (folder / "overlays").is_dir():
+        t_s, error_px = read_npz(folder / "smpl.npz")["t_s"], _metrics(folder).get("reprojection_px") or {}
+        for path in sorted((folder / "overlays").iterdir()):
+            if (named := _OVERLAY.fullmatch(path.name)) is None:
+                continue
+            view, instant, kind = named.groups()
+            when = f" ({t_s[int(instant)]:.2f} s)" if int(instant) < len(t_s) else ""
+            order = (kind is None, -(error_px.get(view) or 0.0), view, _KINDS.get(kind, int(instant)))
+            chosen.append((order, path, f"{view}, {kind or 'a'} frame{when}"))
+    shown = tuple(Picture.read(path, caption) for _, path, caption in sorted(chosen)[:limit])
+    return Section("Overlays", f"{_LOOK} `motifs film {session.id}` draws it on every frame.", pictures=shown)
 
 
 def _rejected(folder: Path) -> tuple[Table, ...]:
@@ -162,18 +184,16 @@ def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _truth(session: Session) -> list[Section]:
+def _truth(session: Session) -> Section | None:
     if not has_truth(session) or not (session.stage("07_smpl") / "smpl.npz").is_file():
-        return []
+        return None
     errors: TruthErrors = compare_with_truth(session.folder)
     rows = tuple((name, f"{value:.2f}") for name, value in errors.summary().items())
     by_joint = tuple((name, f"{mm:.1f}") for name, mm in zip(SMPL_24.joints, errors.joint_medians_mm(), strict=True))
-    return [
-        Section(
-            "Against the truth",
-            "Medians over the recording; nothing was aligned before comparing.",
-            tables=(Table(("figure", "value"), rows, (1,)), Table(("joint", "median error, mm"), by_joint, (1,))),
-            pictures=(Picture.of(png_bytes(errors.chart()), "Joint and foot-camera errors along time."),),
-            wide=True,
-        )
-    ]
+    return Section(
+        "Against the truth",
+        "Medians over the recording; nothing was aligned before comparing.",
+        tables=(Table(("figure", "value"), rows, (1,)), Table(("joint", "median error, mm"), by_joint, (1,))),
+        pictures=(Picture.of(png_bytes(errors.chart()), "Joint and foot-camera errors along time."),),
+        wide=True,
+    )

@@ -64,27 +64,48 @@ def session_status(folder: Path) -> list[StepStatus]:
     return [step_status(session, step) for step in steps_of(session)]
 
 
-def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool) -> str:
+def next_action(folder: Path, statuses: list[StepStatus], *, reported: bool, name: str = "") -> str:
     """What to do next, as a command.
 
     Args:
         folder: the session, as the user names it.
         statuses: of its stages.
         reported: whether its report is written.
+        name: what the session is called in the command; as the user named it if empty.
     """
+    called = Path(name) if name else folder
     for status in statuses:
         if status.state == "refused":
             worst = next(h for h in status.health if not h["ok"])
             subject = f"{worst['item']}: " if worst["item"] else ""
-            return f"{subject}{worst['action']} (see {folder / status.step.folder}.refused)"
+            return f"{subject}{worst['action']} (see {called / status.step.folder}.refused)"
         if status.why is not None:
-            return f"{status.why['item']}: {status.why['action']}, then `motifs run {folder}`"
+            return f"{status.why['item']}: {status.why['action']}, then `motifs run {called}`"
         if status.state == "stale":
             changed = ", ".join(changed_inputs(folder / status.step.folder))
-            return f"motifs {status.step.command} {folder} --redo ({changed} changed since)"
+            return f"motifs {status.step.command} {called} --redo ({changed} changed since)"
         if status.state != "done":
-            return f"motifs run {folder}"
-    return f"motifs build {folder} --out DATASET" if reported else f"motifs report {folder}"
+            return f"motifs run {called}"
+    return f"motifs build {called} --out DATASET" if reported else f"motifs report {called}"
+
+
+def result_of(session: Session, stage: str) -> Path:
+    """The folder of a stage's result; of one that was refused where there is no other, for that is to be looked at."""
+    folder = session.stage(stage)
+    refused = folder.with_name(f"{folder.name}.refused")
+    return refused if refused.is_dir() and not folder.is_dir() else folder
+
+
+def said_of(folder: Path) -> str:
+    """What is to be said of a result before it is shown: whether it was refused, and for what."""
+    if not folder.name.endswith(".refused") or not (folder / "manifest.json").is_file():
+        return ""
+    worst = next((h for h in Manifest.read(folder).health if not h["ok"]), None)
+    if worst is None:
+        return "This result was refused."
+    subject = f" {worst['item']}" if worst["item"] else ""
+    limits = {worst["kind"]: worst["limit"]}
+    return f"This result was refused: {worst['name']}{subject} is {_number(worst['value'])}, {_range(limits)}."
 
 
 def describe(status: StepStatus) -> list[str]:
@@ -96,7 +117,8 @@ def describe(status: StepStatus) -> list[str]:
         limits = {h["kind"]: h["limit"] for h in figures if h["item"] == worst["item"] or h["kind"] != worst["kind"]}
         items = {h["item"] for h in figures if h["kind"] == worst["kind"]}
         subject = f" ({worst['item']}, worst of {len(items)})" if len(items) > 1 else f" {worst['item']}".rstrip()
-        lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}")
+        holds = "" if worst["ok"] else " - does not hold"
+        lines.append(f"{name}{subject} {_number(worst['value'])}, {_range(limits)}{holds}")
     if status.why is not None:
         lines.append(f"{status.why['item']}: {status.why['problem']}")
     return [*lines, *(f"{item} failed: {why['problem']}" for item, why in status.failed.items()), *status.notes]
@@ -129,13 +151,14 @@ def print_status(folders: Sequence[Path]) -> None:
     if not folders:
         raise InputError("SESSIONS", "none was named", "give one folder or more that `motifs ingest` made")
     from rich.console import Console
+    from rich.markup import escape  # names and reasons are text, whatever brackets are in them
     from rich.table import Table
 
     if len(folders) == 1:
         statuses = session_status(folders[0])
         table = Table("stage", "state", "health", box=None)
         for found in statuses:
-            table.add_row(found.step.command, found.state, "\n".join(describe(found)))
+            table.add_row(found.step.command, found.state, escape("\n".join(describe(found))))
         Console().print(table)
         print(f"next: {_next(folders[0], statuses)}")
         return
@@ -144,11 +167,11 @@ def print_status(folders: Sequence[Path]) -> None:
         try:
             statuses = session_status(folder)
         except MotifsError as error:
-            table.add_row(folder.name, "", "unreadable", str(error))
+            table.add_row(escape(str(folder)), "", "unreadable", escape(str(error)))
             continue
         done = sum(status.state == "done" for status in statuses)
         stopped = next((f"{s.state}: {s.step.command}" for s in statuses if s.state != "done"), "done")
-        table.add_row(folder.name, f"{done}/{len(statuses)}", stopped, _next(folder, statuses))
+        table.add_row(escape(str(folder)), f"{done}/{len(statuses)}", stopped, escape(_next(folder, statuses)))
     Console().print(table)
 
 

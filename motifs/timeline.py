@@ -15,6 +15,7 @@ PALETTE = ((0, 158, 115), (204, 121, 167), (240, 228, 66), (86, 180, 233), (230,
 VALID, REJECTED = (0, 114, 178), (213, 94, 0)
 _NOTHING, _CURSOR, _PAPER = (235, 235, 235), (0, 0, 0), (255, 255, 255)
 _ROW_PX, _GAP_PX = 16, 4
+_SEPARATED_PX = 3  # narrower Motifs would be nothing but separators
 
 
 def colours_of(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -60,7 +61,7 @@ def _motifs(motifs: Sequence[Segment], t_s: Float[np.ndarray, "instants"], width
     span = max(float(t_s[-1] - t_s[0]), 1e-9)
     for motif in motifs:
         left, right = (round(width_px * (edge - t_s[0]) / span) for edge in (motif.start_s, motif.end_s))
-        row[max(left, 0) : max(right, 0)] = colours[motif.name]
-        if 0 < left < width_px:  # neighbours of one type are told apart
+        row[max(left, 0) : max(right, left + 1, 0)] = colours[motif.name]
+        if left > 0 and right - left >= _SEPARATED_PX:  # neighbours of one type are told apart
             row[left] = _PAPER
     return row

@@ -52,17 +52,19 @@ class TruthErrors:
 
     def summary(self) -> dict[str, float]:
         """Medians over cameras, frames and joints, and the shares of frames they speak of."""
-        feet_mm = np.concatenate([1e3 * errors.centre_m for errors in self.feet.values()])
-        feet_deg = np.concatenate([np.rad2deg(errors.rotation_rad) for errors in self.feet.values()])
-        return {
+        found = {
             "room_camera_mm": self.rig.median_mm,
             "room_camera_deg": self.rig.median_deg,
-            "foot_camera_mm": float(np.median(feet_mm)),
-            "foot_camera_deg": float(np.median(feet_deg)),
             "joints_mm": float(np.nanmedian(self.joints_mm)),
             "frames_valid": float(self.frame_valid.mean()),
-            "foot_frames_valid": float(np.mean(list(self.feet_valid.values()))),
         }
+        if self.feet:
+            feet_mm = np.concatenate([1e3 * errors.centre_m for errors in self.feet.values()])
+            feet_deg = np.concatenate([np.rad2deg(errors.rotation_rad) for errors in self.feet.values()])
+            found["foot_camera_mm"] = float(np.median(feet_mm))
+            found["foot_camera_deg"] = float(np.median(feet_deg))
+            found["foot_frames_valid"] = float(np.mean(list(self.feet_valid.values())))
+        return found
 
     def joint_medians_mm(self) -> Float[np.ndarray, "24"]:
         """Median error of each joint."""
@@ -70,7 +72,8 @@ class TruthErrors:
 
     def chart(self) -> Figure:
         """Joint and foot-camera errors along time."""
-        figure, (joints, feet) = new_chart(2)
+        figure, panels = new_chart(2 if self.feet else 1)
+        joints, feet = panels[0], panels[-1]
         quantiles = np.nanquantile(self.joints_mm[self.frame_valid], [0.5, 0.9], axis=1)
         for colour, name, values in zip(COLOURS, ("median joint", "90 % of joints"), quantiles, strict=False):
             joints.plot(self.t_s[self.frame_valid], values, color=colour, label=name)
@@ -79,9 +82,10 @@ class TruthErrors:
         joints.legend(loc="upper right", ncols=3, frameon=False)
         for colour, (view, errors) in zip(COLOURS, self.feet.items(), strict=False):
             feet.plot(self.feet_t_s[view], 1e3 * errors.centre_m, color=colour, label=view.replace("_", " "))
-        feet.set_ylabel("foot camera error, mm")
         feet.set_xlabel("session time, s")
-        feet.legend(loc="upper right", ncols=2, frameon=False)
+        if self.feet:
+            feet.set_ylabel("foot camera error, mm")
+            feet.legend(loc="upper right", ncols=2, frameon=False)
         return figure
 
 
@@ -93,7 +97,8 @@ def has_truth(session: Session) -> bool:
 def compare_with_truth(folder: Path) -> TruthErrors:
     """Errors of a finished simulated session."""
     session = Session.load(folder)
-    feet = {view.id: foot_errors(session, view.id) for view in session.views if view.is_foot}
+    tracked = [v.id for v in session.views if v.is_foot and (session.stage("05_egomotion") / f"{v.id}.npz").is_file()]
+    feet = {view_id: foot_errors(session, view_id) for view_id in tracked}
     t_s, joints_mm, frame_valid = joint_errors(session)
     return TruthErrors(
         rig=room_errors(session),

@@ -7,20 +7,49 @@ that is open in the same browser connect to it. A recording shows people, so non
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
-import re
+import ipaddress
 import socket
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import viser
 import websockets.asyncio.server
 
 from core.errors import InputError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_OWN_PAGES = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def is_own_page(origin: str | None, host: str | None) -> bool:
+    """Whether a connection comes from the page that this server served: `Origin` and `Host` are the same place.
+
+    A site that points its own name at this machine has both alike: so the place must be an address, or this machine's
+    name. Programs send no `Origin`; it is browsers that lend themselves to others' pages.
+    """
+    if origin is None:
+        return True
+    asked, page = urlsplit(f"//{host or ''}"), urlsplit(origin)
+    try:
+        if page.scheme not in ("http", "https") or (page.hostname, page.port) != (asked.hostname, asked.port):
+            return False
+        name = page.hostname or ""
+        if name in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower()):
+            return True
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Server(viser.ViserServer):
@@ -33,7 +62,7 @@ def serve(host: str, port: int, title: str) -> viser.ViserServer:
     """Starts the server.
 
     Args:
-        host: address to listen on; on the loopback, pages of other sites cannot connect, though the browser could.
+        host: address to listen on; pages of other sites cannot connect, though the browser could.
         port: the next free one is taken if it is not free.
         title: of the page.
 
@@ -46,7 +75,7 @@ def serve(host: str, port: int, title: str) -> viser.ViserServer:
         socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise InputError("--host", f"{host}: {error.strerror}", "give an address of this machine") from error
-    with _own_pages_alone(host in LOOPBACK), contextlib.redirect_stdout(io.StringIO()):
+    with _own_pages_alone(), contextlib.redirect_stdout(io.StringIO()):
         return _Server(host=host, port=port, label=title, verbose=False)
 
 
@@ -57,15 +86,24 @@ def stop(server: viser.ViserServer) -> None:
 
 
 @contextlib.contextmanager
-def _own_pages_alone(wanted: bool) -> Iterator[None]:
-    """Makes servers that start in the block refuse connections from pages of other sites (`Origin`)."""
-    if not wanted:
-        yield
-        return
+def _own_pages_alone() -> Iterator[None]:
+    """Makes servers that start in the block refuse connections from pages of other sites."""
     server: Any = websockets.asyncio.server
     plain = server.serve
-    server.serve = partial(plain, origins=[None, _OWN_PAGES])
+    server.serve = partial(_serve_own_pages, plain)
     try:
         yield
     finally:
         server.serve = plain
+
+
+def _serve_own_pages(plain: Any, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
+    """`websockets.serve` that asks where each connection comes from before anything else."""
+
+    async def checked(connection: Any, request: Any) -> Any:
+        if not is_own_page(request.headers.get("Origin"), request.headers.get("Host")):
+            return connection.respond(HTTPStatus.FORBIDDEN, "this page belongs to another site\n")
+        answer = None if process_request is None else process_request(connection, request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return plain(*arguments, process_request=checked, **options)

@@ -29,6 +29,7 @@ from fitting.playback import Playback
 from fitting.sequence import load_smpl
 from fitting.smpl import BodyModel
 
+_NEAR_S = 0.1  # to a camera's frame; before its first and after its last one it has no place
 _BEYOND_M = 0.5  # that rays go on behind the person
 
 
@@ -51,9 +52,12 @@ class Way:
     filled: Bool[np.ndarray, "frames"]
 
     def at(self, view_id: str, t_s: float) -> Camera | None:
-        """The camera in the frame next to a time; None where its place is not known."""
-        frame = int(np.clip(np.searchsorted(self.t_s, t_s), 0, len(self.t_s) - 1))
-        return Camera(view_id, self.lens, self.world_from_cam[frame].inverse()) if self.valid[frame] else None
+        """The camera in the frame nearest to a time; None where its place is not known, or it did not record."""
+        after = int(np.clip(np.searchsorted(self.t_s, t_s), 1, max(len(self.t_s) - 1, 1)))
+        frame = after - 1 if len(self.t_s) == 1 or t_s - self.t_s[after - 1] < self.t_s[after] - t_s else after
+        if abs(self.t_s[frame] - t_s) > _NEAR_S or not self.valid[frame]:
+            return None
+        return Camera(view_id, self.lens, self.world_from_cam[frame].inverse())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,13 +31,14 @@ _FPS = 30.0
 _STRIP_PX, _PICTURE_PX, _THUMB_PX = 1400, 540, 120  # width of the strip, heights of pictures
 _QUIET_S = 0.25  # pictures of all cameras are brought up to date when time has stood still so long
 _SPEEDS = {"0.25 x": 0.25, "0.5 x": 0.5, "1 x": 1.0, "2 x": 2.0, "5 x": 5.0, "20 x": 20.0}
+_LEGEND = 14  # names in it; the instant's own Motif is told in words
 _NONE = "none"
 _KEYS: tuple[tuple[str, Any, str], ...] = (
     ("play or pause", "space", "play"),
-    ("next frame", "arrowright", ">"),
-    ("frame before", "arrowleft", "<"),
-    ("next rejected frame", "arrowdown", ">|"),
-    ("rejected frame before", "arrowup", "|<"),
+    ("next frame", "L", ">"),  # arrows are the slider's own
+    ("frame before", "J", "<"),
+    ("next rejected frame", "N", ">|"),
+    ("rejected frame before", "B", "|<"),
 )
 
 
@@ -76,7 +78,10 @@ class Viewer:
     @property
     def url(self) -> str:
         """Where the page is."""
-        return f"http://{self.server.get_host()}:{self.server.get_port()}"
+        host = self.server.get_host()
+        if host in ("0.0.0.0", "::", ""):  # every address of this machine, of which it has one for itself
+            host = "localhost"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}"
 
     def close(self) -> None:
         """Ends the page."""
@@ -135,7 +140,7 @@ class Viewer:
         gui = self.server.gui
         if len(self._names) > 1:
             choice = gui.add_dropdown("clip", self._names, initial_value=self._names[0])
-            choice.on_update(lambda event: self._open(self._open_named(choice.value)))
+            choice.on_update(lambda event: self._choose(choice))
         self._text = gui.add_html("")
         buttons = gui.add_button_group("frame", ("|<", "<", "play", ">", ">|"), hint="|< and >| find rejected frames")
         buttons.on_click(lambda event: self.press(buttons.value))
@@ -162,6 +167,27 @@ class Viewer:
         bottom.float(x=15, y=-15, width=900, height=170)
         for label, key, what in _KEYS:
             gui.add_command(label, hotkey=key).on_trigger(partial(_press, self, what))
+
+    def _choose(self, choice: Any) -> None:
+        """Opens the clip that was chosen; one that cannot be read is told, and the one before stays."""
+        if choice.value == self.viewed.name:
+            return
+        with self._telling():
+            self._open(self._open_named(choice.value))
+        if choice.value != self.viewed.name:
+            choice.value = self.viewed.name
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Shows under the picture what goes wrong; a thread that ended with it would leave a page that stands still."""
+        trouble = ""
+        try:
+            yield
+        except MotifsError as error:
+            trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest of the page goes on
+            trouble = f"{type(error).__name__}: {error}"
+        self._trouble.content = paragraphs([trouble] if trouble else [])
 
     def _scrubbed(self, event: Any) -> None:
         if event.client is not None:  # a person moved it, not this program
@@ -208,12 +234,8 @@ class Viewer:
 
     def _draw_pictures(self, wish: tuple[Viewed, int, str, bool]) -> None:
         """The chosen camera's picture with the body; plain ones in all frusta when time stands still."""
-        try:
+        with self._telling():
             self._draw(*wish)
-        except MotifsError as error:  # a damaged picture is told, and the rest of the page goes on
-            self._trouble.content = paragraphs([str(error)])
-        else:
-            self._trouble.content = ""
 
     def _draw(self, viewed: Viewed, instant: int, chosen: str, still: bool) -> None:
         if (picture := picture_of(viewed, chosen, instant, _PICTURE_PX, body=True)) is not None:
@@ -241,7 +263,9 @@ class Viewer:
                 if instant > self._instant:
                     last = now
                     self._playing = instant < len(t_s) - 1
-                    self.show(instant)
+                    with self._telling():
+                        self.show(instant)
+                    self._playing = self._playing and self._instant == instant
 
 
 def _press(viewer: Viewer, what: str, event: Any) -> None:
@@ -337,4 +361,5 @@ def legend(viewed: Viewed) -> str:
         f'<span style="background: rgb{colour}; padding: 0 .6em; margin: 0 .3em 0 .9em"></span>{html.escape(name)}'
         for name, colour in zip(names, (VALID, REJECTED, *motifs.values()), strict=True)
     ]
-    return f'<div style="font-size: .8rem; padding: 0 1em">{"".join(boxes[:14])}</div>'
+    more = f" and {len(boxes) - _LEGEND} more" if len(boxes) > _LEGEND else ""
+    return f'<div style="font-size: .8rem; padding: 0 1em">{"".join(boxes[:_LEGEND])}{more}</div>'

@@ -1,13 +1,13 @@
 "use strict";
-// A click on a table's head sorts its rows by that column: as numbers where all cells begin with one, else as text.
+// A click on a table's head sorts its rows by that column: as numbers where it holds figures, else as text.
 for (const head of document.querySelectorAll("th[aria-sort]")) {
   head.tabIndex = 0;
   const sort = () => {
     const column = head.cellIndex, body = head.closest("table").tBodies[0], rows = [...body.rows];
     const up = head.getAttribute("aria-sort") !== "ascending";
     const cells = rows.map((row) => row.cells[column].textContent.trim());
-    const numbers = cells.map((cell) => parseFloat(cell.replace(/^[^0-9.+-]+/, "")));
-    const numeric = numbers.every((number, i) => !Number.isNaN(number) || cells[i] === "");
+    const numbers = cells.map((cell) => parseFloat(cell));
+    const numeric = head.classList.contains("number") && numbers.every((n, i) => !Number.isNaN(n) || cells[i] === "");
     const order = rows.map((row, i) => i).sort((a, b) => {
       if (numeric) return (Number.isNaN(numbers[a]) ? 1 : 0) - (Number.isNaN(numbers[b]) ? 1 : 0) ||
         (up ? numbers[a] - numbers[b] : numbers[b] - numbers[a]) || a - b;

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,12 +80,33 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
 
     def completed(*words: str) -> list[str]:
         line = " ".join(f'"{word}"' for word in ("motifs", *words))
-        ask = f'source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _tyro_motifs; echo "${{COMPREPLY[@]}}"'
-        return subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+        ask = f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _motifs; "
+        ask += 'printf "%s\\n" "${COMPREPLY[@]}"'
+        return subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.splitlines()
 
     assert completed("cal") == ["calibrate"]
     assert completed("calibrate", "") == ["lens", "rig", "markers", "scene", "feet"]
     assert completed("run", "S", "--sched") == ["--scheduler"]
     assert completed("calibrate", "rig", "S", "--met") == ["--method"]
     assert completed("train", "D", "--recipe", "cp") == ["cpu_10min"]
-    assert "compdef" in completion_script(cli.COMMANDS, "zsh")
+    assert completed("evaluate", "--al") == ["--all"]
+    assert completed("evaluate", "--all", "D", "--prot") == ["--protocols"]
+    assert completed("view", "out/de") == [""]  # nothing of its own: bash then looks for files
+    shown = subprocess.run(
+        ["bash", "-c", f"source {script}; complete -p motifs"], capture_output=True, text=True, check=True
+    )
+    assert "-o default" in shown.stdout
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_completes_too(tmp_path: Path) -> None:
+    script = tmp_path / "_motifs"
+    script.write_text(completion_script(cli.COMMANDS, "zsh"))
+    press = (
+        "zmodload zsh/zpty; zpty shell zsh -f -i; "
+        f"zpty -w shell 'fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; PS1=; cd {ROOT}'; sleep 1; "
+        "zpty -w -n shell $'motifs train D --recipe cp\t\n'; sleep 1; zpty -w -n shell $'motifs view CHANGEL\t\n'; "
+        "sleep 1; while zpty -r -t shell line; do print -r -- $line; done; zpty -d shell"
+    )
+    shown = subprocess.run(["zsh", "-f", "-c", press], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "cpu_10min" in shown and "CHANGELOG.md" in shown

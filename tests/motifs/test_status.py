@@ -109,7 +109,7 @@ def test_health_is_one_line_a_figure_with_its_worst_item(session: Path) -> None:
     assert describe(status) == [
         "drift_px (cam2, worst of 2) 1.9, at most 2",
         "height_m cam1 1.2, 0 to 10",
-        "found missing, at least 0.5",
+        "found missing, at least 0.5 - does not hold",
         "cam3 failed: no frames",
     ]
 

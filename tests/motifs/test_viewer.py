@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from motifs import cli
 from motifs.timeline import REJECTED, VALID, colours_of, strip, with_cursor
 from motifs.view import ViewConfig, open_viewer
 from motifs.view_scene import ellipsoids
-from motifs.viewed import Segment, Viewed
+from motifs.view_server import is_loopback, is_own_page
+from motifs.viewed import Segment, Viewed, Way
 from motifs.viewer import Viewer, legend, next_rejected, paragraphs, told
 
 NUM_FRAMES, FIRST_S = 90, 7.0
@@ -140,10 +142,108 @@ async def _connects(viewer: Viewer, origin: str | None) -> bool:
 
 def test_pages_of_other_sites_cannot_connect(viewer: Viewer) -> None:
     assert viewer.url.startswith("http://127.0.0.1:")
-    for origin in (None, viewer.url, "http://localhost:9"):
+    for origin in (None, viewer.url):
         assert asyncio.run(_connects(viewer, origin)), origin
-    for origin in ("https://example.org", "http://127.0.0.1.example.org", "http://localhost.example.org:80", "null"):
+    for origin in ("https://example.org", "http://127.0.0.1.example.org", "http://localhost:9", "file://", "null"):
         assert not asyncio.run(_connects(viewer, origin)), origin
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "0.0.0.0"])
+def test_nor_where_it_is_shown_to_other_machines(host: str) -> None:
+    page = Viewer(["s"], lambda name: viewed(), host=host, port=0, title="s")
+    try:
+        assert asyncio.run(_connects(page, page.url)) and asyncio.run(_connects(page, None))
+        assert not asyncio.run(_connects(page, "http://example.org"))
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        (None, "192.168.0.7:8080", True),
+        ("http://192.168.0.7:8080", "192.168.0.7:8080", True),
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("http://localhost:8081", "localhost:8081", True),  # through a tunnel
+        ("http://example.org:8080", "192.168.0.7:8080", False),
+        ("http://example.org:8080", "example.org:8080", False),  # a site that points its own name here
+        ("http://192.168.0.7:3000", "192.168.0.7:8080", False),
+        ("ftp://localhost:1", "localhost:1", False),
+        ("http://localhost:port", "localhost:port", False),
+    ],
+)
+def test_what_is_a_page_of_its_own(origin: str | None, host: str, own: bool) -> None:
+    assert is_own_page(origin, host) == own
+
+
+def test_what_is_reached_from_this_machine_alone() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.0.0.2", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "192.168.0.7", "::", "", "localhost.example.org")))
+
+
+def test_frames_without_a_body_are_shown_as_such() -> None:
+    plain = sequence()
+    poses, trans, joints = plain.poses.copy(), plain.trans.copy(), plain.joints_m.copy()
+    poses[40:43], trans[40:43], joints[40:43] = np.nan, np.nan, np.nan
+    gap = dataclasses.replace(plain, poses=poses, trans=trans, joints_m=joints)
+    page = Viewer(
+        ["s"], lambda name: Viewed("s", Playback.of(gap, stand_in_body())), host="127.0.0.1", port=0, title="s"
+    )
+    try:
+        for instant, there in ((38, True), (41, False), (44, True)):
+            page.show(instant)
+            assert page._room._body is not None and page._room._body._mesh.visible == there
+    finally:
+        page.close()
+
+
+def test_what_goes_wrong_is_told_and_the_page_goes_on() -> None:
+    def open_named(name: str) -> Viewed:
+        if name == "damaged":
+            raise InputError("damaged", "it is <b>damaged</b>", "copy it again")
+        return dataclasses.replace(viewed(), name=name)
+
+    page = Viewer(["a", "damaged", "b"], open_named, host="127.0.0.1", port=0, title="s")
+    try:
+        for name, shown in (("damaged", "a"), ("b", "b")):
+            choice = SimpleNamespace(value=name)
+            page._choose(choice)
+            assert page.viewed.name == choice.value == shown
+            assert ("&lt;b&gt;damaged" in page._trouble.content) == (name == "damaged")
+        nothing: dict[str, None] = {}
+        page._draw = lambda *wish: nothing["pictures"]  # type: ignore[method-assign]
+        for _ in range(2):  # and its thread lives
+            page._trouble.content = ""
+            page.show(3)
+            for _ in range(100):
+                if "KeyError" in page._trouble.content:
+                    break
+                page._over.wait(0.02)
+            assert "KeyError" in page._trouble.content
+    finally:
+        page.close()
+
+
+def test_short_motifs_of_a_long_recording_are_seen() -> None:
+    """An hour with a Motif every 1.5 s is 0.6 columns a Motif."""
+    starts = FIRST_S + 1.5 * np.arange(2400)
+    motifs = tuple(Segment(float(t), float(t) + 1.5, "ab"[k % 2]) for k, t in enumerate(starts))
+    playback = dataclasses.replace(
+        viewed().playback,
+        sequence=dataclasses.replace(sequence(), t_s=np.linspace(FIRST_S, FIRST_S + 3600, NUM_FRAMES)),
+    )  # type: ignore[type-var]
+    row = strip(Viewed("s", playback, motifs=motifs), 1400)[-8]
+    assert (row == 255).all(axis=1).mean() < 0.01
+
+
+def test_a_camera_has_a_place_only_while_it_records() -> None:
+    poses = SE3(np.tile(np.eye(3), (3, 1, 1)), np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]))
+    lens = Lens("pinhole", (64, 48), (40.0, 40.0), (31.5, 23.5))
+    way = Way(lens, np.array([1.0, 1.05, 1.1]), poses, np.array([True, True, False]), np.zeros(3, bool))
+    for t_s, x in ((0.95, 0.0), (1.02, 0.0), (1.03, 1.0), (1.07, 1.0), (1.09, None), (0.5, None), (9.0, None)):
+        camera = way.at("left_foot", t_s)
+        assert (camera is None) == (x is None)
+        assert camera is None or camera.centre[0] == pytest.approx(x)
 
 
 def test_nobody_gets_a_tunnel(viewer: Viewer) -> None:
