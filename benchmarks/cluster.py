@@ -1,6 +1,6 @@
 """Runs many short sessions on a Dask cluster while workers are killed: nothing is lost, nothing is done twice.
 
-`python benchmarks/cluster.py [--sessions N] [--workers W] [--kills K] [--seed S]`. A few sessions are simulated (four
+`python benchmarks/cluster.py [--sessions N] [--workers W] [--kills K] [--terms T] [--seed S]`. A few sessions are simulated (four
 room cameras, twelve seconds, `simulation.projects`) and copied. A scheduler and W workers are started as a laboratory
 would start them, every worker with a preload that writes a line for each item that a stage has recorded;
 `motifs run SESSIONS --scheduler` does the rest, and K workers are killed at random moments. Files of all copies are
@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,8 +53,12 @@ if stage._do_item.__name__ != "noted":  # the nanny's process and the worker's m
 
 
 @contextmanager
-def lab(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers as processes of their own; yields the address and the workers' nannies."""
+def lab(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]], Callable[[], None]]]:
+    """A scheduler and workers as processes of their own.
+
+    Yields:
+        The address, the workers' nannies, and what starts another worker and adds it to them.
+    """
     preload, journal = folder / "journal_preload.py", folder / "journal"
     preload.write_text(_JOURNAL)
     environment = {
@@ -71,9 +75,15 @@ def lab(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subprocess.P
     address = json.loads(address_file.read_text())["address"]
     call = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", *own]
     call += ["--preload", str(preload), "--local-directory", str(folder)]
-    workers = [subprocess.Popen(call, env=environment, cwd=folder) for _ in range(num_workers)]
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker() -> None:
+        workers.append(subprocess.Popen(call, env=environment, cwd=folder))
+
+    for _ in range(num_workers):
+        start_worker()
     try:
-        yield address, workers
+        yield address, workers, start_worker
     finally:
         for process in (*workers, scheduler):
             process.terminate()
@@ -92,11 +102,13 @@ def worker_of(nanny: subprocess.Popen[bytes]) -> int | None:
 
 
 class Killer(threading.Thread):
-    """Kills workers at random moments, never before work has begun.
+    """Ends workers at random moments, never before work has begun.
 
     Args:
-        nannies: of the workers; each starts another one.
-        num_kills: how many.
+        nannies: of the workers; each starts another one when its own is killed.
+        start_worker: starts one in place of one that was told to end.
+        signals: how they are ended, one after the other: SIGKILL is of the process that works, SIGTERM of its nanny,
+            which is how a queue ends a job.
         journal: file that grows while work is done.
         after_items: about as many items lie between two kills.
         chance: of the moments.
@@ -105,28 +117,35 @@ class Killer(threading.Thread):
     def __init__(
         self,
         nannies: list[subprocess.Popen[bytes]],
-        num_kills: int,
+        start_worker: Callable[[], None],
+        signals: Sequence[signal.Signals],
         journal: Path,
         after_items: int,
         chance: random.Random,
     ) -> None:
         super().__init__(daemon=True)
         self.kills, self.over = 0, threading.Event()
-        self._nannies, self._num_kills, self._journal = nannies, num_kills, journal
+        self._nannies, self._start_worker, self._signals, self._journal = nannies, start_worker, signals, journal
         self._after, self._chance = after_items, chance
 
     def run(self) -> None:
-        """Until all kills are done or the work is over."""
+        """Until all have been ended or the work is over."""
         target = 0
-        while self.kills < self._num_kills and not self.over.is_set():
+        while self.kills < len(self._signals) and not self.over.is_set():
             target += self._chance.randint(max(self._after // 2, 1), max(self._after, 1))
             while not self.over.wait(0.05) and _lines(self._journal) < target:
                 pass
             self.over.wait(self._chance.uniform(0.0, 1.0))
-            pid = worker_of(self._chance.choice(self._nannies))
-            if pid is not None and not self.over.is_set():
+            nanny = self._chance.choice([nanny for nanny in self._nannies if nanny.poll() is None])
+            pid = worker_of(nanny)
+            if pid is None or self.over.is_set():
+                continue
+            if self._signals[self.kills] == signal.SIGTERM:
+                nanny.terminate()
+                self._start_worker()
+            else:
                 os.kill(pid, signal.SIGKILL)
-                self.kills += 1
+            self.kills += 1
 
 
 def _lines(path: Path) -> int:
@@ -154,9 +173,12 @@ def bench(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     alone_s = (time.perf_counter() - started) / len(alone)
     num_items = sum(map(_items, alone)) * len(copies) // len(alone)
     started = time.perf_counter()
-    with lab(folder, given.workers) as (address, nannies):
-        after_items = num_items // (given.kills + 1)
-        killer = Killer(nannies, given.kills, folder / "journal", after_items, random.Random(given.seed))
+    signals = [signal.SIGKILL] * given.kills + [signal.SIGTERM] * given.terms
+    chance = random.Random(given.seed)
+    chance.shuffle(signals)
+    with lab(folder, given.workers) as (address, nannies, start_worker):
+        after_items = num_items // (len(signals) + 1)
+        killer = Killer(nannies, start_worker, signals, folder / "journal", after_items, chance)
         killer.start()
         call = ["run", *map(str, copies), "--scheduler", address, "--workers", "1"]
         run = start([*call, "--summary", str(folder / "ended.json")])
@@ -205,7 +227,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=2, help="of workers")
+    parser.add_argument("--kills", type=int, default=2, help="workers that are killed")
+    parser.add_argument("--terms", type=int, default=2, help="workers that are told to end, as by a queue")
     parser.add_argument("--originals", type=int, default=3, help="how many different sessions are simulated")
     parser.add_argument("--seed", type=int, default=0, help="of the sessions and the moments")
     parser.add_argument("--keep", type=Path, help="folder to work in, which is kept")

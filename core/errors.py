@@ -32,3 +32,7 @@ class GateError(MotifsError):
 
 class StageError(MotifsError):
     """A stage cannot run or be reused as asked: inputs missing, settings changed, too many items failed."""
+
+
+class BusyError(StageError):
+    """Another process is at work on the stage."""

@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from core.errors import GateError, MotifsError, StageError
+from core.errors import BusyError, GateError, MotifsError, StageError
 from core.files import dump_json, publish_folder, read_json, sha256_of_file, sha256_of_path, to_jsonable, write_json
 from core.manifest import Health, Manifest, Summary, changed_inputs
 from core.progress import lines_from_workers, progress, send_lines_to
@@ -155,7 +155,7 @@ def _lock(out: Path) -> Iterator[None]:
             if not path.exists() or path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
                 raise BlockingIOError  # its holder ended and removed the file between our opening and locking it
         except BlockingIOError as error:
-            raise StageError(out.name, "another process is working on it", "wait for it to end, or stop it") from error
+            raise BusyError(out.name, "another process is working on it", "wait for it to end, or stop it") from error
         try:
             yield
         finally:

@@ -6,23 +6,25 @@ was at: the scheduler gives its stage to another one, which goes on behind the i
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture.session import Session
-from core.errors import MotifsError, StageError
+from core.errors import BusyError, MotifsError, StageError
 from core.progress import Line, RemoteLines, progress, remote_lines, send_lines_to
 from core.stage import Manifest
 from core.versions import code_version
-from motifs.cluster import GPU, require_version
+from motifs.cluster import GPU, VersionError, require_version
 from motifs.pipeline import RunConfig, Step, check_session, steps_of
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("motifs")
 _TOPIC = "motifs-lines"
 _POLL_S = 5.0
+_BUSY_S, _BUSY_TRIES = 1.0, 180  # how often, and how many times, a stage that another process is at is asked for
 _PATIENCE_S = 30.0  # how long there may be no worker before that is told
 
 
@@ -94,9 +97,9 @@ class Task:
         """Does the stage, in a worker; what a laboratory can act on is an answer and no error of the cluster's."""
         with _ALONE, _lines_sent(self.label):
             try:
-                require_version(self.version, f"worker on {os.uname().nodename}")
+                require_version(self.version, _own_address())
                 check_session(Session.load(self.session))
-                return self.step.run(self.session, self.config, workers=self.processes, redo=self.redo)
+                return self._run()
             except MotifsError as error:
                 return error
             except OSError as error:
@@ -105,6 +108,21 @@ class Task:
                 _LOG.exception("%s of %s", self.step.command, self.session)
                 problem = f"{self.step.command} ended with {type(error).__name__}: {error}"
                 return StageError(self.session.name, problem[:1000], "report this with the worker's log")
+
+    def _run(self) -> Manifest:
+        """Does the stage; a worker that was told to end may still be at it for a while, and what it does counts."""
+        for _ in range(_BUSY_TRIES):
+            with suppress(BusyError):
+                return self.step.run(self.session, self.config, workers=self.processes, redo=self.redo)
+            time.sleep(_BUSY_S)
+        return self.step.run(self.session, self.config, workers=self.processes, redo=self.redo)
+
+
+def _own_address() -> str:
+    """Of the worker that this runs in."""
+    from distributed import get_worker
+
+    return str(get_worker().address)
 
 
 _ALONE = threading.Lock()  # stages set threads and displays of their whole process
@@ -118,6 +136,7 @@ def run_sessions(
     processes: int = 1,
     redo: bool = False,
     announce: Callable[[SessionRun], None] = lambda run: None,
+    say: Callable[[str], None] = print,
 ) -> list[SessionRun]:
     """Runs every annotation stage of sessions on a cluster; finished ones return at once.
 
@@ -126,6 +145,7 @@ def run_sessions(
         processes: for each stage; the results do not depend on it, nor on the number of workers.
         redo: replace results that were made with other settings or inputs.
         announce: called after each stage of a session, and when a session ends with an error.
+        say: takes what is to be told of the cluster.
 
     Returns:
         Of every session in the given order how it ended.
@@ -141,15 +161,18 @@ def run_sessions(
     ):
         session_done(sum(run.step is None for run in runs))
 
+        useless: set[str] = set()  # workers of another version of the code, which came while others were at work
+
         def submit(run: SessionRun) -> Future:
             assert run.step is not None
             label = run.folder.name if shown else ""
-            own = getattr(config, run.step.setting)
+            own = with_whole_paths(getattr(config, run.step.setting))
             task = Task(run.folder.resolve(), run.step, own, processes, redo, code_version(), label)
             # one name for all keys: the scheduler keeps tasks of one kind to itself until a worker is free
             return client.submit(
                 task, key=f"stage-{uuid.uuid4().hex}", pure=False, resources={GPU: 1} if needs_gpu(own) else None,
                 priority=len(run.manifests),  # sessions that have come far are ended before others are begun
+                workers=_others(client, useless) if useless else None,
             )  # fmt: skip
 
         at_work = {submit(run): run for run in runs if run.step is not None}
@@ -161,6 +184,11 @@ def run_sessions(
                 answer = _answer(future, run)
                 if answer is None and run is not on_trial:
                     suspects.append(run)
+                    continue
+                if isinstance(answer, VersionError) and _others(client, useless | {answer.item}):
+                    useless.add(answer.item)
+                    say(str(answer))
+                    at_work[submit(run)] = run
                     continue
                 on_trial = None if run is on_trial else on_trial
                 if isinstance(answer, Manifest):
@@ -179,6 +207,22 @@ def run_sessions(
                 on_trial = suspects.popleft()
                 at_work[submit(on_trial)] = on_trial
     return runs
+
+
+def with_whole_paths(config: Any) -> Any:
+    """Settings whose files are named from the root on: a worker was started in another folder than the command."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        parts = {f.name: with_whole_paths(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
+        return dataclasses.replace(config, **parts)
+    if isinstance(config, Path):
+        return config.resolve()
+    named = isinstance(config, str) and Path(config).suffix and Path(config).is_file()  # a body model, a prior
+    return str(Path(config).resolve()) if named else config
+
+
+def _others(client: Client, useless: set[str]) -> list[str]:
+    """Addresses of the workers that are there, but for some."""
+    return [address for address in client.scheduler_info(n_workers=-1)["workers"] if address not in useless]
 
 
 def needs_gpu(config: Any) -> bool:
@@ -201,6 +245,8 @@ def _ended(client: Client, futures: Sequence[Future]) -> Sequence[Future]:
     while True:
         try:
             return list(wait(futures, timeout=_POLL_S, return_when="FIRST_COMPLETED").done)
+        except CancelledError:  # the scheduler has ended, and with it all that it knew
+            return futures
         except TimeoutError:
             alone_s = 0.0 if client.scheduler_info()["workers"] else alone_s + _POLL_S
             if alone_s == _PATIENCE_S:
@@ -215,6 +261,9 @@ def _answer(future: Future, run: SessionRun) -> Manifest | MotifsError | None:
         answer: Manifest | MotifsError = future.result()
     except KilledWorker:
         return None
+    except CancelledError:
+        action = "start a scheduler and workers, and run it again: what is done is not done again"
+        return StageError(run.folder.name, "the scheduler has ended", action)
     except Exception as error:  # noqa: BLE001  of the cluster: a message that was lost, a task that was cancelled
         return StageError(run.folder.name, f"{type(error).__name__}: {error}", "run it again; see the scheduler's log")
     return answer

@@ -113,6 +113,10 @@ def _check_workers(client: Client, address: str, gpu: bool) -> None:
         require_version(code_version(), f"worker {name}", told)
 
 
+class VersionError(InputError):
+    """A worker runs other code than the command; `item` says which worker."""
+
+
 def require_version(asked: str, worker: str, found: object = None) -> None:
     """Checks that a worker runs the code of the command that sends it work.
 
@@ -122,12 +126,12 @@ def require_version(asked: str, worker: str, found: object = None) -> None:
         found: what the worker told; its own version where this is called in it.
 
     Raises:
-        InputError: if it does not.
+        VersionError: if it does not.
     """
     found = code_version() if found is None else found
     if found != asked:
         problem = f"it runs version {found} of this code, the command {asked}"
-        raise InputError(worker, problem, "install the same version for all workers")
+        raise VersionError(worker, problem, "install the same version for all workers")
 
 
 def _num_gpus() -> int:

@@ -57,7 +57,7 @@ def run_all(
     cluster = lab_cluster(scheduler, gpu) if scheduler else local_cluster(num_workers, gpu)
     with cluster as client:
         ended = run_sessions(
-            client, sessions, config, processes=processes, redo=redo, announce=lambda run: say(_news(run))
+            client, sessions, config, processes=processes, redo=redo, announce=lambda run: say(_news(run)), say=say
         )  # fmt: skip
     if summary is not None:
         write_json(summary, [run.summary() for run in ended])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +11,18 @@ from typing import Any
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, Future
 from short_stages import ITEMS, STEPS
 from tiny_session import write_session
 
+from calibration.rig import RigConfig
 from capture.sync import SyncConfig
 from core.errors import InputError, StageError
 from core.files import read_json
 from fitting.fit import FitConfig
 from motifs import batch, cli, running
-from motifs.batch import SessionRun, run_sessions
-from motifs.cluster import lab_cluster, local_cluster, require_version
+from motifs.batch import SessionRun, run_sessions, with_whole_paths
+from motifs.cluster import VersionError, lab_cluster, local_cluster, require_version
 from motifs.pipeline import RunConfig
 from motifs.status import print_status, session_status
 
@@ -133,6 +136,70 @@ def test_workers_that_cannot_do_it_are_named_at_once(here: Client) -> None:
         pass
     with pytest.raises(InputError, match=r"runs version a.*install the same"):
         require_version("b", "worker w", "a")
+
+
+def test_a_stage_that_a_dying_worker_is_still_at_is_waited_for(
+    sessions: list[Path], here: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_BUSY_S", 0.05)
+    with (sessions[0] / ".01_sync.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        free = threading.Timer(0.5, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        free.start()
+        [found] = run(here, sessions[:1])
+        free.join()
+    assert found.error is None and journal(sessions[0]) == ONCE
+
+
+def test_a_stage_that_somebody_else_never_leaves_is_told(
+    sessions: list[Path], here: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_BUSY_S", 0.01)
+    monkeypatch.setattr(batch, "_BUSY_TRIES", 3)
+    with (sessions[0] / ".01_sync.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        one, other = run(here, sessions[:2])
+    assert one.error is not None and "another process" in one.error.problem and other.error is None
+
+
+def test_the_end_of_the_scheduler_is_told_of_every_session(sessions: list[Path], here: Client) -> None:
+    def gone(found: SessionRun) -> None:
+        here.cancel([Future(key, here) for key in list(here.futures)], reason="scheduler-connection-lost")
+
+    ended = run(here, sessions, announce=gone)
+    errors = [found.error for found in ended if found.error is not None]
+    assert errors and all("scheduler has ended" in error.problem for error in errors)
+
+
+def test_a_worker_of_another_version_that_comes_later_gets_nothing(
+    sessions: list[Path], here: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, said = next(iter(here.scheduler_info(n_workers=-1)["workers"])), []
+
+    def require(asked: str, worker: str) -> None:
+        require_version(asked, worker, "an older one" if worker == old else asked)
+
+    monkeypatch.setattr(batch, "require_version", require)
+    ended = run(here, sessions, say=said.append)
+    assert not any(found.error for found in ended) and all(journal(s) == ONCE for s in sessions)
+    assert said and all(old in line and "an older one" in line for line in said)
+
+
+def test_workers_that_are_all_of_another_version_end_it(
+    sessions: list[Path], here: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "code_version", lambda: "a newer one")
+    ended = run(here, sessions)
+    assert all(isinstance(found.error, VersionError) for found in ended)
+
+
+def test_files_are_named_from_the_root_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SMPL.pkl").write_text("")
+    config = RunConfig(rig=RigConfig(reference=Path("ref.toml")), fit=FitConfig(body_model="SMPL.pkl"))
+    whole = with_whole_paths(config)
+    assert whole.rig.reference == tmp_path / "ref.toml" and whole.fit.body_model == str(tmp_path / "SMPL.pkl")
+    assert whole.fit.pose_prior == "cmu" and with_whole_paths(RunConfig()) == RunConfig()
 
 
 def test_a_worker_that_does_several_things_at_a_time_is_refused() -> None:
