@@ -1,11 +1,11 @@
 """Runs many short sessions on a Dask cluster while workers are killed: nothing is lost, nothing is done twice.
 
-`python benchmarks/cluster.py [--sessions N] [--workers W] [--kills K] [--terms T] [--seed S]`. A few sessions are simulated (four
-room cameras, twelve seconds, `simulation.projects`) and copied. A scheduler and W workers are started as a laboratory
-would start them, every worker with a preload that writes a line for each item that a stage has recorded;
-`motifs run SESSIONS --scheduler` does the rest, and K workers are killed at random moments. Files of all copies are
-compared with those of a run in one process without a cluster. The last line is JSON; the exit status is 1 if anything
-was lost, done twice or differs.
+`python benchmarks/cluster.py [--sessions N] [--workers W] [--kills K] [--terms T] [--seed S]`. A few sessions are
+simulated (four room cameras, twelve seconds, `simulation.projects`) and copied. A scheduler and W workers are started
+as a laboratory would start them, every worker with a preload that writes a line for each item that a stage has
+recorded; `motifs run SESSIONS --scheduler` does the rest, K workers are killed at random moments and T told to end.
+Files of all copies are compared with those of a run in one process without a cluster. The last line is JSON; the exit
+status is 1 if anything was lost, done twice or differs.
 """
 
 from __future__ import annotations

@@ -100,14 +100,18 @@ def stages_at_work(session: Path) -> list[str]:
 def kill_in_stage(
     session: Path, call: Sequence[str], stage: str, delay_s: float, whole_group: bool
 ) -> list[str] | None:
-    """Starts a run and kills it `delay_s` after a stage has begun; returns the stages it was in, None if it ended."""
+    """Starts a run and kills it `delay_s` after a stage has begun, or as soon as that has ended.
+
+    Returns:
+        The stages it was in; None if the run ended before.
+    """
     process = start(call)
     begun = None
     while process.poll() is None:
-        if begun is None and stage in stages_at_work(session):
+        at_work = stages_at_work(session)
+        if begun is None and stage in at_work:
             begun = time.perf_counter()
-        if begun is not None and time.perf_counter() - begun >= delay_s:
-            at_work = stages_at_work(session)
+        if begun is not None and (stage not in at_work or time.perf_counter() - begun >= delay_s):
             kill(process, whole_group)
             return at_work
         time.sleep(_POLL_S)
