@@ -122,5 +122,19 @@ def _call(command: str, arguments: list[str]) -> int:
         print(f"motifs {command}: stopped; run it again to go on where it was", file=sys.stderr)
         return 130
     except SystemExit as exit_:
+        if exit_.code == 2:
+            print("".join(f"{line}\n" for line in _near_options(command, arguments)), end="", file=sys.stderr)
         return exit_.code if isinstance(exit_.code, int) else 2
     return 0
+
+
+def _near_options(command: str, arguments: Sequence[str]) -> list[str]:
+    """What to say about options that the command does not have; the parser may have stumbled over something else."""
+    from motifs.completion import options_of
+
+    known = options_of(command)
+    asked = [word.split("=")[0] for word in arguments if word.startswith("--") and len(word) > 2]
+    found = {word: difflib.get_close_matches(word, known, n=1) for word in asked if word not in known}
+    return [
+        f"motifs {command}: there is no option {word}; did you mean {near[0]}?" for word, near in found.items() if near
+    ]

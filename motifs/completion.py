@@ -72,7 +72,7 @@ def completion_script(commands: Mapping[str, str], shell: Shell) -> str:
         commands: names (of one word or two) and summaries.
         shell: whose.
     """
-    known = {name: _options(name) for name in commands}
+    known = {name: options_of(name) for name in commands}
     known["evaluate"]["--all"] = ()
     if shell == "bash":
         first, second = " ".join(_first(commands)), " ".join(_second(commands))
@@ -109,7 +109,7 @@ def _values(known: Mapping[str, Mapping[str, tuple[str, ...]]]) -> Iterator[tupl
     return ((name, flag, v) for name, flags in known.items() for flag, v in flags.items() if v)
 
 
-def _options(command: str) -> dict[str, tuple[str, ...]]:
+def options_of(command: str) -> dict[str, tuple[str, ...]]:
     """The options of a command, with the values that each may take where these are known."""
     import tyro
 

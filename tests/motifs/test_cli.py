@@ -98,6 +98,23 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
     assert "-o default" in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("call", "near"),
+    [
+        ("fit --rdeo S", "--redo"),
+        ("view --motfs m S", "--motifs"),
+        ("train amd --recpie cpu_10min --out x", "--recipe"),
+        ("run S --sheduler=tcp://a:1", "--scheduler"),
+        ("calibrate lens S --lenses-form f", "--lenses-from"),
+    ],
+)
+def test_an_unknown_option_points_at_the_near_one_wherever_it_stands(
+    call: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(call.split()) == 2
+    assert f"did you mean {near}?" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
 def test_zsh_completes_too(tmp_path: Path) -> None:
     script = tmp_path / "_motifs"

@@ -20,6 +20,7 @@ from capture.session import Session
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
 from core.files import write_json, write_npz
+from core.stage import Health
 from core.transforms import SE3
 from motifs.pipeline import steps_of
 from motifs.report import ReportConfig, write_report
@@ -268,3 +269,44 @@ def test_a_stale_result_is_shown_by_the_sessions_name(finished: Path) -> None:
     text = write_report(finished, ReportConfig()).read_text()
     name = Session.load(finished).id
     assert f"motifs calibrate rig {name} --redo (01_sync changed since)" in text and str(finished) not in text
+
+
+def test_a_refused_result_is_shown_with_its_reason(finished: Path) -> None:
+    for stage in ("04_rig", "07_smpl"):
+        (finished / stage).rename(finished / f"{stage}.refused")
+        finish_stage(finished / f"{stage}.refused", DRIFT)
+    write_picture(finished / "07_smpl.refused/overlays/cam1_000003_worst.jpg", 90)
+    text = write_report(finished, ReportConfig()).read_text()
+    page = Page(text)
+    assert {"room-rig", "annotation", "overlays"} <= set(page.ids)
+    assert text.count("This result was refused: drift_px cam2 is 3, at most 2.") == 2
+    assert "cam1, worst frame" in text and "does not hold" in text
+
+
+def test_the_next_action_is_told_by_the_sessions_name(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of folders that are short occur in words."""
+    monkeypatch.chdir(finished)
+    for stage in ("02_keypoints", "06_points3d"):
+        finish_stage(finished / stage)
+    finish_stage(finished / "07_smpl.refused", Health("height_m", 3.0, 2.15, "max", "refine the rig on the persons"))
+    shutil.rmtree(finished / "07_smpl")
+    text = write_report(Path(), ReportConfig()).read_text()
+    assert "refine the rig on the persons (see s/07_smpl.refused)" in text
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"clocks": {"cam1": {}}}'])
+def test_a_damaged_file_costs_its_section_alone(damage: str, finished: Path) -> None:
+    (finished / "01_sync/clocks.json").write_text(damage)
+    (finished / "03_lenses/lenses.json").write_text("[]")
+    text = write_report(finished, ReportConfig()).read_text()
+    assert text.count("It cannot be shown: its files are damaged") >= 2 and "Room rig" in text and "Annotation" in text
+
+
+def test_mounts_and_why_some_are_left_out(finished: Path) -> None:
+    finish_stage(finished / "07_subject")
+    mounts = {"left_foot": {"sigma_m": [0.001, 0.0042, 0.002], "sigma_rad": [0.01, 0.02, 0.03]}}
+    told = {"mounts": mounts, "refused": {"right_foot": "no ankle circles"}}
+    edit(finished / "07_subject/manifest.json", lambda data: data.update(metrics=told))
+    text = write_report(finished, ReportConfig()).read_text()
+    for figure in (">left_foot<", ">4.2<", ">1.7<", "left out: no ankle circles"):
+        assert figure in text
