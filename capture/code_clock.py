@@ -29,6 +29,7 @@ _WRONG = 1e-4  # likelihood of a band that says nothing, against one that fits
 _FLOOR_S = 1e-4  # of the uncertainty: what response and corner errors leave, common to all frames
 _JITTER_S = 1e-4  # of a frame's time, and of the display's changes: just there, either of two codes may be seen
 _ROUNDING_S = 1.2e-3  # two codes that are whole milliseconds, and a little
+_UNITS_MS = (1.0, 0.1, 0.001)  # in which a display may count
 _MOST_STEPS = 3  # periods to the smallest step between codes seen
 _MODULE_SIGMA = 0.03  # of a module's level, black 0 and white 1
 _MOST_BANDS = 240
@@ -70,6 +71,8 @@ class _Grid:
 
     def text(self, k: int) -> str:
         units = round(1000 * (self.first_s + k * self.period_s) / self.unit_ms)
+        if self.unit_ms < 0.1:  # with all decimals, so that codes are of one size
+            return f"MOTIFS-T={units * self.unit_ms:.3f}"
         return f"MOTIFS-T={units * self.unit_ms:.6f}".rstrip("0").rstrip(".")
 
 
@@ -131,8 +134,9 @@ def clock_from_codes(frames: CodeFrames, period_s: float, rate_spread: float, fr
     """
     read = frames.where(frames.read)
     coarse = bounds_clock(read.middle_s, read.code_s, period_s, rate_spread)
-    # a camera that sees one code a frame cannot know of those between
-    parts = (1, 2) if period_s > 0.98 * frame_s else (1,)
+    # a camera that sees one code a frame cannot know of those between; codes in microseconds stay for longer than that
+    slow = _grid_of(read.code_s, period_s).unit_ms < 0.1
+    parts = (1, 2) if period_s > 0.98 * frame_s and not slow else (1,)
     grids = [_grid_of(read.code_s, period_s / part) for part in parts]
     found = [_mean_codes(frames, grid, coarse) for grid in grids]
     if len(found[0].local_s) < max(3, 0.3 * len(frames)):
@@ -161,8 +165,11 @@ def _grid_of(code_s: np.ndarray, period_s: float) -> _Grid:
         period_s, first = (float(x) for x in np.polyfit(k, seen, 1))
     else:
         first = float(seen[0])
-    whole = bool((np.abs(1000 * seen - np.round(1000 * seen)) < 1e-6).all())
-    return _Grid(first, period_s, 1.0 if whole else 0.1)
+    return _Grid(first, period_s, next((unit for unit in _UNITS_MS if _are_whole(1000 * seen / unit)), _UNITS_MS[-1]))
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool((np.abs(numbers - np.round(numbers)) < 1e-4).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from core.errors import MotifsError
 COMMANDS: dict[str, str] = {
     "demo": "simulate a session, take it all the way to a trained A4Mer, and compare with the truth",
     "simulate": "render a synthetic session with exact truth",
+    "prepare": "boards and markers as PDF at their true size, and the clock to show to the cameras",
     "ingest": "make a session from videos, pictures or keypoint files, or another tool's project",
     "sync": "put every camera on one clock",
     "detect": "find keypoints, boards and markers in the videos",

@@ -47,6 +47,7 @@ from motifs.options import (
     Workers,
 )
 from motifs.pipeline import STEPS, RunConfig
+from motifs.prepare import PrepareConfig
 from motifs.projects import ImportConfig
 from motifs.report import ReportConfig
 from motifs.view import ViewConfig
@@ -68,6 +69,13 @@ def simulate(
 
     render(out, config, workers=workers, redo=redo)
     print(f"{out}: next, `motifs run {out}`")
+
+
+def prepare(config: Annotated[PrepareConfig, SETTINGS], out: Out) -> None:
+    """Make what a recording needs: boards and markers as PDF, and a page for a tablet that shows the session clock."""
+    from motifs.prepare import prepare as make
+
+    print("\n".join(map(str, make(out, config))))
 
 
 def ingest(source: Recording, config: Annotated[ImportConfig, SETTINGS], out: Out) -> None:

@@ -33,15 +33,18 @@ class Display:
         rate_hz: codes a second.
         first_s: session time at which a code appeared, any one of them.
         exposure_s: how long a row is exposed, centred on its time; 0 for an instant.
+        microseconds: whether codes are written as the page of `motifs prepare` does it, with three decimals.
     """
 
     rate_hz: float = 50.0
     first_s: float = 0.0
     exposure_s: float = 0.008
+    microseconds: bool = False
 
-    def appeared_ms(self, index: int) -> float:
-        """What the code with a number says, to a tenth of a millisecond."""
-        return round(1000 * (self.first_s + index / self.rate_hz), 1)
+    def says(self, index: int) -> str:
+        """What the code with a number says, in milliseconds."""
+        appeared_ms = 1000 * (self.first_s + index / self.rate_hz)
+        return f"{appeared_ms:.3f}" if self.microseconds else f"{appeared_ms:.1f}".removesuffix(".0")
 
     def mixture(self, t_s: Float[np.ndarray, "n"]) -> tuple[int, Float[np.ndarray, "codes n"]]:
         """Number of the first code that any of the exposures sees, and the share of each in each of them."""
@@ -53,9 +56,9 @@ class Display:
 
 
 @lru_cache(maxsize=512)
-def code_picture(appeared_ms: float) -> UInt8[np.ndarray, "h w"]:
+def code_picture(milliseconds: str) -> UInt8[np.ndarray, "h w"]:
     """The display's picture, black and white, with its quiet zone."""
-    code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={appeared_ms:.1f}".removesuffix(".0"))
+    code = cv2.QRCodeEncoder.create().encode(f"MOTIFS-T={milliseconds}")
     rows, columns = (np.flatnonzero(np.any(code == 0, axis=axis)) for axis in (1, 0))
     code = code[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # its own margin differs by version
     code = np.pad(code, _QUIET_MODULES, constant_values=255)
@@ -70,9 +73,9 @@ def seen_display(display: Display, t_s: float, span_s: float = 0.0) -> UInt8[np.
         t_s: exposure of its middle row.
         span_s: by how much later its lower edge is exposed than its upper one.
     """
-    height = len(code_picture(display.appeared_ms(0)))
+    height = len(code_picture(display.says(0)))
     first, share = display.mixture(t_s + span_s * ((np.arange(height) + 0.5) / height - 0.5))
-    codes = [code_picture(display.appeared_ms(first + k)) for k in range(len(share))]
+    codes = [code_picture(display.says(first + k)) for k in range(len(share))]
     if len({code.shape for code in codes}) > 1:  # a longer text needs a larger code: the one seen longest is taken
         codes = [codes[int(share.sum(axis=1).argmax())]] * len(codes)
         height = len(codes[0])

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from capture.code_clock import _level, _mean_index, bounds_clock, clock_from_codes, display_period_s, mean_code
+from capture.code_clock import (
+    _grid_of,
+    _level,
+    _mean_index,
+    bounds_clock,
+    clock_from_codes,
+    display_period_s,
+    mean_code,
+)
 from capture.time_code import CodeFrames, code_modules, read_time_codes
 from core.clock import Clock
 from simulation.time_code import Display, film_display
@@ -165,3 +173,24 @@ def test_pictures_without_contrast_tell_nothing_and_warn_of_nothing() -> None:
     level = _level(np.array([[0.0, 1.0, 0.0, 1.0, 0.5]]), templates)
     _, _, _, residual = _mean_index(level, templates)
     assert np.isinf(residual).all()
+
+
+@pytest.mark.parametrize("period_us", [50_043, 41_665, 60_000])
+@pytest.mark.parametrize("exposure_s", [0.002, 0.016])
+def test_a_display_that_counts_in_microseconds_is_read_to_its_codes(period_us: int, exposure_s: float) -> None:
+    """Codes of the page that `motifs prepare` makes: so many periods of its own after 100 s and a microsecond."""
+    display = Display(1e6 / period_us, 100.000001, exposure_s, microseconds=True)
+    rng = np.random.default_rng(period_us)
+    clock, local_s = Clock(101.3, 1 + 20e-6), np.arange(45) / 30
+    pictures = film_display(rng, display, clock.to_session(local_s))
+    frames = read_time_codes(enumerate(pictures), local_s).consistent()
+    period_s = display_period_s([frames.code_s[frames.read]])
+    assert period_s == pytest.approx(period_us / 1e6, rel=1e-4)
+    found = clock_from_codes(frames, period_s, SPREAD, 1 / 30)
+    error = found.session_s - float(clock.to_session(np.array([found.local_s]))[0])
+    assert frames.read.mean() > 0.5 and found.violation_s < 1e-3
+    assert abs(error) < 3 * found.session_sigma_s and abs(error) < 0.01
+    grid = _grid_of(frames.code_s[frames.read], period_s)
+    first = round((grid.first_s - 100.000001) * 1e6 / period_us)
+    for k in (0, 7, 1234):
+        assert grid.text(k - first) == f"MOTIFS-T={100_000.001 + k * period_us / 1000:.3f}"
