@@ -56,9 +56,9 @@ def test_a_person_can_look_at_a_recording(page: Any) -> None:
     at(page, 0)
     assert coloured(page, (95, 120)) > 2000, "the body is seen, blue"
     page.mouse.click(650, 150)
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("l")
     at(page, 1)
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("n")
     at(page, 20)
     page.get_by_text("rejected: misfit").wait_for()
     assert coloured(page, (2, 20)) > 2000, "a rejected frame is orange"
