@@ -1,6 +1,6 @@
 """Makes the pictures that these pages show: of every stage, of the viewer and of the reports.
 
-`python docs/screenshots.py [DEMO] [SCENE]`: DEMO is what `make demo` made (out/demo), SCENE a session with a walk-through;
+`python docs/screenshots.py [DEMO] [SCENE]`: DEMO is what `make demo` made (out/demo), SCENE one with a walk-through;
 without one it is simulated, which takes some minutes. Debian's Chromium is driven by Playwright.
 """
 

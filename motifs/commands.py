@@ -11,20 +11,11 @@ from typing import Annotated, Literal, cast, get_args
 
 from tyro.conf import Positional, arg
 
-from calibration.egomotion import EgomotionConfig
 from calibration.formats import Writable
-from calibration.lens import LensConfig
-from calibration.marker_map import MarkersConfig
-from calibration.rig import RigConfig
-from calibration.scene_map import SceneMapConfig
-from capture.detect import DetectConfig
-from capture.sync import SyncConfig
 from dataset.build import BuildConfig
 from dataset.stitching import StitchConfig
 from fitting.films import FilmConfig
-from fitting.fit import FitConfig
 from fitting.scan import ScanConfig
-from fitting.triangulate import TriangulateConfig
 from model.protocols.names import METHODS, PROTOCOLS
 from model.settings import EvalConfig, Hardware
 from motifs.demo import DemoConfig
@@ -46,12 +37,29 @@ from motifs.options import (
     Sources,
     Workers,
 )
-from motifs.pipeline import STEPS, RunConfig
+from motifs.pipeline import RunConfig
 from motifs.prepare import PrepareConfig
 from motifs.projects import ImportConfig
 from motifs.report import ReportConfig
+from motifs.stage_commands import (
+    calibrate_feet,
+    calibrate_lens,
+    calibrate_markers,
+    calibrate_rig,
+    calibrate_scene,
+    detect,
+    fit,
+    sync,
+    triangulate,
+)
 from motifs.view import ViewConfig
 from simulation.recording import SimulateConfig
+
+__all__ = [
+    "build", "calibrate_feet", "calibrate_lens", "calibrate_markers", "calibrate_rig", "calibrate_scene", "completion",
+    "demo", "detect", "discover", "evaluate", "evaluate_all", "export", "film", "fit", "ingest", "prepare", "report",
+    "run", "shape", "simulate", "status", "stitch", "sync", "train", "triangulate", "verify", "view",
+]  # fmt: skip
 
 
 def demo(config: Annotated[DemoConfig, SETTINGS], out: Out = Path("out/demo"), workers: Workers = CORES) -> None:
@@ -85,75 +93,6 @@ def ingest(source: Recording, config: Annotated[ImportConfig, SETTINGS], out: Ou
     session, notes = bring(source, out, config)
     views = ", ".join(f"{view.id} ({view.role}, {view.num_frames} frames)" for view in session.views)
     print("\n".join([f"{out}: {len(session.views)} views: {views}", *notes, f"next, `motifs run {out}`"]))
-
-
-def _run_step(setting: str, session: Path, config: object, workers: int, redo: bool) -> None:
-    """Runs one annotation stage and prints its figures."""
-    from motifs.running import line_of
-
-    step = next(step for step in STEPS if step.setting == setting)
-    print(line_of(step.run(session, config, workers=workers, redo=redo)), flush=True)
-
-
-def sync(
-    session: SessionPath, config: Annotated[SyncConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Put every camera of a session on one clock."""
-    _run_step("sync", session, config, workers, redo)
-
-
-def detect(
-    session: SessionPath, config: Annotated[DetectConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Find keypoints, boards and markers in the videos of a session."""
-    _run_step("detect", session, config, workers, redo)
-
-
-def calibrate_lens(
-    session: SessionPath, config: Annotated[LensConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Solve each camera's lens from pictures of a board, or take it from a calibration file."""
-    _run_step("lens", session, config, workers, redo)
-
-
-def calibrate_rig(
-    session: SessionPath, config: Annotated[RigConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Place the room cameras in one world."""
-    _run_step("rig", session, config, workers, redo)
-
-
-def calibrate_markers(
-    session: SessionPath, config: Annotated[MarkersConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Place all boards and markers that do not move, from room videos and hand-held photographs."""
-    _run_step("markers", session, config, workers, redo)
-
-
-def calibrate_scene(
-    session: SessionPath, config: Annotated[SceneMapConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Map the still room from the room cameras and a walk-through."""
-    _run_step("scene", session, config, workers, redo)
-
-
-def calibrate_feet(
-    session: SessionPath, config: Annotated[EgomotionConfig, SETTINGS], workers: Workers = CORES, redo: Redo = False
-) -> None:
-    """Follow the foot cameras through the room."""
-    _run_step("feet", session, config, workers, redo)
-
-
-def triangulate(
-    session: SessionPath, config: Annotated[TriangulateConfig, SETTINGS], workers: Workers = 1, redo: Redo = False
-) -> None:
-    """Lift the keypoints of all views to 3D."""
-    _run_step("triangulate", session, config, workers, redo)
-
-
-def fit(session: SessionPath, config: Annotated[FitConfig, SETTINGS], workers: Workers = 1, redo: Redo = False) -> None:
-    """Fit SMPL to the whole sequence."""
-    _run_step("fit", session, config, workers, redo)
 
 
 def run(
