@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import tokenize
@@ -193,6 +194,12 @@ def require_file(path: Path) -> Path:
     if not path.is_file():
         raise InputError(str(path), "there is no such file", "check the path")
     return path
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name that comes from a data file can name a file on any system: letters, digits, `.`, `-` and `_`, not
+    hidden, not too long with an ending."""
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", name) is not None
 
 
 def inside(root: Path, relative: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 
 from core.errors import InputError
-from core.files import read_json, sha256_of_file
+from core.files import inside, read_json, sha256_of_file
 from core.progress import progress
 from dataset.schema import ClipInfo, DatasetInfo, ShardInfo, clips_from_json, require_schema
 from dataset.shards import content_sha256, read_clip, read_fields
@@ -129,6 +129,7 @@ def _check_shard(
     motions: dict[str, ClipInfo],
 ) -> list[Problem]:
     """A shard's file hash, then the content of its clips."""
+    inside(path.parent, shard.name)
     if not path.is_file():
         return [Problem(path.name, f"is missing, with clips {_names(clips)}")]
     size = path.stat().st_size
