@@ -77,7 +77,7 @@ def test_what_is_ambiguous_or_damaged_is_named(filmed: Filmed, tmp_path: Path) -
     refused("caliscope", lambda f: None, "no such recording: the project has walk", recording="jump")
     refused("caliscope", lambda f: (f / table).write_text("cam_id,frame_index\n0,x\n"), r"line 2.*xy_TRACKER")
     head = "cam_id,frame_index,point_id,img_loc_x,img_loc_y\n"
-    refused("caliscope", lambda f: (f / table).write_text(f"{head}0,99999999,0,1,1\n"), "it tells of 1 frames")
+    refused("caliscope", lambda f: (f / table).write_text(f"{head}0,999999,0,1,1\n"), "it tells of 1 frames")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((3, 9, 33, 3))), "of 3 cameras, and there are 4 videos")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((4, 9, 20, 3))), "not of .cameras, frames, points")
     pickled = np.array([{}], dtype=object)
