@@ -22,6 +22,8 @@ from core.skeletons import skeleton_named
 SCHEMA = "action-motifs/session/1"
 KeypointsFormat = Literal["openpose", "coco", "mmpose"]
 Role = Literal["room", "left_foot", "right_foot", "handheld", "walkthrough"]
+# beyond every camera and every recording; a number in a file may be anything
+_MAX_SIZE_PX, _MAX_FRAMES = 32_768, 100_000_000
 _PATHS = ("video", "images", "frame_times", "lens_images", "keypoints", "masks")
 FOOT_ROLES: tuple[Role, ...] = ("left_foot", "right_foot")
 
@@ -180,7 +182,7 @@ class Session:
             spans = {name: (float(a), float(b)) for name, (a, b) in fields.pop("spans_s", {}).items()}
             _check_session(fields, views, spans)
             return Session(folder=folder, views=views, spans_s=spans, **fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 str(path), f"a field is missing, unknown or of the wrong kind ({error})", "repair it"
             ) from error
@@ -203,10 +205,11 @@ def _view_from_json(data: Mapping[str, Any]) -> View:
         value = fields.get(field, default)
         if value not in _choices(kind):
             raise ValueError(f"{field} {value!r} of view {name!r}")
-    if type(num_frames := fields.get("num_frames", 0)) is not int or num_frames < 0:
+    if type(num_frames := fields.get("num_frames", 0)) is not int or not 0 <= num_frames <= _MAX_FRAMES:
         raise ValueError(f"num_frames {num_frames!r} of view {name!r}")
-    if min(size_px := (int(width), int(height))) < 1:
-        raise ValueError(f"size_px {size_px} of view {name!r}")
+    if not all(1 <= length <= _MAX_SIZE_PX for length in (width, height)):
+        raise ValueError(f"size_px {(width, height)} of view {name!r}")
+    size_px = (int(width), int(height))
     if not (all(map(math.isfinite, (scale, dx, dy, row_time_s))) and scale > 0):
         raise ValueError(f"picture_from_px {(scale, dx, dy)} or row_time_s {row_time_s} of view {name!r}")
     if row_time_s < 0 or (row_time_s > 0 and fields.get("role") not in FOOT_ROLES):

@@ -29,6 +29,13 @@ __all__ = ["Color", "VideoInfo", "VideoWriter", "probe", "read_audio", "read_fra
 
 Color = Literal["gray", "bgr"]
 _SEEK_FRAMES = 12  # a keyframe no further ahead than this is reached sooner by decoding on than by seeking
+# Containers of one file each. FFmpeg tells a format by what is in the file, whatever its name: playlists and scripts
+# (concat, hls, dash, sdp, mlv and others) would make it open other files and addresses.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,mxf,mxf_opatom,gxf,asf,flv,ogg,nut,ivf,dv,rm,wtv,"
+    "cine,dhav,gif,apng,yuv4mpegpipe,mjpeg,mjpeg_2000,h264,hevc,m4v,av1,obu,vc1,dnxhd,wav,w64,flac,mp3,aac"
+)
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _EIGHT_BIT_LUMA = frozenset({"gray", "yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12"})
 
 
@@ -180,7 +187,8 @@ def _open(path: Path) -> Iterator[Any]:
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty", "copy it again")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        # absolute, as the first part of `data:x` or `concat:a|b` would be taken for a protocol
+        with av.open(str(path.absolute()), metadata_errors="replace", container_options=_OPTIONS) as container:
             yield container
     except FFmpegError as error:
         raise InputError(

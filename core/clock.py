@@ -6,6 +6,7 @@ index over the frame rate); the session clock is common to all. `Clock` is the m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,9 @@ import numpy as np
 
 from core.arrays import Bool, Float
 from core.errors import InputError
+
+_RATE = re.compile(r"[+-]?\d{1,12}(\.\d{0,20}|/\d{1,12})?", re.ASCII)
+_MAX_RATE_HZ = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,19 @@ def parse_rate(text: str | int | float) -> Fraction:
     """A frame rate as a rational; "30000/1001", "30" and 59.94 are all understood.
 
     Raises:
-        InputError: if it is not a positive number.
+        InputError: if it is not a positive number, or beyond every camera's.
     """
+    action = 'write it as "30" or "30000/1001"'
     try:
+        if isinstance(text, str) and not _RATE.fullmatch(text.strip()):  # the power of 1e999999999 is computed in full
+            raise ValueError
         rate = Fraction(text) if isinstance(text, (str, int)) else Fraction(text).limit_denominator(1001)
     except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise InputError(str(text), "not a frame rate", 'write it as "30" or "30000/1001"') from error
+        raise InputError(str(text)[:40], "not a frame rate", action) from error
     if rate <= 0:
-        raise InputError(str(text), "a frame rate must be positive", 'write it as "30" or "30000/1001"')
+        raise InputError(str(text), "a frame rate must be positive", action)
+    if rate > _MAX_RATE_HZ:
+        raise InputError("frame rate", f"it is above {_MAX_RATE_HZ} Hz", action)
     return rate
 
 

@@ -11,9 +11,11 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import tokenize
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +28,11 @@ import numpy as np
 from core.errors import InputError
 
 _CHUNK_BYTES = 1 << 20
+# what an archive may unpack to: arrays of one number again and again are a thousandth of their size when packed
+_ALWAYS_BYTES, _MAX_RATIO = 1 << 30, 64
+_MAX_TOML_BYTES = 2_000_000
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{16}}")
 
 
 def sha256_of_file(path: Path) -> str:
@@ -129,13 +136,18 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.nda
             if None.
 
     Raises:
-        InputError: if the file is missing, damaged, or holds Python objects where it is read.
+        InputError: if the file is missing, damaged, holds Python objects where it is read, or unpacks to far more than
+            it is.
     """
     if not zipfile.is_zipfile(require_file(path)):  # numpy would suggest to load it as a pickle
         raise InputError(str(path), "not an .npz file (no zip archive, or cut off)", "write it again")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             wanted = set(archive.files if names is None else names)
+            members = [m for m in archive.zip.infolist() if m.filename.removesuffix(".npy") in wanted]
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > max(_ALWAYS_BYTES, _MAX_RATIO * path.stat().st_size):
+                raise ValueError(f"its arrays unpack to {unpacked / 2**30:.1f} GiB")
             return {name: archive[name] for name in archive.files if name in wanted}
     except DAMAGED_ARRAYS as error:
         raise InputError(str(path), f"not a readable .npz of plain arrays ({error})", "write it again") from error
@@ -180,8 +192,27 @@ def read_json(path: Path) -> Any:
     require_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with more digits than Python takes
         raise InputError(str(path), f"not a JSON file ({error})", "repair it or write it again") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file from outside.
+
+    Raises:
+        InputError: if it is missing, larger than any such file, not TOML, or deeper than any: time and memory of
+            `tomllib` grow with the square of a key's parts.
+    """
+    size = require_file(path).stat().st_size
+    if size > _MAX_TOML_BYTES:
+        raise InputError(str(path), f"it has {size} bytes, more than any such file", "give another file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        if deep := _DEEP_KEY.search(text):
+            raise ValueError(f"{deep[0][:20]}...: a key of too many parts")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), f"not TOML ({error})", "export it again") from error
 
 
 def require_file(path: Path) -> Path:
@@ -193,6 +224,12 @@ def require_file(path: Path) -> Path:
     if not path.is_file():
         raise InputError(str(path), "there is no such file", "check the path")
     return path
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name that comes from a data file can name a file on any system: letters, digits, `.`, `-` and `_`, not
+    hidden, not too long with an ending."""
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", name) is not None
 
 
 def inside(root: Path, relative: str) -> Path:

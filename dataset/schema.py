@@ -19,6 +19,7 @@ import numpy as np
 from core.arrays import Bool, Float, Int, UInt8
 from core.clock import parse_rate
 from core.errors import InputError
+from core.files import is_file_name
 from core.skeletons import SMPL_24
 
 FAMILY = "action-motifs/amd"
@@ -287,10 +288,14 @@ def clips_from_json(data: Any, path: Path) -> tuple[ClipInfo, ...]:
     """The clip index of `meta/clips.json`.
 
     Raises:
-        InputError: if it is of another schema or an entry is damaged.
+        InputError: if it is of another schema or an entry is damaged, or names what cannot name a file: exports do.
     """
     require_schema(data.get("schema") if isinstance(data, dict) else None, path)
     try:
-        return tuple(ClipInfo(**entry) for entry in data["clips"])
-    except (KeyError, TypeError) as error:
+        clips = tuple(ClipInfo(**entry) for entry in data["clips"])
+        for clip in clips:
+            if not is_file_name(clip.id) or clip.split not in SPLITS:
+                raise ValueError(f"a clip {clip.id!r} of split {clip.split!r}")
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(str(path), f"damaged: {error}", "run `motifs build` with --redo") from error
+    return clips

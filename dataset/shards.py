@@ -23,6 +23,7 @@ from core.errors import InputError
 from core.files import inside, read_json
 from dataset.checks import require_whole
 from dataset.features import LAYOUT, REFERENCE_LEG_M, FeatureStats
+from dataset.hdf5 import DAMAGE, own_dataset, own_group, require_own
 from dataset.resample import Motion, motion_of
 from dataset.schema import (
     CONVENTIONS,
@@ -115,17 +116,22 @@ def _compression_of(array: np.ndarray) -> Compression:
 
 def copy_clip(source: h5py.File, target: h5py.File, clip_id: str) -> None:
     """Copies a clip from one shard to another without decompressing it."""
-    source.copy(source["clips"][clip_id], target["clips"], name=clip_id)
+    source.copy(require_own(clip_group(source, clip_id)), target["clips"], name=clip_id)
+
+
+def clip_group(file: h5py.File, clip_id: str) -> h5py.Group:
+    """The group of a clip, which lies in the file itself; `dataset.hdf5` says what it raises."""
+    return own_group(own_group(file, "clips"), clip_id)
 
 
 def stored_bytes(file: h5py.File, clip_id: str) -> int:
     """Size of a clip's arrays in the file, compressed."""
-    return sum(int(dataset.id.get_storage_size()) for dataset in file["clips"][clip_id].values())
+    return sum(int(dataset.id.get_storage_size()) for dataset in clip_group(file, clip_id).values())
 
 
 def read_clip(file: h5py.File, clip_id: str, start: int = 0, stop: int | None = None) -> Clip:
     """Frames `start` to `stop` of a clip of an open shard."""
-    group = file["clips"][clip_id]
+    group = clip_group(file, clip_id)
     attributes = group.attrs
     labels = ClipLabels(
         **{name: str(attributes[name]) for name in _LABEL_NAMES},
@@ -139,7 +145,15 @@ def read_clip(file: h5py.File, clip_id: str, start: int = 0, stop: int | None = 
 
 def read_fields(group: h5py.Group, names: Collection[str], start: int, stop: int | None) -> dict[str, np.ndarray]:
     """Frames `start` to `stop` of some arrays of a clip's group."""
-    return {name: group[name][()] if FIELDS[name][0][0] != "T" else group[name][start:stop] for name in names}
+    return {name: _field(group, name)[slice(start, stop) if FIELDS[name][0][0] == "T" else ()] for name in names}
+
+
+def _field(group: h5py.Group, name: str) -> h5py.Dataset:
+    """An array of plain numbers: strings and structures could be of any size each."""
+    dataset = own_dataset(group, name)
+    if dataset.dtype.kind not in "biuf":
+        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
+    return dataset
 
 
 class AmdDataset:
@@ -199,7 +213,7 @@ class AmdDataset:
         """Some arrays of a clip only."""
         info = self[clip_id]
         with self._reading(info):
-            return read_fields(self._open(info.shard)["clips"][clip_id], names, start, stop)
+            return read_fields(clip_group(self._open(info.shard), clip_id), names, start, stop)
 
     def motion(self, clip_id: str, start: int = 0, stop: int | None = None) -> Motion:
         """What features are made of, for frames `start` to `stop`, with the clip's own body normalisation."""
@@ -261,7 +275,7 @@ class AmdDataset:
         """Names the clip in whatever HDF5 says about damaged bytes."""
         try:
             yield
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        except DAMAGE as error:
             raise InputError(
                 f"clip {info.id} in {self.path / 'data' / info.shard}",
                 f"damaged ({error})",

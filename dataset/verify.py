@@ -14,15 +14,14 @@ from pathlib import Path
 import h5py
 
 from core.errors import InputError
-from core.files import read_json, sha256_of_file
+from core.files import inside, read_json, sha256_of_file
 from core.progress import progress
+from dataset.hdf5 import DAMAGE, own_group
 from dataset.schema import ClipInfo, DatasetInfo, ShardInfo, clips_from_json, require_schema
-from dataset.shards import content_sha256, read_clip, read_fields
+from dataset.shards import clip_group, content_sha256, read_clip, read_fields
 from dataset.splits import SplitConfig, check_disjoint, group_of
 
 _MEND = "copy the dataset again, or run `motifs build` with --redo"
-# what h5py and the decoding of attributes raise on damaged bytes
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 _MOST_NAMES = 8
 
 
@@ -129,6 +128,7 @@ def _check_shard(
     motions: dict[str, ClipInfo],
 ) -> list[Problem]:
     """A shard's file hash, then the content of its clips."""
+    inside(path.parent, shard.name)
     if not path.is_file():
         return [Problem(path.name, f"is missing, with clips {_names(clips)}")]
     size = path.stat().st_size
@@ -149,15 +149,15 @@ def _check_clips(
             require_schema(file.attrs.get("schema"), path)
             problems = [Problem(f"clip {c.id}", why) for c in clips if (why := _damage_of(file, c, vocabulary))]
             problems += [leak for c in clips if not problems and (leak := _leak_of(file, c, motions))]
-            extra = sorted(set(file["clips"]) - {clip.id for clip in clips})
+            extra = sorted(set(own_group(file, "clips")) - {clip.id for clip in clips})
             return problems + [Problem(f"clip {name}", f"is in {path.name} but not in the index") for name in extra]
-    except (*_DAMAGE, InputError) as error:
+    except (*DAMAGE, InputError) as error:
         return [Problem(path.name, f"cannot be opened ({error}): clips {_names(clips)}")]
 
 
 def _leak_of(file: h5py.File, info: ClipInfo, motions: dict[str, ClipInfo]) -> Problem | None:
     """Whether another split shows the same; `motions` are the clips seen so far by a hash of what they show."""
-    shown = read_fields(file["clips"][info.id], ("poses", "trans"), 0, None)
+    shown = read_fields(clip_group(file, info.id), ("poses", "trans"), 0, None)
     twin = motions.setdefault(hashlib.sha256(shown["poses"].tobytes() + shown["trans"].tobytes()).hexdigest(), info)
     if twin.split == info.split:
         return None
@@ -170,11 +170,11 @@ def _damage_of(file: h5py.File, info: ClipInfo, vocabulary: tuple[str, ...]) -> 
     try:
         clip = read_clip(file, info.id)
         found = content_sha256(clip)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return f"cannot be read ({error})"
     if found != info.sha256:
         return "its checksum differs from the index"
-    if file["clips"][info.id].attrs.get("sha256") != info.sha256:
+    if clip_group(file, info.id).attrs.get("sha256") != info.sha256:
         return "the checksum stored with it differs from the index"
     if (len(clip), clip.labels.subject, clip.labels.rate) != (info.num_frames, info.subject, info.rate):
         return "the index says something else about it"

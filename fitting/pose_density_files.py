@@ -10,6 +10,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.files import read_npz, require_file
+from core.pickles import require_plain_torch_file
 from fitting.pose_density import EncodedDensity, MixtureDensity, PoseDensity
 from fitting.prior import pose_prior
 from fitting.unpickle import read_pickle_arrays
@@ -62,6 +63,7 @@ def _vposer(path: Path) -> EncodedDensity:
     import torch
 
     try:
+        require_plain_torch_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         action = "save its tensors alone: torch.save({'state_dict': model.state_dict()}, FILE)"

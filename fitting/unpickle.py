@@ -10,8 +10,8 @@ file's data, so chumpy (which no longer installs) is not needed either.
 from __future__ import annotations
 
 import io
+import math
 import pickle
-import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.files import require_file
+from core.pickles import require_plain_keys
 
 # Module paths moved over the years: numpy.core -> numpy._core, scipy.sparse.csc -> scipy.sparse._csc, copy_reg.
 _ALLOWED = {
@@ -43,6 +44,9 @@ _DAMAGED = (
 )  # fmt: skip
 
 
+_MAX_BYTES = 1 << 32  # the largest body models are below 1 GiB
+
+
 class _Record:
     """Stands where an object would: what it was called with, its state, and its items."""
 
@@ -60,6 +64,8 @@ class _Record:
     args: tuple[Any, ...]
     state: Any
     items: dict[Any, Any]
+    looked_into = False
+    found: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -92,12 +98,12 @@ def read_pickle_arrays(path: Path) -> dict[str, Any]:
     require_file(path)
     try:
         data = path.read_bytes()
-        _require_small_memo(data)
+        require_plain_keys(data)
         content = _InertUnpickler(io.BytesIO(data), encoding="latin1").load()
         if isinstance(content, _Record) and content.kind == "dict":
             content = content.items
         if isinstance(content, dict):
-            return {str(key): _resolve(value) for key, value in content.items()}
+            return _resolved(content)
     except _ForbiddenGlobal as error:
         raise InputError(
             str(path),
@@ -109,21 +115,33 @@ def read_pickle_arrays(path: Path) -> dict[str, Any]:
     raise InputError(str(path), f"the pickle holds a {type(content).__name__}, not a dict", "give an SMPL body model")
 
 
-def _require_small_memo(data: bytes) -> None:
-    """Refuses a pickle that numbers its parts far beyond how many there are: the memory for all numbers would be taken.
+def _resolved(content: dict[Any, Any]) -> dict[str, Any]:
+    """All entries, as long as memory may be asked for them: many arrays can be made of the same bytes.
 
     Raises:
-        ValueError: if it does, or is no pickle.
+        ValueError: if they are too many.
     """
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count + 256:
-            raise ValueError(f"part {argument} of {count}")
+    arrays: dict[str, Any] = {}
+    num_bytes = 0
+    for key, value in content.items():
+        arrays[str(key)] = found = _resolve(value)
+        num_bytes += found.nbytes if isinstance(found, np.ndarray) else 0
+        if num_bytes > _MAX_BYTES:
+            raise ValueError(f"its arrays are more than {_MAX_BYTES >> 30} GiB")
+    return arrays
 
 
 def _resolve(value: Any) -> Any:
-    """A record as the array it describes; anything else as it is."""
+    """A record as the array it describes; anything else as it is. Each is looked into once."""
     if not isinstance(value, _Record):
         return value
+    if not value.looked_into:
+        value.found = _array_of(value)
+        value.looked_into = True
+    return value.found
+
+
+def _array_of(value: _Record) -> Any:
     if value.kind in ("reconstruct", "frombuffer", "scalar"):
         return _array(value)
     if value.kind == "sparse":
@@ -159,7 +177,7 @@ def _array(record: _Record) -> Any:
 def _dtype(record: Any) -> np.dtype[Any] | None:
     """A plain number dtype; None for objects, strings and structures."""
     code = record.args[0] if isinstance(record, _Record) and record.args else ""
-    match = re.fullmatch(r"([biuf])(\d{1,2})", str(code))
+    match = re.fullmatch(r"([biuf])(\d{1,2})", code) if isinstance(code, str) else None
     if match is None:
         return None
     byte_order = record.state[1] if isinstance(record.state, tuple) and len(record.state) > 1 else "<"
@@ -180,6 +198,8 @@ def _dense(record: _Record) -> np.ndarray:
     state = {key: _resolve(item) for key, item in record.state.items()}
     shape = tuple(int(_resolve(n)) for n in (state["_shape"] if "_shape" in state else state["shape"]))
     data = state["data"]
+    if math.prod(shape) * data.dtype.itemsize > _MAX_BYTES:
+        raise ValueError(f"a matrix of {shape}")
     dense = np.zeros(shape, dtype=data.dtype)
     if "indptr" in state:
         by_column = "csc" in record.origin

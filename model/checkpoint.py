@@ -12,6 +12,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 
 from core.errors import InputError, StageError
 from core.files import atomic_path, require_file, to_jsonable
+from core.pickles import require_plain_torch_file
 from model.lexicon import Lexicon
 
 FORMAT = "action-motifs/checkpoint/1"
@@ -71,7 +73,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 # what torch raises on files that are damaged or ask for what they may not
 _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError,
-    AttributeError, IndexError, AssertionError, MemoryError, OverflowError, struct.error,
+    AttributeError, IndexError, AssertionError, MemoryError, OverflowError, struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any] | None = None) -> Ch
     """
     require_file(path)
     try:
+        require_plain_torch_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd pickles, which are refused just below
             data = torch.load(path, map_location="cpu", weights_only=True)

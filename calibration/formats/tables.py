@@ -17,7 +17,6 @@ are left out, with a note.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,10 @@ from calibration.formats.contents import (
     numbers,
     perspective_coefficients,
     pose_of,
-    read_text,
 )
 from core.cameras import Camera, Lens, Rig
 from core.errors import InputError
-from core.files import write_text
+from core.files import read_toml, write_text
 from core.transforms import SE3
 
 
@@ -45,10 +43,7 @@ def read_tables(path: Path) -> Calibration:
     Raises:
         InputError: if it is no TOML, or no table in it holds a camera.
     """
-    try:
-        data = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(str(path), f"not TOML ({error})", "export it again") from error
+    data = read_toml(path)
     caliscope = isinstance(data.get("cameras"), dict)
     found = data["cameras"] if caliscope else data
     tables = {str(key): table for key, table in found.items() if isinstance(table, dict) and "matrix" in table}

@@ -14,6 +14,8 @@ from core.skeletons import Skeleton
 
 MAX_FRAMES = 1_000_000  # nine hours at 30 Hz; a larger number in a file is damage, and would exhaust the memory
 _MAX_PEOPLE = 100
+# places for joints: an hour of a crowd, or so many for each joint that is there
+_ALWAYS_JOINTS, _MAX_SPARSE = 1 << 25, 100
 
 
 def triples(values: Any, skeleton: Skeleton, item: str) -> Float[np.ndarray, "joints 3"]:
@@ -63,12 +65,20 @@ def first_number(lowest: int, item: str) -> int:
 def stack_people(
     people: Mapping[int, Sequence[Float[np.ndarray, "joints 3"]]], num_frames: int, skeleton: Skeleton, item: str
 ) -> Keypoints2d:
-    """Arrays of people listed by frame; frames that are not in the mapping hold nobody."""
+    """Arrays of people listed by frame; frames that are not in the mapping hold nobody.
+
+    Raises:
+        InputError: if there are too many frames or people, or so few of them that one of the numbers is wrong.
+    """
     if num_frames > MAX_FRAMES or any(not 0 <= frame < MAX_FRAMES for frame in people):
         raise InputError(item, f"frame numbers beyond {MAX_FRAMES} or negative", "check the file names or image ids")
     most = max((len(entries) for entries in people.values()), default=0)
     if most > _MAX_PEOPLE:
         raise InputError(item, f"{most} people in one frame", f"filter the detections to at most {_MAX_PEOPLE}")
+    places, given = num_frames * max(most, 1), sum(map(len, people.values()))
+    if places * len(skeleton) > max(_ALWAYS_JOINTS, _MAX_SPARSE * given * len(skeleton)):
+        problem = f"{given} people in {num_frames} frames, up to {most} in one"
+        raise InputError(item, problem, "check the numbers in the file names or image ids")
     data = np.zeros((num_frames, max(most, 1), len(skeleton), 3))
     for frame, entries in people.items():
         for index, person in enumerate(entries):

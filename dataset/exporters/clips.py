@@ -11,6 +11,7 @@ import numpy as np
 
 from core.arrays import Bool, Float
 from core.errors import InputError
+from core.files import inside
 from core.transforms import SE3, interpolate, so3_exp, so3_log
 from dataset.rotations import matrix_from_rotvec
 from dataset.schema import NUM_JOINTS, Clip
@@ -26,9 +27,11 @@ def new_path(dataset: AmdDataset, out: Path, clip_id: str, ending: str) -> Path:
     """`<out>/<subject>/<clip_id><ending>`.
 
     Raises:
-        InputError: if there is no such clip, or the file is there already.
+        InputError: if there is no such clip, its file would lie outside `out`, or is there already.
     """
-    return require_new(out / file_name(dataset[clip_id].subject) / f"{clip_id}{ending}")
+    name = f"{file_name(dataset[clip_id].subject)}/{clip_id}{ending}"
+    inside(out, name)
+    return require_new(out / name)
 
 
 def require_new(path: Path) -> Path:

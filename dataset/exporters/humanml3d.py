@@ -15,7 +15,7 @@ import numpy as np
 
 from core.arrays import Float
 from core.errors import InputError
-from core.files import write_bytes
+from core.files import inside, write_bytes
 from dataset.exporters.clips import chosen, gap_notes, require_new, without_gaps
 from dataset.humanml3d import NUM_JOINTS, RATE_HZ, joints_from_vectors, vectors_from_joints, with_bones
 from dataset.importers.foreign import read_npy
@@ -52,9 +52,10 @@ def export_humanml3d(
     skeleton = None if config is None or config.skeleton is None else _skeleton(config.skeleton)
     paths, filled, notes = [], {}, []
     for clip_id in chosen(dataset, clip_ids):
-        vectors_path, joints_path = (
-            require_new(out / folder / f"{clip_id}.npy") for folder in ("new_joint_vecs", "new_joints")
-        )
+        names = [f"{folder}/{clip_id}.npy" for folder in ("new_joint_vecs", "new_joints")]
+        for name in names:
+            inside(out, name)
+        vectors_path, joints_path = (require_new(out / name) for name in names)
         clip, filled[clip_id] = without_gaps(dataset.read(clip_id))
         joints = joints_at_20_hz(clip)
         if len(joints) < 2:

@@ -20,6 +20,7 @@ from core.errors import InputError
 from core.files import atomic_path, inside
 from core.parallel import processes
 from core.progress import progress
+from dataset.hdf5 import DAMAGE
 from dataset.kinect.actors import Actors, main_actors, without_empty_frames
 from dataset.kinect.benchmarks import (
     MISSING_FILE,
@@ -134,7 +135,7 @@ def _is_of_clips(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.rpartition("/")[0])
-    except OSError:
+    except DAMAGE:
         return False
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from core.arrays import Float, Int
 from core.errors import InputError
 from core.files import require_file
+from dataset.hdf5 import DAMAGE, own_dataset, own_group
 from dataset.kinect.actors import MAX_PEOPLE
 from dataset.kinect.benchmarks import Benchmark, NtuName, Part
 from dataset.kinect.skeleton_files import NUM_NTU_JOINTS
@@ -70,7 +71,7 @@ class ClipFile:
         try:
             self._file = h5py.File(require_file(path), "r")
             self._read_index(self._file)
-        except (OSError, KeyError, ValueError, TypeError, UnicodeDecodeError, AttributeError) as error:
+        except DAMAGE as error:
             raise InputError(str(path), f"not a readable file of clips ({error})", _AGAIN) from error
 
     def __len__(self) -> int:
@@ -82,9 +83,9 @@ class ClipFile:
         first = int(self._first_row[idx])
         try:
             rows = self._joints_m[first : first + people * frames]
-        except (OSError, KeyError) as error:
+            return np.asarray(rows).reshape(people, frames, NUM_NTU_JOINTS, 3)
+        except DAMAGE as error:
             raise InputError(f"{self.path} {self.names[idx]}", f"cannot be read ({error})", _AGAIN) from error
-        return np.asarray(rows).reshape(people, frames, NUM_NTU_JOINTS, 3)
 
     def parts(self, benchmark: Benchmark) -> Parts:
         """The clips of a benchmark.
@@ -128,19 +129,20 @@ class ClipFile:
             raise ValueError(f"its schema is {schema!r}, not {SCHEMA!r}")
         self.source = str(file.attrs["source"])
         self.files_sha256, self.content_sha256 = (str(file.attrs[k]) for k in ("files_sha256", "content_sha256"))
-        clips, self._joints_m = file["clips"], file["joints_m"]
-        self.names: tuple[str, ...] = tuple(clips["name"].asstr()[:])
+        clips, self._joints_m = own_group(file, "clips"), own_dataset(file, "joints_m")
+        self.names: tuple[str, ...] = tuple(own_dataset(clips, "name").asstr()[:])
         self.labels, self._first_row, self.people, self.frames = (
-            clips[name][:].astype(np.int64) for name in ("label", "first_row", "people", "frames")
+            own_dataset(clips, name)[:].astype(np.int64) for name in ("label", "first_row", "people", "frames")
         )
-        skipped = file["skipped"]
+        skipped = own_group(file, "skipped")
         self.skipped: Mapping[str, str] = dict(
-            zip(skipped["name"].asstr()[:], skipped["reason"].asstr()[:], strict=True)
+            zip(*(own_dataset(skipped, column).asstr()[:] for column in ("name", "reason")), strict=True)
         )
-        self._splits: Mapping[str, Any] = json.loads(file["video_splits"].asstr()[()])
+        self._splits: Mapping[str, Any] = json.loads(own_dataset(file, "video_splits").asstr()[()])
         lengths = {len(x) for x in (self.names, self.labels, self._first_row, self.people, self.frames)}
         last_row = self._first_row + self.people * self.frames
         sound = (self._first_row >= 0) & (self.frames > 0) & (self.people > 0) & (self.people <= MAX_PEOPLE)
+        sound &= np.maximum(self.frames, self._first_row) <= len(self._joints_m)  # so that no sum of them runs over
         if len(lengths) != 1 or not (sound & (last_row <= len(self._joints_m)) & (self.labels > 0)).all():
             raise ValueError("its index does not fit its rows")
         if self._joints_m.shape[1:] != (NUM_NTU_JOINTS, 3) or self._joints_m.dtype != np.float32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from motifs.projects.contents import ImportConfig, Project, folders_in, videos_i
 from motifs.projects.mediapipe import NUM_MEDIAPIPE, from_mediapipe
 
 _MAX_CSV_BYTES = 1 << 30
+_MAX_CAMERAS, _MAX_FRAMES = 1000, 1 << 22  # frames of all cameras together
 _MAX_SPARSE = 100  # frames for each one in which somebody was found
 _TIMES = ("timestamps.csv", "frame_timestamps.csv", "frame_time_history.csv")
 
@@ -57,7 +59,7 @@ def _caliscope_joints(path: Path) -> dict[str, Keypoints2d]:
     """Joints of all views from a table with a row for each point: `cam_id` or `port`, `frame_index`, `point_id`, ..."""
     if path.stat().st_size > _MAX_CSV_BYTES:
         raise InputError(str(path), "it is larger than 1 GiB", "export one recording at a time")
-    rows: dict[str, list[tuple[int, int, float, float]]] = {}
+    rows: dict[str, array[float]] = {}  # frame, joint, x, y and so on: a fifth of what tuples take
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:
         reader = csv.DictReader(line for line in stream if not line.startswith("#"))
         try:
@@ -65,13 +67,20 @@ def _caliscope_joints(path: Path) -> dict[str, Keypoints2d]:
                 camera = row.get("cam_id") or row["port"]
                 frame, joint = int(row["frame_index"]), int(row["point_id"])
                 point = (frame, joint, float(row["img_loc_x"]), float(row["img_loc_y"]))
-                rows.setdefault(f"cam_{int(float(camera))}", []).append(point)
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
+                rows.setdefault(f"cam_{int(float(camera))}", array("d")).extend(point)
+                if len(rows) > _MAX_CAMERAS:
+                    raise ValueError(f"more than {_MAX_CAMERAS} cameras")
+        except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
             problem = f"line {reader.line_num}: {error!r}"
             raise InputError(str(path), problem, "give a table of caliscope's tracker: xy_TRACKER.csv") from error
     if not rows:
         raise InputError(str(path), "it holds no points", "run caliscope's tracker again, or remove the file")
-    return {camera: _joints(np.array(points), path) for camera, points in rows.items()}
+    points = {camera: np.array(values).reshape(-1, 4) for camera, values in rows.items()}
+    frames = sum(float(table[:, 0].max()) + 1 for table in points.values())
+    if frames > _MAX_FRAMES:
+        problem = f"it tells of {frames:.0f} frames of {len(points)} cameras"
+        raise InputError(str(path), problem, "run caliscope's tracker again")
+    return {camera: _joints(table, path) for camera, table in points.items()}
 
 
 def _joints(points: Float[np.ndarray, "points 4"], path: Path) -> Keypoints2d:

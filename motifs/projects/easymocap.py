@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from capture.keypoints import Keypoints2d, clean
+from capture.detectors.stacking import MAX_FRAMES, stack_people
+from capture.keypoints import Keypoints2d
 from core.errors import InputError
 from core.files import read_json
 from core.skeletons import BODY_25, COCO_17, HALPE_26
 from motifs.projects.contents import ImportConfig, Project, folders_in, videos_in
 
-_MAX_FRAMES = 1_000_000
 _SKELETONS = {(25, 3): BODY_25, (17, 3): COCO_17, (26, 3): HALPE_26}
 
 
@@ -42,20 +42,16 @@ def _annots(folder: Path) -> Keypoints2d:
     frames: dict[int, list[np.ndarray]] = {}
     for path in sorted(folder.glob("*.json")):
         number = re.search(r"(\d{1,12})$", path.stem)
-        if number is None or int(number.group(1)) >= _MAX_FRAMES:
+        if number is None or int(number.group(1)) >= MAX_FRAMES:
             raise InputError(str(path), "its name holds no number of a frame", "name the files 000000.json and so on")
         data = read_json(path)
         try:
             people = [np.array(person["keypoints"], float) for person in data["annots"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(str(path), f"it is no annotation of EasyMocap ({error!r})", "export it again") from error
         frames[int(number.group(1))] = people
     sizes = {person.shape for people in frames.values() for person in people}
     if len(sizes) != 1 or (size := next(iter(sizes))) not in _SKELETONS:
         problem = f"its people have joints of shapes {sorted(sizes)}"
         raise InputError(str(folder), problem, "annotate with body25, coco17 or halpe26")
-    data = np.full((max(frames) + 1, max(map(len, frames.values())), *size), np.nan)
-    for frame, people in frames.items():
-        for k, person in enumerate(people):
-            data[frame, k] = person
-    return clean(data[..., :2], data[..., 2], _SKELETONS[size])
+    return stack_people(frames, max(frames) + 1, _SKELETONS[size], str(folder))

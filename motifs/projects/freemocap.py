@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from calibration.formats import Up
-from calibration.formats.contents import read_text
 from capture.keypoints import Keypoints2d
 from core.errors import InputError
+from core.files import read_toml
 from core.skeletons import HALPE_26
+from dataset.importers.foreign import read_npy
 from motifs.projects.contents import ImportConfig, Project, videos_in
 from motifs.projects.mediapipe import NUM_MEDIAPIPE, from_mediapipe
-
-_MAX_NPY_BYTES = 4 << 30
 
 
 def read_freemocap(source: Path, config: ImportConfig) -> Project:
@@ -51,22 +49,13 @@ def read_freemocap(source: Path, config: ImportConfig) -> Project:
 
 def _on_ground(path: Path) -> bool:
     """Whether FreeMoCap put the origin on the floor, by the board that lay there."""
-    try:
-        data = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(str(path), f"not TOML ({error})", "calibrate again in FreeMoCap") from error
-    metadata = data.get("metadata", {})
+    metadata = read_toml(path).get("metadata", {})
     return isinstance(metadata, dict) and metadata.get("groundplane_calibration") is True
 
 
 def _freemocap_joints(path: Path, views: Sequence[str]) -> dict[str, Keypoints2d]:
     """Joints of all views from one array (cameras, frames, points, 2 or 3), cameras in the order of their videos."""
-    if path.stat().st_size > _MAX_NPY_BYTES:
-        raise InputError(str(path), "it is larger than 4 GiB", "export one recording at a time")
-    try:
-        data = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(str(path), f"it is no array of numbers ({error})", "track the recording again") from error
+    data = read_npy(path)
     if data.ndim != 4 or data.shape[3] not in (2, 3) or data.shape[2] < NUM_MEDIAPIPE or data.dtype.kind not in "fiu":
         problem = f"an array {data.dtype} of {data.shape}, not of (cameras, frames, points, 2 or 3)"
         raise InputError(str(path), problem, "give what FreeMoCap's MediaPipe tracker wrote")

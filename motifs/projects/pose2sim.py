@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from calibration.formats.contents import read_text
 from core.errors import InputError
+from core.files import read_toml
 from motifs.projects.contents import ImportConfig, Project
 
 # Pose2Sim's names of models; its default is RTMPose's body with feet
@@ -37,9 +36,6 @@ def _model(source: Path) -> str:
     path = source / "Config.toml"
     if not path.is_file():
         return ""
-    try:
-        pose = tomllib.loads(read_text(path)).get("pose", {})
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(str(path), f"not TOML ({error})", "repair it, or give --keypoints-skeleton") from error
+    pose = read_toml(path).get("pose", {})
     model = pose.get("pose_model") if isinstance(pose, dict) else None
     return _POSE2SIM_MODELS.get(str(model).lower(), "")

@@ -108,6 +108,50 @@ def test_a_video_whose_tags_are_no_text_is_read_or_refused(tmp_path: Path) -> No
     assert probe(path).num_frames == 1
 
 
+def _filmed(path: Path, container: str, codec: str) -> Path:
+    """Five pictures."""
+    import av
+    import numpy as np
+
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "rgb8" if codec == "gif" else "yuv420p"
+        for number in range(5):
+            picture = np.full((576, 720, 3), 40 * number, np.uint8)
+            output.mux(
+                stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=stream.pix_fmt))
+            )
+        output.mux(stream.encode())
+    return path
+
+
+CONTAINERS = {
+    "mp4": "mpeg4", "mov": "mpeg4", "matroska": "mpeg4", "webm": "libvpx", "avi": "mpeg4", "mpeg": "mpeg2video",
+    "mpegts": "mpeg2video", "mxf": "mpeg2video", "gif": "gif", "flv": "flv", "asf": "mpeg4", "nut": "mpeg4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_common_container_is_read(container: str, tmp_path: Path) -> None:
+    assert probe(_filmed(tmp_path / "a.bin", container, CONTAINERS[container])).num_frames == 5
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ffconcat version 1.0\nfile 'other.mkv'\n",
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\nother.ts\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 26\n",
+    ],
+)
+def test_a_video_that_is_a_script_opens_no_other_file(script: str, tmp_path: Path) -> None:
+    _filmed(tmp_path / "other.mkv", "matroska", "mpeg4")
+    _filmed(tmp_path / "other.ts", "mpegts", "mpeg2video")
+    (tmp_path / "a.mp4").write_text(script)
+    with pytest.raises(InputError, match="cannot be read as a video"):
+        probe(tmp_path / "a.mp4")
+
+
 def test_the_watch_on_memory_sees_what_is_taken() -> None:
     with pytest.raises(AssertionError), little_memory():
         bytearray(b"x" * 200_000_000)

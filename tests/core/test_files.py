@@ -17,6 +17,7 @@ from core.files import (
     publish_folder,
     read_json,
     read_npz,
+    read_toml,
     sha256_of_path,
     to_jsonable,
     write_json,
@@ -90,6 +91,48 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
         read_json(tmp_path / "bad.json")
     with pytest.raises(InputError, match="no such file"):
         read_json(tmp_path / "absent.json")
+
+
+def test_a_number_of_endless_digits_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("9" * 5000)
+    with pytest.raises(InputError, match=r"bad\.json: not a JSON file"):
+        read_json(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join(["a"] * 5000) + " = 1",
+        "[" + " . ".join(["a"] * 5000) + "]", '"a\\"".' + ".".join(["'a'"] * 99) + "=1",
+        "b = {" + ".".join(["a"] * 99) + " = 1}", "a = " + "9" * 5000, "a = " + "[" * 5000, "a = 1\n" * 400_000,
+        "a = \"\udcff\"",
+    ],
+)  # fmt: skip
+def test_toml_that_takes_for_ever_is_refused_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"a\.toml: (not TOML|it has)"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_toml_of_no_keys_is_looked_through_in_one_go(tmp_path: Path) -> None:
+    for text in ("a" * 1_900_000, "a " * 950_000, '"' * 1_900_000, "a." * 950_000):
+        (tmp_path / "a.toml").write_text(text)
+        with pytest.raises(InputError, match="not TOML"):
+            read_toml(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text('[a.b."c.d"] # 1.2.3\nx.y = [1.5, 2.5]\n')
+    assert read_toml(tmp_path / "a.toml") == {"a": {"b": {"c.d": {"x": {"y": [1.5, 2.5]}}}}}
+
+
+def test_an_archive_of_arrays_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.zeros(1000), b=np.zeros(3))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02") + 24  # size of the first member, in the directory
+    data[place : place + 4] = (3 << 29).to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"unpack to 1\.5 GiB"):
+        read_npz(path)
+    assert read_npz(path, ("b",))["b"].tolist() == [0, 0, 0]
 
 
 def test_json_types() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from core.errors import InputError
 from core.files import read_json, write_json
 from dataset.build import build_from
+from dataset.exporters.amass import export_amass
+from dataset.exporters.humanml3d import export_humanml3d
 from dataset.loader import WindowReader, WindowRef, WindowSampler, window_refs
 from dataset.schema import REASON_NON_FINITE, Clip
 from dataset.shards import AmdDataset
@@ -103,3 +106,31 @@ def test_a_clip_shorter_than_a_window_is_in_every_epoch_and_padded(dataset: AmdD
         for row, idx in enumerate(batch["clip_idx"]):
             assert batch["valid"][row].sum() == round(5 * dataset.clips[idx].duration_s)
     assert WindowReader(dataset, 30.0, 5.0).read(WindowRef(dataset.clips[0].id, 0, 0.0))["valid"].sum() == 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"id": name} for name in ("../../evil", "..", "/evil", ".hidden", "a/b", 3, "a\n", "x" * 300)),
+        {"split": "../evil"},
+    ],
+)
+def test_a_clip_that_cannot_name_a_file_is_refused(dataset_copy: AmdDataset, changes: dict) -> None:
+    path = dataset_copy.path / "meta" / "clips.json"
+    data = read_json(path)
+    data["clips"][0] |= changes
+    write_json(path, data)
+    with pytest.raises(InputError, match=r"clips\.json: damaged"):
+        AmdDataset(dataset_copy.path)
+    with pytest.raises(InputError, match=r"clips\.json: damaged"):
+        verify(dataset_copy.path)
+
+
+@pytest.mark.parametrize("export", [export_amass, export_humanml3d])
+def test_no_export_leaves_its_folder(dataset: AmdDataset, export: Any, tmp_path: Path) -> None:
+    clip = dataclasses.replace(dataset.clips[0], id="../../evil", subject="s")
+    outward = AmdDataset(dataset.path)
+    outward.clips, outward._by_id = (clip,), {clip.id: clip}
+    with pytest.raises(InputError, match="leaves its folder"):
+        export(outward, tmp_path / "a" / "out")
+    assert not list(tmp_path.iterdir())

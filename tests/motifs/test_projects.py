@@ -77,11 +77,11 @@ def test_what_is_ambiguous_or_damaged_is_named(filmed: Filmed, tmp_path: Path) -
     refused("caliscope", lambda f: None, "no such recording: the project has walk", recording="jump")
     refused("caliscope", lambda f: (f / table).write_text("cam_id,frame_index\n0,x\n"), r"line 2.*xy_TRACKER")
     head = "cam_id,frame_index,point_id,img_loc_x,img_loc_y\n"
-    refused("caliscope", lambda f: (f / table).write_text(f"{head}0,99999999,0,1,1\n"), "it tells of 1 frames")
+    refused("caliscope", lambda f: (f / table).write_text(f"{head}0,999999,0,1,1\n"), "it tells of 1 frames")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((3, 9, 33, 3))), "of 3 cameras, and there are 4 videos")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((4, 9, 20, 3))), "not of .cameras, frames, points")
     pickled = np.array([{}], dtype=object)
-    refused("freemocap", lambda f: np.save(f / array, pickled, allow_pickle=True), "no array of numbers")
+    refused("freemocap", lambda f: np.save(f / array, pickled, allow_pickle=True), "not a readable .npy of numbers")
     refused("freemocap", lambda f: (f / "b_camera_calibration.toml").write_text(""), "several calibrations")
     first = "annots/cam_0/000003.json"
     refused("easymocap", lambda f: (f / first).write_text('{"annots": [{"keypoints": 3}]}'), "joints of shapes")
