@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from calibration.formats.contents import read_text
+from capture.layouts import POSE_SYNC
 from core.errors import InputError
 from motifs.projects.contents import ImportConfig, Project
 
@@ -27,9 +28,11 @@ def read_pose2sim(source: Path, config: ImportConfig) -> Project:
         names = ", ".join(path.name for path in calibrations)
         raise InputError(str(source), f"it has several calibrations: {names}", "name one: --calibration FILE")
     model = _model(source)
-    notes = (f"its joints are taken to be {model}, as Config.toml says",) if model else ()
+    notes = [f"its joints are taken to be {model}, as Config.toml says"] if model else []
+    if (source / POSE_SYNC).is_dir() and not config.keypoints:
+        notes.append(f"its joints are those of pose/: {POSE_SYNC}/ numbers frames otherwise than the videos")
     calibration = calibrations[0] if calibrations else None
-    return Project(skeleton=model, calibration=calibration, in_place=True, notes=notes)
+    return Project(skeleton=model, calibration=calibration, in_place=True, notes=tuple(notes))
 
 
 def _model(source: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,45 @@ def test_joints_whose_third_number_is_no_score_count_as_seen(filmed: Filmed, tmp
     found = read_keypoints(session.path(str(view.keypoints)), "openpose", HALPE_26)
     assert found.score[:, 0, HALPE_26.idx("nose")].min() == 1.0
     assert found.score[:, 0, HALPE_26.idx("head_top")].max() == 0.0  # which MediaPipe does not tell
+
+
+def synchronised(project: Path, offsets: tuple[int, ...]) -> None:
+    """Does as Pose2Sim's synchronisation and association: files of `pose/` under numbers less the camera's offset."""
+    for view, offset in zip(sorted((project / "pose").iterdir()), offsets, strict=True):
+        for path in view.iterdir():
+            name, number = path.stem.removesuffix("_keypoints").rsplit("_", 1)
+            if int(number) - offset > 0:
+                for folder in (project / "pose-sync" / view.name, project / "pose-associated" / view.name):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, folder / f"{name}_{int(number) - offset:012d}_keypoints.json")
+
+
+def nose_px(session: Session) -> np.ndarray:
+    """The nose of everybody first seen, (views, frames, 2)."""
+    found = []
+    for view in session.views:
+        skeleton = skeleton_named(str(view.keypoints_skeleton))
+        joints = read_keypoints(session.path(str(view.keypoints)), str(view.keypoints_format), skeleton)
+        found.append(joints.xy_px[:, 0, skeleton.idx("nose")])
+    return np.stack(found)
+
+
+def test_joints_that_pose2sim_has_renumbered_do_not_shift_the_person(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "pose2sim", filmed)
+    synchronised(tmp_path / "p", (0, 5, 3, 0))
+    session, notes = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    np.testing.assert_allclose(nose_px(session), filmed.xy_px[:, :, HALPE_26.idx("nose")], atol=2e-3)
+    assert any("pose-sync/" in note for note in notes)
+    for named in ("pose-associated", "pose-sync"):
+        with pytest.raises(InputError, match=r"as Pose2Sim synchronised them .*bring pose/"):
+            bring(tmp_path / "p", tmp_path / "never", ImportConfig(keypoints=named))
+    shutil.rmtree(tmp_path / "p/pose-sync")  # association of frames from 1 on
+    session, _ = bring(tmp_path / "p", tmp_path / "t", ImportConfig())
+    np.testing.assert_allclose(nose_px(session), filmed.xy_px[:, :, HALPE_26.idx("nose")], atol=2e-3)
+    synchronised(tmp_path / "p", (0, 0, 0, 0))
+    shutil.rmtree(tmp_path / "p/pose")
+    with pytest.raises(InputError, match="as Pose2Sim synchronised them"):
+        bring(tmp_path / "p", tmp_path / "never", ImportConfig())
 
 
 @pytest.mark.slow
