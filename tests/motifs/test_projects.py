@@ -63,6 +63,24 @@ def test_a_world_that_is_not_z_up_is_turned(filmed: Filmed, tmp_path: Path) -> N
     np.testing.assert_allclose(rig.centres[:, 2], -0.01 * filmed.rig.centres[:, 1], atol=1e-6)
 
 
+def test_cameras_are_told_by_their_numbers_and_not_by_their_order(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "caliscope", filmed)
+    array = tmp_path / "p/camera_array.toml"
+    tables = ["[cameras." + table for table in array.read_text().split("[cameras.")[1:]]
+    array.write_text("\n".join(reversed(tables)))
+    (tmp_path / "p/recordings/walk/cam_2.mp4").unlink()
+    points = tmp_path / "p/recordings/walk/POSE/xy_POSE.csv"
+    points.write_text("".join(line for line in points.read_text().splitlines(True) if line.split(",")[1] != "2"))
+    session, notes = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    assert [view.id for view in session.views] == ["cam_0", "cam_1", "cam_3"]
+    rig = Rig.from_json(read_json(session.path(str(session.calibration)))).subset(["cam_0", "cam_1", "cam_3"])
+    np.testing.assert_allclose(rig.centres, filmed.rig.subset(rig.ids).centres, atol=1e-5)
+    assert "cameras are told by their numbers: 0 is cam_0, 1 is cam_1, 3 is cam_3" in notes
+    array.write_text(array.read_text().replace("cameras.3", "cameras.7").replace("cam_id = 3", "cam_id = 7"))
+    _, notes = bring(tmp_path / "p", tmp_path / "t", ImportConfig())
+    assert any("not used before they are told apart" in note and "7, 2, 1, 0" in note for note in notes)
+
+
 def test_what_is_ambiguous_or_damaged_is_named(filmed: Filmed, tmp_path: Path) -> None:
     def refused(tool: str, change: Callable[[Path], object], says: str, **options: object) -> None:
         folder = tmp_path / f"{tool}-{len(list(tmp_path.iterdir()))}"
