@@ -17,6 +17,7 @@ from motifs.projects.contents import ImportConfig, Project, videos_in
 from motifs.projects.mediapipe import NUM_MEDIAPIPE, from_mediapipe
 
 _MAX_NPY_BYTES = 4 << 30
+_NUM_HOLISTIC = 543  # MediaPipe's body, two hands and face; newer ones have more points in the face
 
 
 def read_freemocap(source: Path, config: ImportConfig) -> Project:
@@ -37,6 +38,12 @@ def read_freemocap(source: Path, config: ImportConfig) -> Project:
     elif calibrations and config.calibration_up == "auto":
         notes.append("its world is that of the first camera: `motifs run --rig.world person` finds the floor")
     arrays = sorted(source.glob("output_data/**/*2dData*.npy"))
+    others = [path for path in arrays if not path.name.lower().startswith("mediapipe")]
+    arrays = [path for path in arrays if path not in others]
+    if len(arrays) > 1:
+        names = ", ".join(str(path.relative_to(source)) for path in arrays)
+        raise InputError(str(source), f"it has several arrays of joints: {names}", "keep the one to take")
+    notes += [f"{path.relative_to(source)} is left out: of trackers, MediaPipe's is known" for path in others]
     joints: dict[str, Keypoints2d] = {}
     if arrays:
         joints = _freemocap_joints(arrays[0], list(videos))
@@ -67,8 +74,10 @@ def _freemocap_joints(path: Path, views: Sequence[str]) -> dict[str, Keypoints2d
         data = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise InputError(str(path), f"it is no array of numbers ({error})", "track the recording again") from error
-    if data.ndim != 4 or data.shape[3] not in (2, 3) or data.shape[2] < NUM_MEDIAPIPE or data.dtype.kind not in "fiu":
-        problem = f"an array {data.dtype} of {data.shape}, not of (cameras, frames, points, 2 or 3)"
+    known = data.ndim == 4 and (data.shape[2] == NUM_MEDIAPIPE or data.shape[2] >= _NUM_HOLISTIC)
+    if not known or data.shape[3] not in (2, 3) or data.dtype.kind not in "fiu":
+        wanted = f"(cameras, frames, points, 2 or 3) with {NUM_MEDIAPIPE} points, or {_NUM_HOLISTIC} and more"
+        problem = f"an array {data.dtype} of {data.shape}, not of {wanted}"
         raise InputError(str(path), problem, "give what FreeMoCap's MediaPipe tracker wrote")
     if len(data) != len(views):
         problem = f"it is of {len(data)} cameras, and there are {len(views)} videos ({', '.join(views)})"

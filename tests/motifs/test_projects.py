@@ -99,6 +99,9 @@ def test_what_is_ambiguous_or_damaged_is_named(filmed: Filmed, tmp_path: Path) -
     refused("caliscope", lambda f: (f / table).write_text(f"{head}0,99999999,0,1,1\n"), "it tells of 1 frames")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((3, 9, 33, 3))), "of 3 cameras, and there are 4 videos")
     refused("freemocap", lambda f: np.save(f / array, np.zeros((4, 9, 20, 3))), "not of .cameras, frames, points")
+    refused("freemocap", lambda f: np.save(f / array, np.zeros((4, 9, 137, 3))), "33 points, or 543 and more")
+    again = array.replace("raw_data/", "")
+    refused("freemocap", lambda f: shutil.copy(f / array, f / again), "several arrays of joints.*keep the one")
     pickled = np.array([{}], dtype=object)
     refused("freemocap", lambda f: np.save(f / array, pickled, allow_pickle=True), "no array of numbers")
     refused("freemocap", lambda f: (f / "b_camera_calibration.toml").write_text(""), "several calibrations")
@@ -159,6 +162,44 @@ def test_joints_that_pose2sim_has_renumbered_do_not_shift_the_person(filmed: Fil
     shutil.rmtree(tmp_path / "p/pose")
     with pytest.raises(InputError, match="as Pose2Sim synchronised them"):
         bring(tmp_path / "p", tmp_path / "never", ImportConfig())
+
+
+def test_only_mediapipes_body_is_read_of_caliscopes_trackers(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "caliscope", filmed)
+    recording = tmp_path / "p/recordings/walk"
+    pose = recording / "POSE/xy_POSE.csv"
+    hand = pose.read_text().splitlines()[0] + "\n0,0,0,0.0,0,5.0,5.0\n"
+    for tracker in ("CHARUCO", "HAND", "ONNX_rtmpose_m_halpe26"):
+        (recording / tracker).mkdir()
+        (recording / tracker / f"xy_{tracker}.csv").write_text(hand)
+    session, notes = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    np.testing.assert_allclose(nose_px(session), filmed.xy_px[:, :, HALPE_26.idx("nose")], atol=2e-3)
+    assert "its joints are those of recordings/walk/POSE/xy_POSE.csv" in notes
+    (recording / "HOLISTIC").mkdir()
+    pose.rename(recording / "HOLISTIC/xy_HOLISTIC.csv")
+    pose.write_text(hand)
+    session, _ = bring(tmp_path / "p", tmp_path / "t", ImportConfig())
+    np.testing.assert_allclose(nose_px(session), filmed.xy_px[:, :, HALPE_26.idx("nose")], atol=2e-3)
+    pose.unlink()
+    (recording / "HOLISTIC/xy_HOLISTIC.csv").unlink()
+    session, notes = bring(tmp_path / "p", tmp_path / "u", ImportConfig())
+    assert all(view.keypoints is None for view in session.views)
+    assert any("HAND/xy_HAND.csv is left out" in note for note in notes) and any("motifs detect" in n for n in notes)
+
+
+@pytest.mark.parametrize("other", [("charuco", 24), ("charuco", 40), ("openpose", 137)])
+def test_only_mediapipes_array_is_read_of_freemocaps_trackers(
+    other: tuple[str, int], filmed: Filmed, tmp_path: Path
+) -> None:
+    write_project(tmp_path / "p", "freemocap", filmed)
+    own = next((tmp_path / "p/output_data").rglob("*.npy"))
+    np.save(own.with_name(f"{other[0]}_2dData_pixelXY.npy"), np.full((4, FRAMES, other[1], 3), 0.5))
+    session, notes = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    np.testing.assert_allclose(nose_px(session), filmed.xy_px[:, :, HALPE_26.idx("nose")], atol=2e-3)
+    assert any(f"{other[0]}_2dData_pixelXY.npy is left out" in note for note in notes)
+    own.unlink()
+    session, notes = bring(tmp_path / "p", tmp_path / "t", ImportConfig())
+    assert all(view.keypoints is None for view in session.views) and any("motifs detect" in note for note in notes)
 
 
 @pytest.mark.slow
