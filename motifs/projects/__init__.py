@@ -25,7 +25,7 @@ from motifs.projects.caliscope import read_caliscope
 from motifs.projects.contents import ImportConfig, Project, ProjectKind
 from motifs.projects.easymocap import read_easymocap
 from motifs.projects.freemocap import read_freemocap
-from motifs.projects.pose2sim import read_pose2sim
+from motifs.projects.pose2sim import is_pose2sim, read_pose2sim
 
 __all__ = ["ImportConfig", "Project", "bring"]
 
@@ -74,7 +74,7 @@ def _guess(source: Path) -> ProjectKind:
         return "freemocap"
     if (source / "camera_array.toml").is_file():
         return "caliscope"
-    if (source / "Config.toml").is_file() or any((source / "calibration").glob("Calib*.toml")):
+    if is_pose2sim(source):
         return "pose2sim"
     return "recording"
 

@@ -202,6 +202,26 @@ def test_only_mediapipes_array_is_read_of_freemocaps_trackers(
     assert all(view.keypoints is None for view in session.views) and any("motifs detect" in note for note in notes)
 
 
+@pytest.mark.parametrize("kept", ["Calibration/Calib.toml", "my_calib/cameras.toml", "../calibration/Calib_qca.toml"])
+def test_cameras_are_found_where_pose2sim_finds_them(kept: str, filmed: Filmed, tmp_path: Path) -> None:
+    project = tmp_path / "session/trial"
+    write_project(project, "pose2sim", filmed)
+    text = (project / "calibration/Calib.toml").read_text()
+    shutil.rmtree(project / "calibration")
+    (project / kept).parent.mkdir()
+    (project / kept).write_text(text)
+    session, notes = bring(project, tmp_path / "s", ImportConfig())
+    rig = Rig.from_json(read_json(session.path(str(session.calibration))))
+    np.testing.assert_allclose(rig.centres, filmed.rig.centres, atol=1e-5)
+    assert any(note.startswith("its cameras are those of") and Path(kept).name in note for note in notes)
+    shutil.move(project / "Config.toml", tmp_path / "session")  # which a trial may leave to its session
+    session, _ = bring(project, tmp_path / "t", ImportConfig())
+    assert session.calibration is not None and session.views[0].keypoints_skeleton == "HALPE_26"
+    (project / kept).rename(tmp_path / "elsewhere.toml")
+    session, notes = bring(project, tmp_path / "u", ImportConfig())
+    assert session.calibration is None and any("it has no cameras" in note for note in notes)
+
+
 @pytest.mark.slow
 def test_the_walkthrough(tmp_path: Path) -> None:
     call = [str(ROOT / "examples/foreign_projects.sh"), str(tmp_path)]
