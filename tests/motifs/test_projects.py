@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -220,6 +221,49 @@ def test_cameras_are_found_where_pose2sim_finds_them(kept: str, filmed: Filmed, 
     (project / kept).rename(tmp_path / "elsewhere.toml")
     session, notes = bring(project, tmp_path / "u", ImportConfig())
     assert session.calibration is None and any("it has no cameras" in note for note in notes)
+
+
+def test_a_view_in_which_nobody_is_has_the_layout_of_the_others(filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "easymocap", filmed)
+    for path in (tmp_path / "p/annots/cam_1").iterdir():
+        path.write_text('{"annots": []}')
+    session, _ = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    found = nose_px(session)
+    assert found.shape[1] == FRAMES and np.isnan(found[1]).all() and np.isfinite(found[[0, 2, 3]]).all()
+    for path in (tmp_path / "p/annots").rglob("*.json"):
+        path.write_text('{"annots": []}')
+    with pytest.raises(InputError, match="nobody is in any of its views"):
+        bring(tmp_path / "p", tmp_path / "never", ImportConfig())
+
+
+@pytest.mark.parametrize("stills", [True, False])
+def test_annotations_counted_from_one_are_of_their_pictures(stills: bool, filmed: Filmed, tmp_path: Path) -> None:
+    write_project(tmp_path / "p", "easymocap", filmed)
+    for camera in filmed.rig:
+        annots = tmp_path / "p/annots" / camera.id
+        if stills:
+            (tmp_path / "p/videos" / f"{camera.id}.mp4").unlink()
+            (tmp_path / "p/images" / camera.id).mkdir(parents=True)
+        for frame in reversed(range(FRAMES)):
+            (annots / f"{frame:06d}.json").rename(annots / f"{frame + 1:06d}.json")
+            if stills:
+                picture = tmp_path / "p/images" / camera.id / f"{frame + 1:06d}.png"
+                cv2.imwrite(str(picture), np.zeros(camera.lens.size_px[::-1], np.uint8))
+        (annots / f"{FRAMES:06d}.json").unlink()
+    (tmp_path / "p/annots/cam_2/000001.json").unlink()  # a frame that was not annotated shifts nothing
+    session, _ = bring(tmp_path / "p", tmp_path / "s", ImportConfig())
+    true_px = filmed.xy_px[:, : FRAMES - 1, HALPE_26.idx("nose")].copy()
+    true_px[2, 0] = np.nan
+    np.testing.assert_allclose(nose_px(session), true_px, atol=2e-3)
+    if not stills:  # pictures of the videos, from 0 on, say that 1 is the second frame
+        (tmp_path / "p/images/cam_0").mkdir(parents=True)
+        (tmp_path / "p/images/cam_0/000000.jpg").touch()
+        session, _ = bring(tmp_path / "p", tmp_path / "t", ImportConfig())
+        np.testing.assert_allclose(nose_px(session)[:, 1:], true_px, atol=2e-3)
+    annots = tmp_path / "p/annots/cam_0"
+    (annots / "000003.json").rename(annots / "000093.json")
+    with pytest.raises(InputError, match="no picture of this name" if stills else "it has 94 frames, its pictures 15"):
+        bring(tmp_path / "p", tmp_path / "never", ImportConfig())
 
 
 @pytest.mark.slow
