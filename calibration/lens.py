@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.camera_names import match_cameras
 from calibration.formats import read_file, read_lenses
 from calibration.lens_prior import imported_lens_covariance
 from calibration.lens_quality import board_stretch, corner_counts, projection_sigma_px, remarks
@@ -90,7 +91,7 @@ def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1
     if config.lenses_from is None and session.calibration is not None:
         config = dataclasses.replace(config, lenses_from=session.path(session.calibration))
     shown = [view for view in session.views if view.lens_images]
-    imported = _imported(session, config)
+    imported, matched = _imported(session, config)
     items = [view.id for view in session.views if view.lens_images or view.id in imported]
     if not items:
         raise InputError(
@@ -112,7 +113,7 @@ def run(session_dir: Path, config: LensConfig | None = None, *, workers: int = 1
         out=session.stage(STAGE),
         items=items,
         process=partial(_process, session_dir, config, max(workers // len(items), 1)),
-        finish=partial(_finish, config),
+        finish=partial(_finish, config, matched),
         workers=workers,
         redo=redo,
     )
@@ -139,7 +140,7 @@ def _process(session_dir: Path, config: LensConfig, threads: int, view_id: str, 
     session = Session.load(session_dir)
     view = session[view_id]
     if not view.lens_images:
-        lens = _imported(session, config)[view_id]
+        lens = _imported(session, config)[0][view_id]
         unsure = {} if config.imported_exact else {"covariance": imported_lens_covariance(lens).tolist()}
         return {"lens": lens.to_json(), "imported": True, "quality": {"imported": True, **unsure}}
     observations, names = _observe(session, view, config, threads)
@@ -267,13 +268,15 @@ def _save_residuals(path: Path, solution: LensSolution, observations: Observatio
     )
 
 
-def _finish(config: LensConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
+def _finish(
+    config: LensConfig, matched: Sequence[str], folder: Path, facts: Mapping[str, Mapping[str, Any]]
+) -> Summary:
     quality = {view_id: fact["quality"] for view_id, fact in facts.items()}
     lenses = {view_id: fact["lens"] for view_id, fact in facts.items()}
     write_json(folder / "lenses.json", {"lenses": lenses, "quality": quality})
     health = [figure for view_id, q in quality.items() if "rms_px" in q for figure in _health(config, view_id, q)]
     imported = () if config.lenses_from is None else read_file(config.lenses_from).notes
-    return Summary({"views": quality, "import_notes": list(imported)}, health)
+    return Summary({"views": quality, "import_notes": [*imported, *matched]}, health)
 
 
 def _health(config: LensConfig, view_id: str, q: Mapping[str, Any]) -> list[Health]:
@@ -308,23 +311,18 @@ def _require_targets(session: Session) -> str:
     return session.targets
 
 
-def _imported(session: Session, config: LensConfig) -> dict[str, Lens]:
-    """Lenses of the file given, by view."""
+def _imported(session: Session, config: LensConfig) -> tuple[dict[str, Lens], tuple[str, ...]]:
+    """Lenses of the file given, by view; and how its cameras were told where their names do not."""
     if config.lenses_from is None:
-        return {}
+        return {}, ()
     lenses = read_lenses(config.lenses_from)
     cameras = {name: Camera(name, lens, SE3.identity()) for name, lens in lenses.items()}
     views = tuple(view for view in session.views if view.id in cameras)
     if views:
-        return imported_lenses(views, [cameras[view.id] for view in views], config.lenses_from)
+        return imported_lenses(views, [cameras[view.id] for view in views], config.lenses_from), ()
     room = session.of_role("room")
-    if len(room) != len(cameras):
-        raise InputError(
-            str(config.lenses_from),
-            f"its cameras {', '.join(cameras)} match no view of the session",
-            "name the cameras in the file as the views",
-        )
-    return imported_lenses(room, list(cameras.values()), config.lenses_from)
+    pairs, notes = match_cameras([view.id for view in room], list(cameras), str(config.lenses_from))
+    return imported_lenses(room, [cameras[name] for name in pairs.values()], config.lenses_from), notes
 
 
 def imported_lenses(views: Sequence[View], cameras: Sequence[Camera], path: Path) -> dict[str, Lens]:

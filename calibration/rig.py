@@ -254,7 +254,12 @@ def _from_reference(session: Session, config: RigConfig) -> RigSolution:
     assert config.reference is not None  # checked by `_method`
     unit_m = {"m": 1.0, "cm": 0.01, "mm": 0.001}[config.reference_unit]
     own_lenses = config.lenses == "imported"
-    rig = named_rig(session, config.reference, config.world_up, own_lenses=own_lenses, unit_m=unit_m)
+    rig, notes = named_rig(session, config.reference, config.world_up, own_lenses=own_lenses, unit_m=unit_m)
+    solution = _refined_reference(session, rig, config)
+    return dataclasses.replace(solution, facts={**solution.facts, "import_notes": list(notes)})
+
+
+def _refined_reference(session: Session, rig: Rig, config: RigConfig) -> RigSolution:
     covariance = dict.fromkeys(rig.ids, config.imported.covariance)
     solution = RigSolution(rig, covariance, {}, np.zeros((0, 0)), facts=rig_facts(rig, covariance, {}, gravity=True))
     if config.method == "import" and config.world != "person":
@@ -306,6 +311,5 @@ def _refined_clocks(solution: RigSolution, given: Mapping[str, Any]) -> dict[str
 
 def _finish(config: RigConfig, folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Summary:
     notes = () if config.reference is None or config.method == "targets" else read_file(config.reference).notes
-    return Summary(
-        {**facts["rig"], "import_notes": list(notes)}, rig_health(config.limits, facts["rig"], config.method)
-    )
+    noted = [*notes, *facts["rig"].get("import_notes", ())]
+    return Summary({**facts["rig"], "import_notes": noted}, rig_health(config.limits, facts["rig"], config.method))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.camera_names import match_cameras
 from calibration.clock_keypoints import Track, refine_clocks
 from calibration.formats import Up, read_calibration, turned_up
 from calibration.lens import imported_lenses, load_lenses
@@ -79,8 +80,10 @@ class SeenPerson:
         return SeenPerson(self.xy_px[:, keep], self.score[:, keep], self.t_s[keep], self.skeleton, self.leader)
 
 
-def named_rig(session: Session, reference: Path, world_up: Up, *, own_lenses: bool, unit_m: float = 1.0) -> Rig:
-    """The reference's cameras under the session's names, z up; matched by id, or by order if no id fits.
+def named_rig(
+    session: Session, reference: Path, world_up: Up, *, own_lenses: bool, unit_m: float = 1.0
+) -> tuple[Rig, tuple[str, ...]]:
+    """The reference's cameras under the session's names, z up; and how they were told where ids do not.
 
     Args:
         session: whose room views are meant.
@@ -93,21 +96,12 @@ def named_rig(session: Session, reference: Path, world_up: Up, *, own_lenses: bo
         InputError: if they do not match, or a lens is missing.
     """
     found = turned_up(read_calibration(reference, unit_m=unit_m), world_up)
-    names = [view.id for view in session.of_role("room")]
-    if set(names) <= set(found.ids):
-        cameras = list(found.subset(names))
-    elif not set(names) & set(found.ids) and len(names) == len(found):
-        cameras = list(found)
-    else:
-        raise InputError(
-            str(reference),
-            f"its cameras {', '.join(found.ids)} are not the session's {', '.join(names)}",
-            "name the cameras in the file as the views",
-        )
     room = session.of_role("room")
+    pairs, notes = match_cameras([view.id for view in room], found.ids, str(reference))
+    cameras = list(found.subset(list(pairs.values())))
     lenses = imported_lenses(room, cameras, reference) if own_lenses else load_lenses(session.folder)
-    renamed = zip(names, cameras, strict=True)
-    return Rig(tuple(dataclasses.replace(c, id=name, lens=lens_of(lenses, name)) for name, c in renamed))
+    renamed = zip(pairs, cameras, strict=True)
+    return Rig(tuple(dataclasses.replace(c, id=name, lens=lens_of(lenses, name)) for name, c in renamed)), notes
 
 
 def lens_of(lenses: Mapping[str, Lens], view_id: str) -> Lens:

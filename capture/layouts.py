@@ -24,6 +24,7 @@ from core.errors import InputError
 LayoutName = Literal["auto", "flat", "pose2sim"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mpg", ".mpeg"})
 PHOTOS = "photos"
+POSE_SYNC = "pose-sync"  # Pose2Sim's joints as it synchronised them
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -117,8 +118,34 @@ def _flat_poses(source: Path, pose_folder: str) -> dict[str, Path]:
 def _pose2sim_poses(source: Path, pose_folder: str) -> dict[str, Path]:
     # joints of the person of interest come before those of everybody in the picture
     folder = _pose_folder(source, pose_folder, ("pose-associated", "pose*_associated", "pose", "pose2d*"))
+    if folder and (why := _renumbered(source, folder)):
+        if pose_folder or not (source / "pose").is_dir():
+            action = "bring pose/, as it was before synchronisation: `motifs sync` finds the offsets itself"
+            raise InputError(str(folder), why, action)
+        folder = source / "pose"
     entries = sorted(folder.glob("*_json")) if folder else []
     return _by_view((path.name.removesuffix("_json"), path) for path in entries)
+
+
+def _renumbered(source: Path, folder: Path) -> str:
+    """Why numbers of a folder of Pose2Sim's joints are not the videos' frames; empty if nothing says so.
+
+    Its synchronisation writes `pose-sync/`: frames of `pose/` under numbers less the camera's offset, none below 1.
+    `pose-associated/` is made of that, and may leave out frames that `Config.toml` excludes.
+    """
+    if (source / POSE_SYNC).is_dir() and (folder.name == POSE_SYNC or "associated" in folder.name):
+        return f"its frames are numbered as Pose2Sim synchronised them ({POSE_SYNC}/), not as the videos"
+    for own in sorted(folder.glob("*_json")):
+        first, whole = _lowest_number(own), _lowest_number(source / "pose" / own.name)
+        if first is not None and whole is not None and first != whole:
+            return f"frames of {own.name} begin at {first}, in pose/ at {whole}"
+    return ""
+
+
+def _lowest_number(folder: Path) -> int | None:
+    """The lowest number that names of a folder's JSON files end in; None without any."""
+    numbers = (re.findall(r"\d+", path.stem) for path in folder.glob("*.json"))
+    return min((int(found[-1]) for found in numbers if found), default=None)
 
 
 def _pose_folder(source: Path, given: str, usual: tuple[str, ...]) -> Path | None:

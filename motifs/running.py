@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.errors import InputError, StageError
+from capture.session import Session
+from core.errors import InputError, MotifsError, StageError
 from core.files import write_json
 from core.stage import Manifest
 from motifs.batch import SessionRun, needs_gpu, run_sessions
 from motifs.cluster import lab_cluster, local_cluster, local_workers
-from motifs.pipeline import RunConfig, check_settings, run_session
+from motifs.pipeline import RunConfig, Step, check_settings, run_session, steps_of
 from motifs.status import session_status
 
 
 def plan(sessions: Sequence[Path]) -> str:
-    """The stages of sessions and where they stand, a line each."""
+    """The stages of sessions and where they stand, a line each.
+
+    Raises:
+        InputError: if sessions cannot be used, as `run_all`.
+    """
+    _check(sessions)
     rows = [(session, status) for session in sessions for status in session_status(session)]
     return "\n".join(f"{status.step.command:<17} {status.state:<12} {s / status.step.folder}" for s, status in rows)
 
@@ -47,7 +53,7 @@ def run_all(
     """
     _check(sessions)
     if len(sessions) == 1 and scheduler is None:
-        run_session(sessions[0], config, workers=workers, redo=redo, announce=lambda _, found: say(line_of(found)))
+        _run_one(sessions[0], config, workers=workers, redo=redo, summary=summary, say=say)
         say(f"next, `motifs report {sessions[0]}` and `motifs build {sessions[0]} --out DATASET`")
         return
     gpu = needs_gpu(config.fit)
@@ -66,6 +72,30 @@ def run_all(
     if failed:
         raise _error(failed, len(ended))
     say(f"next, `motifs status {sessions[0]} ...` and `motifs build {sessions[0]} ... --out DATASET`")
+
+
+def _run_one(
+    session: Path, config: RunConfig, *, workers: int, redo: bool, summary: Path | None, say: Callable[[str], None]
+) -> None:
+    """Runs a session in this process; the summary says how it ended, whatever ended it."""
+    run = SessionRun(session)
+
+    def announce(step: Step, manifest: Manifest) -> None:
+        run.manifests.append(manifest)
+        say(line_of(manifest))
+
+    try:
+        run.steps = steps_of(Session.load(session))
+        run_session(session, config, workers=workers, redo=redo, announce=announce)
+    except MotifsError as error:
+        run.error = error
+        raise
+    except Exception as error:
+        run.error = StageError(session.name, f"{type(error).__name__}: {error}", "report this with what was printed")
+        raise
+    finally:
+        if summary is not None and (run.error is not None or run.step is None):
+            write_json(summary, [run.summary()])
 
 
 def line_of(manifest: Manifest) -> str:

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibration.formats import read_calibration, turned_up, write_rig
+from calibration.camera_names import match_cameras
+from calibration.formats import read_file, turned_up, write_rig
 from capture.detectors import openpose
 from capture.ingest import IngestConfig, ingest
-from capture.session import Session
+from capture.layouts import PHOTOS, find_views
+from capture.session import FOOT_ROLES, Session
+from core.cameras import Rig
 from core.errors import InputError
 from motifs.projects.caliscope import read_caliscope
 from motifs.projects.contents import ImportConfig, Project, ProjectKind
 from motifs.projects.easymocap import read_easymocap
 from motifs.projects.freemocap import read_freemocap
-from motifs.projects.pose2sim import read_pose2sim
+from motifs.projects.pose2sim import is_pose2sim, read_pose2sim
 
 __all__ = ["ImportConfig", "Project", "bring"]
 
@@ -54,12 +57,14 @@ def bring(source: Path, out: Path, config: ImportConfig) -> tuple[Session, tuple
     out.parent.mkdir(parents=True, exist_ok=True)
     # beside the session: hard links need the same disk
     with tempfile.TemporaryDirectory(prefix=".motifs-", dir=out.parent) as temporary:
-        calibration, recording = _cameras(project, config, Path(temporary)), source
+        recording = source
         if not project.in_place and kind != "recording":
             recording, told["layout"] = Path(temporary) / "recording", "flat"
             _lay_out(project, recording)
-        session = ingest(recording, out, _plain_config(config, told), calibration=calibration)
-    return session, project.notes
+        plain = _plain_config(config, told)
+        calibration, notes = _cameras(project, config, _room_views(recording, plain), Path(temporary))
+        session = ingest(recording, out, plain, calibration=calibration)
+    return session, (*project.notes, *notes)
 
 
 def _guess(source: Path) -> ProjectKind:
@@ -69,7 +74,7 @@ def _guess(source: Path) -> ProjectKind:
         return "freemocap"
     if (source / "camera_array.toml").is_file():
         return "caliscope"
-    if (source / "Config.toml").is_file() or any((source / "calibration").glob("Calib*.toml")):
+    if is_pose2sim(source):
         return "pose2sim"
     return "recording"
 
@@ -80,16 +85,34 @@ def _plain_config(config: ImportConfig, told: Mapping[str, Any]) -> IngestConfig
     return IngestConfig(**{**values, **told})
 
 
-def _cameras(project: Project, config: ImportConfig, folder: Path) -> Path | None:
-    """The cameras in this project's file; None if there are none."""
+def _room_views(recording: Path, config: IngestConfig) -> list[str]:
+    """Names of the views whose cameras stand in the room."""
+    named = [view.id for view in find_views(recording, config.layout, config.keypoints)]
+    return [name for name in named if name not in (PHOTOS, "walkthrough", *FOOT_ROLES)]
+
+
+def _cameras(
+    project: Project, config: ImportConfig, views: Sequence[str], folder: Path
+) -> tuple[Path | None, tuple[str, ...]]:
+    """The cameras in this project's file, those of views under the views' names; and what people should know of them.
+
+    Without cameras there is no file. Where names do not tell them, they keep theirs, for a person to rename.
+    """
     given = config.calibration or project.calibration
     if given is None:
-        return None
+        return None, ()
     unit = project.unit if config.calibration_unit == "auto" else config.calibration_unit
     up = project.up if config.calibration_up == "auto" else config.calibration_up
-    rig = turned_up(read_calibration(given, unit_m={"m": 1.0, "cm": 0.01, "mm": 0.001}[unit]), up)
+    found = read_file(given).in_unit({"m": 1.0, "cm": 0.01, "mm": 0.001}[unit])
+    rig = turned_up(found.rig(), up)
+    try:
+        pairs, told = match_cameras(views, rig.ids, str(given))
+    except InputError as error:
+        pairs, told = {}, (f"its cameras are not used before they are told apart: {error.problem}; {error.action}",)
+    view_of = {camera: view for view, camera in pairs.items()}
+    rig = Rig(tuple(dataclasses.replace(camera, id=view_of.get(camera.id, camera.id)) for camera in rig))
     write_rig(folder / "rig.json", rig)
-    return folder / "rig.json"
+    return folder / "rig.json", (*found.notes, *told)
 
 
 def _lay_out(project: Project, folder: Path) -> None:

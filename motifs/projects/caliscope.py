@@ -19,6 +19,8 @@ from motifs.projects.mediapipe import NUM_MEDIAPIPE, from_mediapipe
 _MAX_CSV_BYTES = 1 << 30
 _MAX_CAMERAS, _MAX_FRAMES = 1000, 1 << 22  # frames of all cameras together
 _MAX_SPARSE = 100  # frames for each one in which somebody was found
+# trackers whose points 0 to 32 are MediaPipe's body; those of hands, faces, boards and other models number otherwise
+_BODIES = ("xy_holistic", "xy_pose", "xy_simple_holistic")
 _TIMES = ("timestamps.csv", "frame_timestamps.csv", "frame_time_history.csv")
 
 
@@ -38,14 +40,18 @@ def read_caliscope(source: Path, config: ImportConfig) -> Project:
     folder = recordings[config.recording or next(iter(recordings))]
     videos = {_camera_name(name): path for name, path in videos_in(folder).items()}
     tables = [p for p in sorted(folder.rglob("*xy*.csv")) if "xyz" not in p.name.lower()]
+    bodies = {p.stem.lower(): p for p in reversed(tables)}
+    table = next((bodies[name] for name in _BODIES if name in bodies), None)
     joints: dict[str, Keypoints2d] = {}
-    notes: tuple[str, ...] = ("it has no 2D joints: run `motifs detect` with a model",)
-    if tables:
-        joints, notes = _caliscope_joints(tables[0]), (f"its joints are those of {tables[0].relative_to(source)}",)
+    if table is not None:
+        joints, notes = _caliscope_joints(table), [f"its joints are those of {table.relative_to(source)}"]
+    else:
+        others = [f"{p.relative_to(source)} is left out: its points are not MediaPipe's body" for p in tables]
+        notes = [*others, "it has no 2D joints: run `motifs detect` with a model"]
     times = next((folder / name for name in _TIMES if (folder / name).is_file()), None)
     return Project(
         videos, joints=joints, frame_times=times, skeleton=HALPE_26.name if joints else "",
-        calibration=source / "camera_array.toml", notes=notes,
+        calibration=source / "camera_array.toml", notes=tuple(notes),
     )  # fmt: skip
 
 

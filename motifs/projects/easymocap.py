@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from capture.detectors.stacking import MAX_FRAMES, stack_people
+from capture.detectors.stacking import MAX_FRAMES, first_number, stack_people
 from capture.keypoints import Keypoints2d
+from capture.stills import SUFFIXES, list_stills
 from core.errors import InputError
 from core.files import read_json
 from core.skeletons import BODY_25, COCO_17, HALPE_26
@@ -23,12 +25,10 @@ def read_easymocap(source: Path, config: ImportConfig) -> Project:
     Raises:
         InputError: if an annotation is damaged, or views differ in their joints.
     """
-    videos, images = videos_in(source / "videos"), folders_in(source / "images")
-    images = {name: path for name, path in images.items() if name not in videos}
-    joints = {name: _annots(path) for name, path in folders_in(source / "annots").items()}
+    videos, pictures = videos_in(source / "videos"), folders_in(source / "images")
+    images = {name: path for name, path in pictures.items() if name not in videos}
+    joints = _joints(source / "annots", images, pictures)
     skeletons = {found.skeleton.name for found in joints.values()}
-    if len(skeletons) > 1:
-        raise InputError(str(source / "annots"), f"its views differ in joints: {skeletons}", "annotate them alike")
     folders = {} if joints else folders_in(source / "openpose")
     notes = () if joints or folders else ("it has no 2D joints: run `motifs detect` with a model",)
     return Project(
@@ -37,21 +37,66 @@ def read_easymocap(source: Path, config: ImportConfig) -> Project:
     )  # fmt: skip
 
 
-def _annots(folder: Path) -> Keypoints2d:
+def _joints(folder: Path, images: Mapping[str, Path], pictures: Mapping[str, Path]) -> dict[str, Keypoints2d]:
+    """Joints of all views; a view in which nobody ever is has the others' layout.
+
+    Args:
+        folder: of the annotations, a folder a view.
+        images: folders of stills by view, where they are the view's frames.
+        pictures: all such folders, also of views that have a video.
+    """
+    views = {name: _annots(path) for name, path in folders_in(folder).items()}
+    shapes = {name: {p.shape for people in view.values() for p in people} for name, view in views.items()}
+    for name, sizes in shapes.items():
+        if len(sizes) > 1 or not sizes <= _SKELETONS.keys():
+            problem = f"its people have joints of shapes {sorted(sizes)}"
+            raise InputError(str(folder / name), problem, "annotate with body25, coco17 or halpe26")
+    sizes = set().union(*shapes.values())
+    if views and len(sizes) != 1:
+        names = ", ".join(sorted(_SKELETONS[size].name for size in sizes))
+        problem = f"its views differ in joints: {names}" if names else "nobody is in any of its views"
+        raise InputError(str(folder), problem, "annotate them alike" if names else "annotate again, or remove it")
+    numbered = [path for name, view in views.items() if name not in images for path in view]
+    extracted = (path for name in views.keys() & pictures.keys() - images.keys() for path in pictures[name].iterdir())
+    numbered += [path for path in extracted if path.suffix.lower() in SUFFIXES and path.stem.isdecimal()]
+    # views share their numbers: where one counts from 0, another's first annotated frame is no other 0
+    first = first_number(min(map(_number, numbered)), str(folder)) if numbered else 0
+    found = {}
+    for name, view in views.items():
+        places = _places(view, images[name]) if name in images else {path: _number(path) - first for path in view}
+        frames = {places[path]: people for path, people in view.items()}
+        found[name] = stack_people(frames, max(frames) + 1, _SKELETONS[next(iter(sizes))], str(folder / name))
+    return found
+
+
+def _annots(folder: Path) -> dict[Path, list[np.ndarray]]:
     """EasyMocap's joints of a view: a file a frame, `annots: [{personID, keypoints: [[x, y, score], ...]}]`."""
-    frames: dict[int, list[np.ndarray]] = {}
-    for path in sorted(folder.glob("*.json")):
-        number = re.search(r"(\d{1,12})$", path.stem)
-        if number is None or int(number.group(1)) >= MAX_FRAMES:
-            raise InputError(str(path), "its name holds no number of a frame", "name the files 000000.json and so on")
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise InputError(str(folder), "it holds no annotations", "annotate the view, or remove the folder")
+    people = {}
+    for path in files:
         data = read_json(path)
         try:
-            people = [np.array(person["keypoints"], float) for person in data["annots"]]
+            people[path] = [np.array(person["keypoints"], float) for person in data["annots"]]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(str(path), f"it is no annotation of EasyMocap ({error!r})", "export it again") from error
-        frames[int(number.group(1))] = people
-    sizes = {person.shape for people in frames.values() for person in people}
-    if len(sizes) != 1 or (size := next(iter(sizes))) not in _SKELETONS:
-        problem = f"its people have joints of shapes {sorted(sizes)}"
-        raise InputError(str(folder), problem, "annotate with body25, coco17 or halpe26")
-    return stack_people(frames, max(frames) + 1, _SKELETONS[size], str(folder))
+    return people
+
+
+def _number(path: Path) -> int:
+    """The number that a file's name ends in."""
+    number = re.search(r"(\d{1,12})$", path.stem)
+    if number is None or int(number.group(1)) >= MAX_FRAMES:
+        raise InputError(str(path), "its name holds no number of a frame", "name the files 000000.json and so on")
+    return int(number.group(1))
+
+
+def _places(files: Iterable[Path], stills: Path) -> dict[Path, int]:
+    """The frames of annotations: places of the pictures of the same names, whatever these count from."""
+    places = {path.stem: place for place, path in enumerate(list_stills(stills))}
+    for path in files:
+        if path.stem not in places:
+            problem = f"there is no picture of this name in {stills}"
+            raise InputError(str(path), problem, "keep annotations of its pictures alone")
+    return {path: places[path.stem] for path in files}

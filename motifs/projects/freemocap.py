@@ -16,6 +16,8 @@ from dataset.importers.foreign import read_npy
 from motifs.projects.contents import ImportConfig, Project, videos_in
 from motifs.projects.mediapipe import NUM_MEDIAPIPE, from_mediapipe
 
+_NUM_HOLISTIC = 543  # MediaPipe's body, two hands and face; newer ones have more points in the face
+
 
 def read_freemocap(source: Path, config: ImportConfig) -> Project:
     """A recording whose videos FreeMoCap has synchronised.
@@ -35,6 +37,12 @@ def read_freemocap(source: Path, config: ImportConfig) -> Project:
     elif calibrations and config.calibration_up == "auto":
         notes.append("its world is that of the first camera: `motifs run --rig.world person` finds the floor")
     arrays = sorted(source.glob("output_data/**/*2dData*.npy"))
+    others = [path for path in arrays if not path.name.lower().startswith("mediapipe")]
+    arrays = [path for path in arrays if path not in others]
+    if len(arrays) > 1:
+        names = ", ".join(str(path.relative_to(source)) for path in arrays)
+        raise InputError(str(source), f"it has several arrays of joints: {names}", "keep the one to take")
+    notes += [f"{path.relative_to(source)} is left out: of trackers, MediaPipe's is known" for path in others]
     joints: dict[str, Keypoints2d] = {}
     if arrays:
         joints = _freemocap_joints(arrays[0], list(videos))
@@ -56,8 +64,10 @@ def _on_ground(path: Path) -> bool:
 def _freemocap_joints(path: Path, views: Sequence[str]) -> dict[str, Keypoints2d]:
     """Joints of all views from one array (cameras, frames, points, 2 or 3), cameras in the order of their videos."""
     data = read_npy(path)
-    if data.ndim != 4 or data.shape[3] not in (2, 3) or data.shape[2] < NUM_MEDIAPIPE or data.dtype.kind not in "fiu":
-        problem = f"an array {data.dtype} of {data.shape}, not of (cameras, frames, points, 2 or 3)"
+    known = data.ndim == 4 and (data.shape[2] == NUM_MEDIAPIPE or data.shape[2] >= _NUM_HOLISTIC)
+    if not known or data.shape[3] not in (2, 3) or data.dtype.kind not in "fiu":
+        wanted = f"(cameras, frames, points, 2 or 3) with {NUM_MEDIAPIPE} points, or {_NUM_HOLISTIC} and more"
+        problem = f"an array {data.dtype} of {data.shape}, not of {wanted}"
         raise InputError(str(path), problem, "give what FreeMoCap's MediaPipe tracker wrote")
     if len(data) != len(views):
         problem = f"it is of {len(data)} cameras, and there are {len(views)} videos ({', '.join(views)})"

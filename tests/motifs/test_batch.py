@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 @pytest.fixture
 def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Four sessions with two short stages."""
-    for module in ("motifs.batch", "motifs.pipeline", "motifs.status"):
+    for module in ("motifs.batch", "motifs.pipeline", "motifs.running", "motifs.status"):
         monkeypatch.setattr(f"{module}.steps_of", lambda session: list(STEPS))
     return [write_session(tmp_path / f"s{k}") for k in range(4)]
 
@@ -237,10 +237,42 @@ def test_what_the_command_says(
     assert "2/2" in said and "failed: sync" in said and "waiting: sync" in said
 
 
+def test_the_summary_of_one_session_is_written_however_it_ends(
+    sessions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("motifs.pipeline.check_settings", lambda config: None)
+    path = tmp_path / "summary.json"
+
+    def ended(session: Path, status: int) -> dict[str, Any]:
+        path.unlink(missing_ok=True)
+        assert cli.run(["run", str(session), "--workers", "1", "--summary", str(path)]) == status
+        capsys.readouterr()
+        [row] = read_json(path)
+        assert row["session"] == str(session)
+        return dict(row)
+
+    done = ended(sessions[0], 0)
+    assert done["state"] == "done" and set(done["stages"]) == {"01_sync", "07_smpl"}
+    assert ended(sessions[0], 0) == done  # and again: all is there
+    (sessions[1] / "07_smpl-b").write_text("too dark")
+    failed = ended(sessions[1], 1)
+    assert failed["state"] == "failed" and failed["stage"] == "fit" and set(failed["stages"]) == {"01_sync"}
+    assert (failed["item"], failed["problem"], failed["action"]) == ("b", "too dark", "look at it")
+    (sessions[2] / "01_sync-a").write_text("defect")
+    with pytest.raises(ZeroDivisionError):
+        running.run_all([sessions[2]], RunConfig(), workers=1, summary=path)
+    assert "ZeroDivisionError: of the stage" in read_json(path)[0]["problem"]
+    assert ended(tmp_path / "nowhere", 1)["stage"] == ""
+
+
 def test_a_session_named_twice_is_refused(session: Path) -> None:
     with pytest.raises(InputError, match="the same session"):
         running.run_all([session, session / "."], RunConfig(), workers=1)
-    for none in (lambda: running.run_all([], RunConfig(), workers=1), lambda: print_status([])):
+
+    def run_nothing() -> None:
+        running.run_all([], RunConfig(), workers=1)
+
+    for none in (run_nothing, lambda: running.plan([]), lambda: print_status([])):
         with pytest.raises(InputError, match="none was named"):
             none()
     assert batch.needs_gpu(FitConfig(device="cuda:1")) and not batch.needs_gpu(RunConfig().sync)

@@ -60,6 +60,12 @@ def test_a_wrong_option_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> N
     assert "--method" in capsys.readouterr().err
 
 
+def test_a_run_of_nothing_is_refused_dry_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["run"], ["run", "--dry-run"]):
+        assert cli.run(arguments) == 1
+        assert "SESSIONS: none was named" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command", ["sync", "detect", "calibrate lens", "triangulate", "fit", "run", "status", "report"]
 )
