@@ -46,7 +46,7 @@ class LensConfig:
 
     Attributes:
         lenses_from: calibration file (any format that can be read) for views without `lens_images`; that of the
-            session where it has one and none is named. Cameras are matched by id, or by order if no id fits.
+            session where it has one and none is named. Cameras are matched as by `calibration.camera_names`.
         imported_exact: take these lenses as exact; otherwise as what other tools' lenses usually are worth (0.5 % of
             the focal length, 0.4 % of the width in the principal point), and the rig is solved within that.
         max_searched: pictures of a view in which the board is looked for, evenly spread.

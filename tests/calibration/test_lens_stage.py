@@ -92,12 +92,17 @@ def test_without_pictures_and_without_a_file_nothing_can_be_done(tmp_path: Path)
         lens.run(tmp_path)
 
 
-def test_lenses_are_imported_by_order_where_no_name_fits(tmp_path: Path, shared: Path) -> None:
-    path = shared / "data" / "pose2sim_single" / "calibration" / "Calib.qca.txt"
-    views = tuple(View(name, "room", (1088, 1920)) for name in "abcd")
-    Session(tmp_path, "s", "anna", views).save()
-    lens.run(tmp_path, lens.LensConfig(lenses_from=path))
-    assert lens.load_lenses(tmp_path)["b"] == read_calibration(path)["cam02"].lens
+def test_lenses_are_imported_by_number_where_no_name_fits(tmp_path: Path) -> None:
+    lenses = {f"cam{k:02d}": dataclasses.replace(TRUTH, focal_px=(600.0 + k, 600.0)) for k in (3, 1, 2)}
+    path = tmp_path / "lenses.json"
+    write_rig(path, Rig(tuple(Camera(name, one, SE3.identity()) for name, one in lenses.items())))
+    Session(tmp_path, "s", "anna", tuple(View(name, "room", TRUTH.size_px) for name in ("v2", "v3"))).save()
+    manifest = lens.run(tmp_path, lens.LensConfig(lenses_from=path))
+    assert lens.load_lenses(tmp_path) == {"v2": lenses["cam02"], "v3": lenses["cam03"]}
+    assert manifest.metrics["import_notes"] == ["cameras are told by their numbers: cam02 is v2, cam03 is v3"]
+    Session(tmp_path, "s", "anna", tuple(View(name, "room", TRUTH.size_px) for name in "abc")).save()
+    with pytest.raises(InputError, match=r"cam03, cam01, cam02 are not the session's a, b, c"):
+        lens.run(tmp_path, lens.LensConfig(lenses_from=path))
 
 
 def test_a_lens_for_pictures_of_another_size_is_refused(tmp_path: Path) -> None:
