@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 _MAX_FILE, _MAX_S, _MAX_MB = 1 << 16, 20, 2048
+ASF = ":version 1.10\n:name s\n:units\n mass 1.0\n length 0.45\n angle deg\n:root\n order TX TY TZ RX RY RZ\n axis XYZ\n position 0 0 0\n orientation 0 0 0\n:bonedata\n begin\n id 1\n name a\n direction 0 1 0\n length 1\n axis 0 0 0 XYZ\n dof rx\n limits (-1 1)\n end\n:hierarchy\n begin\n root a\n end\n"  # noqa: E501
 _FORBIDDEN = (
     "os.system",
     "os.exec",
@@ -126,12 +129,14 @@ def _safetensors(folder: Path) -> None:
 
 
 def _shard(folder: Path) -> None:
-    import h5py
+    from dataset.schema import FIELDS, Clip, ClipLabels
+    from dataset.shards import new_shard, write_clip
 
-    with h5py.File(folder / "a.h5", "w") as file:
-        group = file.create_group("clips/a")
-        group.attrs["labels"] = "{}"
-        group["poses"] = np.zeros((2, 24, 3), np.float32)
+    sizes = {"T": 2, "B": 10, "A": 1}
+    arrays = {n: np.zeros([sizes.get(k, k) for k in shape], kind) for n, (shape, kind, _) in FIELDS.items()}  # type: ignore[arg-type]
+    labels = ClipLabels("30/1", "s", "r", 0.0, "neutral", "sticks", "", ("walk",))
+    with new_shard(folder / "a.h5") as file:
+        write_clip(file, Clip("a", labels, **arrays), "auto")
 
 
 def _ply(folder: Path) -> None:
@@ -153,18 +158,14 @@ def _clip(path: Path) -> object:
     import h5py
 
     from core.errors import InputError
+    from dataset.hdf5 import DAMAGE, require_sound_heaps
     from dataset.packing import read_clip
 
     try:
+        require_sound_heaps(path)  # as `motifs verify` does
         with h5py.File(path, "r") as file:
             return read_clip(file, "a", 0, None)
-    except (
-        OSError,
-        KeyError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-    ) as error:  # as `AmdDataset` does
+    except DAMAGE as error:  # as `AmdDataset` does
         raise InputError(str(path), str(error), "") from error
 
 
@@ -177,19 +178,76 @@ def _annotations(path: Path) -> object:
     return _annots(folder)
 
 
+def _member(suffix: str, name: str, write: Callable[[Path], object], read: Callable[[Path], object]) -> Target:
+    """A reader of a folder, one file of which is changed.
+
+    Args:
+        suffix: of that file.
+        name: of that file, in a folder that `write` fills.
+        write: fills it with sound files.
+        read: reads the folder.
+    """
+
+    def seeds(folder: Path) -> None:
+        made = folder.parent / "made"
+        made.mkdir(exist_ok=True)
+        write(made)
+        (folder / name).write_bytes((made / name).read_bytes())
+
+    def changed(path: Path) -> object:
+        folder = path.with_suffix("")
+        if not folder.is_dir():
+            folder.mkdir()
+            write(folder)
+        (folder / name).write_bytes(path.read_bytes())
+        return read(folder)
+
+    return Target(suffix, seeds, changed)
+
+
+def _colmap(folder: Path, *, binary: bool) -> None:
+    from calibration.formats.colmap import write_colmap
+    from core.cameras import Camera, Lens, Rig
+    from core.transforms import SE3
+
+    lens = Lens("radtan", (640, 480), (500.0, 500.0), (320.0, 240.0), (0.1, 0.0, 0.0, 0.0, 0.0))
+    write_colmap(folder, Rig((Camera("cam1", lens, SE3.identity()),)), binary=binary)
+
+
+def _easymocap(folder: Path) -> None:
+    matrix = "!!opencv-matrix\n  rows: {}\n  cols: {}\n  dt: d\n  data: [{}]\n"
+    head = '%YAML:1.0\n---\nnames:\n  - "1"\n'
+    intrinsic = f"K_1: {matrix.format(3, 3, '500., 0., 320., 0., 500., 240., 0., 0., 1.')}"
+    intrinsic += f"dist_1: {matrix.format(1, 5, '0., 0., 0., 0., 0.')}H_1: 480\nW_1: 640\n"
+    extrinsic = f"R_1: {matrix.format(3, 1, '0., 0., 0.')}T_1: {matrix.format(3, 1, '0., 0., 1.')}"
+    (folder / "intri.yml").write_text(head + intrinsic)
+    (folder / "extri.yml").write_text(head + extrinsic)
+
+
+def _acclaim(folder: Path) -> None:
+    (folder / "a.asf").write_text(ASF)
+    frame = "{}\nroot 0 0 0 0 0 0\na 10\n"
+    (folder / "a.amc").write_text(":FULLY-SPECIFIED\n:DEGREES\n" + frame.format(1) + frame.format(2))
+
+
+def _openpose(folder: Path) -> None:
+    joints = ", ".join(["1, 2, 0.5"] * 25)
+    (folder / "a_000000000000_keypoints.json").write_text(f'{{"people": [{{"pose_keypoints_2d": [{joints}]}}]}}')
+
+
 def targets() -> Mapping[str, Target]:
     """All readers of foreign files, by name."""
     from calibration.formats import read_file
     from capture.april_grid import read_kalibr_target
-    from capture.detectors import coco, mmpose
+    from capture.detectors import coco, mmpose, openpose
     from capture.exif import read_exposure
     from capture.frame_times import read_frame_times
     from capture.stills import read_still
     from capture.targets import load_targets
     from capture.video import probe, read_audio
     from core.files import read_json, read_npz
-    from core.skeletons import COCO_17
-    from dataset.importers.asf_amc import read_asf
+    from core.skeletons import BODY_25, COCO_17
+    from dataset.importers.asf_amc import read_asf, read_asf_amc
     from dataset.importers.bvh import read_bvh
     from dataset.importers.foreign import read_bounded_npz, read_npy
     from dataset.kinect.pku import read_pku_labels, read_pku_skeleton
@@ -201,18 +259,21 @@ def targets() -> Mapping[str, Target]:
     from fitting.unpickle import read_pickle_arrays
     from model.checkpoint import load_checkpoint
     from motifs.projects.caliscope import _caliscope_joints
+    from motifs.projects.contents import ImportConfig
+    from motifs.projects.freemocap import _freemocap_joints, _on_ground
+    from motifs.projects.pose2sim import read_pose2sim
 
     del AmassMotion
     board = "target_type: 'aprilgrid'\ntagCols: 6\ntagRows: 6\ntagSize: 0.088\ntagSpacing: 0.3\n"
     target = '{"schema": "action-motifs/targets/1", "targets": [{"id": "a", "kind": "marker", "mounting": "static", "marker_id": 1, "size_m": 0.2, "dictionary": "DICT_4X4_250"}]}'  # noqa: E501
     session = '{"schema": "action-motifs/session/1", "id": "s", "subject": "a", "views": [{"id": "c", "role": "room", "size_px": [8, 8], "video": "videos/c.mp4"}]}'  # noqa: E501
     qca = '<calibration source="x"><cameras><camera serial="1" viewrotation="0"><fov_video left="0" top="0" right="1" bottom="1"/><transform x="0" y="0" z="0" r11="1" r12="0" r13="0" r21="0" r22="1" r23="0" r31="0" r32="0" r33="1"/><intrinsic focallength="1" sensorMinU="0" sensorMaxU="1" sensorMinV="0" sensorMaxV="1" focalLengthU="1" focalLengthV="1" centerPointU="1" centerPointV="1" skew="0" radialDistortion1="0" radialDistortion2="0" radialDistortion3="0" tangentalDistortion1="0" tangentalDistortion2="0"/></camera></cameras></calibration>'  # noqa: E501
-    coco_text = '[{"image_id": 0, "category_id": 1, "keypoints": [1, 2, 0.5], "score": 1}]'
-    mmpose_text = (
-        '{"instance_info": [{"frame_id": 1, "instances": [{"keypoints": [[1, 2]], "keypoint_scores": [0.5]}]}]}'
+    coco_text = '[{"image_id": 0, "category_id": 1, "keypoints": [JOINTS], "score": 1}]'.replace(
+        "JOINTS", ", ".join(["1, 2, 0.5"] * 17)
     )
-    annots = '{"annots": [{"personID": 0, "keypoints": [[1, 2, 0.5]]}]}'
-    asf = ":version 1.10\n:name s\n:units\n mass 1.0\n length 0.45\n angle deg\n:root\n order TX TY TZ RX RY RZ\n axis XYZ\n position 0 0 0\n orientation 0 0 0\n:bonedata\n begin\n id 1\n name a\n direction 0 1 0\n length 1\n axis 0 0 0 XYZ\n dof rx\n limits (-1 1)\n end\n:hierarchy\n begin\n root a\n end\n"  # noqa: E501
+    instance = {"keypoints": [[1, 2]] * 17, "keypoint_scores": [0.5] * 17}
+    mmpose_text = json.dumps({"instance_info": [{"frame_id": 1, "instances": [instance]}]})
+    annots = '{"annots": [{"personID": 0, "keypoints": [JOINTS]}]}'.replace("JOINTS", ", ".join(["[1, 2, 0.5]"] * 25))
     points = "cam_id,frame_index,point_id,img_loc_x,img_loc_y\n0,0,3,1.5,2.5\n1,1,4,2,3\n"
     still = np.zeros((8, 8, 3), np.uint8)
     return {
@@ -229,6 +290,9 @@ def targets() -> Mapping[str, Target]:
         ),
         "COCO joints": Target(".json", _written("c.json", coco_text), lambda p: coco.read(p, COCO_17)),
         "MMPose joints": Target(".json", _written("m.json", mmpose_text), lambda p: mmpose.read(p, COCO_17)),
+        "OpenPose joints": _member(
+            ".json", "a_000000000000_keypoints.json", _openpose, lambda f: openpose.read(f, BODY_25)
+        ),
         "EasyMocap joints": Target(".json", _written("000000.json", annots), _annotations),
         "caliscope joints (CSV)": Target(".csv", _written("xy.csv", points), _caliscope_joints),
         "cameras (TOML)": Target(".toml", _rigs("pose2sim", ".toml"), read_file),
@@ -236,8 +300,29 @@ def targets() -> Mapping[str, Target]:
         "cameras (OpenCV)": Target(".yml", _rigs("opencv", ".yml"), read_file),
         "cameras (JSON)": Target(".json", _rigs("project", ".json"), read_file),
         "cameras (XML)": Target(".xml", _written("a.xml", qca), read_file),
+        "cameras (EasyMocap intri)": _member(".yml", "intri.yml", _easymocap, read_file),
+        "cameras (EasyMocap extri)": _member(".yml", "extri.yml", _easymocap, read_file),
+        **{
+            f"cameras (COLMAP {name})": _member(
+                Path(name).suffix, name, partial(_colmap, binary=name.endswith(".bin")), read_file
+            )
+            for name in ("cameras.txt", "images.txt", "cameras.bin", "images.bin")
+        },
+        "FreeMoCap joints": Target(
+            ".npy", lambda f: np.save(f / "a.npy", np.ones((1, 3, 33, 3))), lambda p: _freemocap_joints(p, ["a"])
+        ),
+        "FreeMoCap cameras (TOML)": Target(
+            ".toml", _written("a.toml", "[metadata]\ngroundplane_calibration = true\n"), _on_ground
+        ),
+        "Pose2Sim Config.toml": _member(
+            ".toml",
+            "Config.toml",
+            _written("Config.toml", "[pose]\npose_model = 'Body_with_feet'\n"),
+            lambda f: read_pose2sim(f, ImportConfig()),
+        ),
+        "AMC": _member(".amc", "a.amc", _acclaim, lambda f: read_asf_amc(f / "a.amc", f / "a.asf")),
         "BVH": Target(".bvh", _bvh, read_bvh),
-        "ASF": Target(".asf", _written("a.asf", asf), read_asf),
+        "ASF": Target(".asf", _written("a.asf", ASF), read_asf),
         "NTU .skeleton": Target(".skeleton", _skeleton, read_skeleton),
         "PKU-MMD skeleton": Target(".txt", _written("a.txt", " ".join(["0.5"] * 150) + "\n"), read_pku_skeleton),
         "PKU-MMD labels": Target(".txt", _written("a.txt", "1,10,20,2\n"), read_pku_labels),
@@ -276,6 +361,13 @@ def _watched(folder: Path) -> Iterator[None]:
     yield
 
 
+def _limit_memory() -> None:
+    """Ends what asks for far more memory than `_MAX_MB` before the machine suffers: that watch looks once a second."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + 4 * _MAX_MB * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def fuzz_one(name: str, seconds: float, seed: int, corpus: Path) -> None:
     """Fuzzes one reader in this process; ends it."""
     import atheris
@@ -297,6 +389,8 @@ def fuzz_one(name: str, seconds: float, seed: int, corpus: Path) -> None:
             target.read(path)
         except MotifsError:
             continue
+
+    _limit_memory()
 
     def one(data: bytes) -> None:
         path.write_bytes(data)
@@ -328,7 +422,7 @@ def main() -> None:
         return
     names = given.only or list(targets())
     executions, crashes = 0, []
-    print(f"{'reader':24} {'inputs':>9}  outcome")
+    print(f"{'reader':30} {'inputs':>9}  outcome")
     with tempfile.TemporaryDirectory(prefix="motifs-fuzz-") as temporary:
         for name in names:
             folder = (given.corpus or Path(temporary)) / re.sub(r"\W+", "-", name)
@@ -346,10 +440,10 @@ def main() -> None:
             if answer.returncode:
                 told = [line for line in log.splitlines() if "Error" in line or "ERROR" in line or "Exception" in line]
                 crashes.append(name)
-                print(f"{name:24} {number:9d}  CRASH {told[0] if told else log[-300:]}", flush=True)
+                print(f"{name:30} {number:9d}  CRASH {told[0] if told else log[-300:]}", flush=True)
                 (folder / "log.txt").write_text(log)
             else:
-                print(f"{name:24} {number:9d}  sound", flush=True)
+                print(f"{name:30} {number:9d}  sound", flush=True)
     print(json.dumps({"readers": len(names), "inputs": executions, "crashes": len(crashes), "crashed": crashes}))
     sys.exit(bool(crashes))
 

@@ -7,14 +7,20 @@ nothing stands behind. All of that is refused here with a `ValueError`; who open
 from __future__ import annotations
 
 import math
+import mmap
+import struct
+from pathlib import Path
 from typing import Any
 
 import h5py
 
 # what h5py and the decoding of attributes raise on damaged bytes
-DAMAGE = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
+DAMAGE = (
+    OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError, struct.error,
+)  # fmt: skip
 # deflate packs 1032 bytes into one at best, and nothing here is packed twice
 _MAX_RATIO = 1100
+_HEAP = b"GCOL\1\0\0\0"  # a global heap of version 1
 _ALWAYS_BYTES = 1 << 20
 _MAX_BYTES = 1 << 36
 
@@ -57,6 +63,30 @@ def require_own(group: h5py.Group) -> h5py.Group:
     for name in group:
         own_dataset(group, name)
     return group
+
+
+def require_sound_heaps(path: Path) -> None:
+    """Refuses a file whose texts HDF5 would look for without end: free space of no length in a heap of texts.
+
+    All of the file is read, so this is for those who read it anyway.
+
+    Raises:
+        ValueError: if there is such a heap, or no HDF5 file of 8-byte lengths as this project writes them.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        place = (13, 14) if data[8:9] in (b"\0", b"\1") else (9, 10)  # by the version of the superblock
+        if data[:8] != b"\x89HDF\r\n\x1a\n" or any(data[k : k + 1] != b"\x08" for k in place):
+            raise ValueError("it is no HDF5 file of 8-byte lengths")
+        start = data.find(_HEAP)
+        while start >= 0:
+            (length,) = struct.unpack_from("<Q", data, start + len(_HEAP))
+            at, end = start + 16, min(start + length, len(data))
+            while at + 16 <= end:
+                number, size = struct.unpack_from("<H6xQ", data, at)
+                if number == 0 and size < 16:
+                    raise ValueError(f"its heap at byte {start} has no end")
+                at += 16 + size + -size % 8 if number else size
+            start = data.find(_HEAP, start + 1)
 
 
 def _own(parent: h5py.Group, name: str, kind: Any) -> Any:

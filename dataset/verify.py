@@ -16,7 +16,7 @@ import h5py
 from core.errors import InputError
 from core.files import inside, read_json, sha256_of_file
 from core.progress import progress
-from dataset.hdf5 import DAMAGE, own_group
+from dataset.hdf5 import DAMAGE, own_group, require_sound_heaps
 from dataset.schema import ClipInfo, DatasetInfo, ShardInfo, clips_from_json, require_schema
 from dataset.shards import clip_group, content_sha256, read_clip, read_fields
 from dataset.splits import SplitConfig, check_disjoint, group_of
@@ -145,6 +145,7 @@ def _check_clips(
     path: Path, clips: tuple[ClipInfo, ...], vocabulary: tuple[str, ...], motions: dict[str, ClipInfo]
 ) -> list[Problem]:
     try:
+        require_sound_heaps(path)
         with h5py.File(path, "r") as file:
             require_schema(file.attrs.get("schema"), path)
             problems = [Problem(f"clip {c.id}", why) for c in clips if (why := _damage_of(file, c, vocabulary))]

@@ -112,6 +112,18 @@ def test_a_clip_that_is_a_link_to_another_file_is_refused(dataset_copy: AmdDatas
     assert f"clip {clip.id}" in {problem.item for problem in verify(dataset.path).problems}
 
 
+def test_a_heap_without_end_is_found_before_hdf5_looks_into_it(dataset_copy: AmdDataset) -> None:
+    shard = dataset_copy.path / "data" / dataset_copy.clips[0].shard
+    content = bytearray(shard.read_bytes())
+    at = content.index(b"GCOL") + 16
+    while content[at : at + 2] != b"\0\0":
+        size = int.from_bytes(content[at + 8 : at + 16], "little")
+        at += 16 + size + -size % 8
+    content[at + 8 : at + 16] = bytes(8)
+    shard.write_bytes(content)
+    assert "has no end" in str(verify(dataset_copy.path).problems)
+
+
 def test_arrays_of_one_number_again_and_again_are_read(tmp_path: Path) -> None:
     from dataset.hdf5 import own_dataset
 

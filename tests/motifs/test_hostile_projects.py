@@ -14,7 +14,7 @@ from capture.detectors import coco, openpose
 from core.errors import InputError
 from core.skeletons import BODY_25, COCO_17
 from motifs.projects.caliscope import _caliscope_joints
-from motifs.projects.easymocap import _annots
+from motifs.projects.easymocap import _joints
 from motifs.projects.freemocap import _freemocap_joints, _on_ground
 
 PERSON = [[1.0, 2.0, 0.5]] * 25
@@ -64,9 +64,10 @@ def test_freemocap_tables_are_refused(tmp_path: Path) -> None:
 def test_easymocap_annotations_are_refused(files: dict, says: str, tmp_path: Path) -> None:
     for name, people in files.items():
         content = {"annots": [{"personID": 0, "keypoints": person} for person in people]}
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        (tmp_path / "view").mkdir(exist_ok=True)
+        (tmp_path / "view" / f"{name}.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=says):
-        _annots(tmp_path)
+        _joints(tmp_path, {}, {})
 
 
 def test_openpose_files_of_a_crowd_and_a_far_frame_are_refused(tmp_path: Path) -> None:
