@@ -11,11 +11,13 @@ The image size is optional there; without it the file is refused, because a lens
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from calibration.formats.contents import (
     Calibration,
@@ -34,26 +36,33 @@ from core.errors import InputError
 from core.files import require_file, write_text
 from core.transforms import SE3, so3_exp
 
+_MAX_BYTES = 500_000  # of a file: hundreds of cameras, in a few seconds
 _LARGEST = 64  # numbers in a matrix of a calibration file
+_KINDS = tuple("ucwsifdh")  # of numbers, one a place
+_WHOLE = re.compile(r"\d{1,9}")
+_NUMBER = re.compile(r"[+-]?(\d{1,400}\.?\d{0,400}(e[+-]?\d{1,5})?|\.\d{1,400}(e[+-]?\d{1,5})?|nan|inf)")
 _ROT_TOLERANCE = 1e-4  # between EasyMocap's R_ and Rot_, both printed with six digits
 
 
 class Storage:
-    """A `FileStorage` file, read whole.
+    """A `FileStorage` file, read whole; OpenCV's own parser never comes back from some damaged ones.
 
     Raises:
-        InputError: if OpenCV cannot read it.
+        InputError: if it is none.
     """
 
     def __init__(self, path: Path) -> None:
-        import cv2
-
-        flags = cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY
+        text = read_text(path, _MAX_BYTES)
+        if text.startswith("%YAML"):  # OpenCV writes `%YAML:1.0`, which YAML has otherwise
+            text = text.partition("\n")[2]
         try:
-            self._store = cv2.FileStorage(read_text(path), flags)
-            self.keys: tuple[str, ...] = tuple(self._store.root().keys())
-        except (cv2.error, SystemError) as error:
+            # scalars stay text and tags mean nothing: what is a number is for whoever asks for one
+            self._entries = yaml.load(text, yaml.BaseLoader)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise InputError(str(path), "not a file of OpenCV's", "export it again") from error
+        if not isinstance(self._entries, dict):
+            raise InputError(str(path), "not a file of OpenCV's", "export it again")
+        self.keys: tuple[str, ...] = tuple(key for key in self._entries if isinstance(key, str))
 
     def matrix(self, key: str) -> np.ndarray | None:
         """A matrix, or None if there is none.
@@ -61,19 +70,17 @@ class Storage:
         Raises:
             ValueError: if its numbers are not as many as it says, or are none.
         """
-        import cv2
-
-        node = self._store.getNode(key)
-        if key not in self.keys or not node.isMap():
+        node = self._entries.get(key)
+        if not isinstance(node, dict):
             return None
-        rows, columns, data = (node.getNode(part) for part in ("rows", "cols", "data"))
+        rows, columns, kind, data = (node.get(part) for part in ("rows", "cols", "dt", "data"))
+        shape = tuple(int(n) for n in (rows, columns) if isinstance(n, str) and _WHOLE.fullmatch(n))
         # a file may claim any size: it is believed only where the numbers are there
-        if not (rows.isInt() and columns.isInt() and data.size() == rows.real() * columns.real() <= _LARGEST):
+        if len(shape) != 2 or not isinstance(data, list) or len(data) != shape[0] * shape[1] or len(data) > _LARGEST:
             raise ValueError(f"{key} is no matrix of this size")
-        try:
-            return np.array(node.mat(), float)
-        except (cv2.error, SystemError) as error:
-            raise ValueError(f"{key} is no matrix of numbers") from error
+        if not isinstance(kind, str) or kind not in _KINDS:
+            raise ValueError(f"{key} is no matrix of numbers")
+        return np.array([_number(key, value) for value in data]).reshape(shape)
 
     def required(self, key: str) -> np.ndarray:
         """A matrix that has to be there.
@@ -88,18 +95,17 @@ class Storage:
 
     def text(self, key: str) -> str:
         """A string; empty if there is none."""
-        return self._store.getNode(key).string() if key in self.keys else ""
+        found = self._entries.get(key)
+        return found if isinstance(found, str) else ""
 
     def number(self, key: str) -> float:
         """A number.
 
         Raises:
             KeyError: if there is none.
+            ValueError: if it is none.
         """
-        node = self._store.getNode(key)
-        if key not in self.keys or not (node.isInt() or node.isReal()):
-            raise KeyError(key)
-        return float(node.real())
+        return _number(key, self._entries[key])
 
     def names(self, key: str) -> list[str]:
         """A list of names; names that are numbers may stand without quotes.
@@ -107,11 +113,19 @@ class Storage:
         Raises:
             ValueError: if one is neither.
         """
-        node = self._store.getNode(key)
-        items = [node.at(i) for i in range(node.size())] if key in self.keys and node.isSeq() else []
-        if wrong := [i for i, item in enumerate(items) if not (item.isString() or item.isInt())]:
+        items = self._entries.get(key)
+        found = items if isinstance(items, list) else []
+        if wrong := [i for i, item in enumerate(found) if not isinstance(item, str)]:
             raise ValueError(f"entry {wrong[0] + 1} of {key} is no name")
-        return [item.string() if item.isString() else str(int(item.real())) for item in items]
+        return list(found)
+
+
+def _number(key: str, value: Any) -> float:
+    """A number as OpenCV writes it: `1.`, `1.5e-05`, `.Nan`, `-.Inf`."""
+    plain = value.lower().replace(".nan", "nan").replace(".inf", "inf") if isinstance(value, str) else ""
+    if not _NUMBER.fullmatch(plain):
+        raise ValueError(f"{key} is no number, or holds what is none")
+    return float(plain)
 
 
 def _text(entries: Iterable[tuple[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from calibration.formats import (
     write_calibration,
     write_rig,
 )
+from calibration.formats.storage import Storage
 from core.cameras import Camera, Lens, LensModel, Rig
 from core.errors import InputError
 from core.files import write_json
@@ -203,3 +205,39 @@ def test_damaged_files_are_refused_in_one_line(name: str, file: str, old: str, n
     with pytest.raises(InputError) as caught:
         read_file(tmp_path / file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_at_which_opencv_itself_never_ends_is_refused(tmp_path: Path) -> None:
+    content = """%YAML:1 3
+   cols: 3
+  mat-matrix
+   rows: 3
+   cols: 3
+   dt: d
+   data: [ 1.0, 0.0 ]
+cam1_t: !!o 0.0 ]
+cam1_size: !!opencv-matrix
+   rows: 1
+   cols: 2%YAML
+   dt:"d
+   data: [ 640.0, 480.0 ]
+cam1_dist: !!opencv-m]
+"""
+    (tmp_path / "cameras.yml").write_text(content)
+    with pytest.raises(InputError, match="not a file of OpenCV's"):
+        read_calibration(tmp_path / "cameras.yml")
+
+
+def test_numbers_as_opencv_writes_them(tmp_path: Path) -> None:
+    """The file's own writer has every digit; OpenCV's leaves out what it can, and has words for what is no number."""
+    store = cv2.FileStorage(str(tmp_path / "cameras.yml"), cv2.FILE_STORAGE_WRITE)
+    K = np.array([[5e2, 0, 320.5], [0, 501, 2.5e-7], [0, 0, 1]])
+    turn = SE3.from_rotvec(np.array([0.1, -0.2, 0.3]), np.zeros(3))
+    for key, value in (("K", K), ("R", turn.R), ("t", np.array([[1e-12], [-2.0], [3e4]]))):
+        store.write(f"cam1_{key}", value)
+    store.write("cam2_K", np.full((3, 3), np.nan))
+    store.release()
+    found = Storage(tmp_path / "cameras.yml")
+    assert np.array_equal(found.required("cam1_K"), K) and np.array_equal(found.required("cam1_R"), turn.R)
+    assert found.required("cam1_t").ravel().tolist() == [1e-12, -2.0, 3e4]
+    assert np.isnan(found.required("cam2_K")).all() and found.matrix("cam3_K") is None
