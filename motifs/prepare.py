@@ -42,7 +42,7 @@ class PrepareConfig:
     """
 
     targets: Path | None = None
-    px_per_m: float = 6000.0
+    px_per_m: float = 3000.0
 
 
 def prepare(out: Path, config: PrepareConfig) -> list[Path]:
@@ -65,14 +65,14 @@ def prepare(out: Path, config: PrepareConfig) -> list[Path]:
     return [out / "clock.html", *(out / f"{file_name(name)}.pdf" for name in prints)]
 
 
-def print_page(name: str, target: Target, px_per_m: float = 6000.0) -> bytes:
+def print_page(name: str, target: Target, px_per_m: float = 3000.0) -> bytes:
     """`print_figure` as PDF."""
     figure, buffer = print_figure(name, target, px_per_m), io.BytesIO()
     figure.savefig(buffer, format="pdf", facecolor=figure.get_facecolor(), metadata={"CreationDate": None})
     return buffer.getvalue()
 
 
-def print_figure(name: str, target: Target, px_per_m: float = 6000.0) -> Figure:
+def print_figure(name: str, target: Target, px_per_m: float = 3000.0) -> Figure:
     """A page with the print at its true size, and a bar of 100 mm to measure what the printer made of it."""
     from matplotlib.figure import Figure
 
