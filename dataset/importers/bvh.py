@@ -102,6 +102,8 @@ def _hierarchy(lines: Sequence[str], path: Path) -> tuple[list[_Joint], int]:
         elif key in ("OFFSET", "CHANNELS") and opened:
             _describe(joints[opened[-1]], key, words[1:], at=(path, number))
         elif key == "MOTION" and joints and not opened:
+            if bare := [joint.name for joint in joints if not joint.offset]:
+                raise at_line(path, number, f"joint {bare[0][:40]!r} has no OFFSET")
             return joints, number
         elif key != "HIERARCHY" or joints:
             raise at_line(path, number, f"{' '.join(words)[:40]!r} does not belong here")

@@ -92,6 +92,7 @@ def test_position_channels_replace_the_offset_of_any_joint_axis_by_axis(tmp_path
         ("Zrotation Xrotation Yrotation", "Xposition Xrotation Yrotation", r"line 5: a position channel stands twice"),
         ("OFFSET 0 -40 0", "OFFSET 0 -40", r"line 7: OFFSET"),
         ("OFFSET 0 -40 0", "OFFSET 0 inf 0", r"line 7: OFFSET"),
+        ("  JOINT knee {", "  JOINT bare\n  JOINT knee {", r"joint 'bare' has no OFFSET"),
         ("JOINT knee", "JOINT hips", r"line 6: a second joint 'hips'"),
         ("}\nMOTION", "}\nROOT b\n{\nOFFSET 0 0 0\n}\nMOTION", r"line 15: a joint outside the one root"),
         ("}\nMOTION", "MOTION", r"line 14: 'MOTION' does not belong"),
