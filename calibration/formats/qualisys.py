@@ -46,11 +46,19 @@ def _read(path: Path) -> Calibration:
         node = nodes[name]
         lenses[name] = in_file(path, name, _lens, node)
         poses[name] = in_file(path, name, _pose, node)
-        if turn := int(float(node.get("viewrotation") or 0)) % 360:
+        if turn := in_file(path, name, _view_turn, node):
             notes.append(f"camera {name}: its lens is that of the sensor, which QTM shows turned by {turn} deg")
         if (factor := _binning(node)) != 1:
             notes.append(f"camera {name}: its pictures are scaled by {factor:g} to {node.get('video_resolution')}")
     return Calibration("qualisys", lenses, poses, tuple(notes))
+
+
+def _view_turn(node: ElementTree.Element) -> int:
+    """By how many degrees QTM shows a camera's pictures turned."""
+    turn = float(node.get("viewrotation") or 0)
+    if not turn == turn // 1 or abs(turn) > 3600:
+        raise ValueError(f"viewrotation {turn} is no number of degrees")
+    return int(turn) % 360
 
 
 def _parse(path: Path) -> ElementTree.Element:
