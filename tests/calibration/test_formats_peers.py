@@ -329,6 +329,14 @@ def test_qualisys_says_of_a_turned_view(tmp_path: Path) -> None:
     assert "turned by 180 deg" in read_file(path).notes[0]
 
 
+@pytest.mark.parametrize("turn", ["$", "nan", "1e999", "12.5"])
+def test_qualisys_views_that_are_turned_by_no_number_are_refused(turn: str, tmp_path: Path) -> None:
+    path = qualisys(tmp_path, {})
+    path.write_text(path.read_text().replace('viewrotation="0"', f'viewrotation="{turn}"'))
+    with pytest.raises(InputError, match=r"c\.qca\.txt"):
+        read_calibration(path)
+
+
 def test_qualisys_and_pose2sim_say_the_same_of_one_rig(shared: Path) -> None:
     folder = shared / "data" / "pose2sim_single" / "calibration"
     qca, toml = read_calibration(folder / "Calib.qca.txt"), read_calibration(folder / "Calib_qualisys.toml")
