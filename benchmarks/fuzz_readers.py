@@ -210,6 +210,11 @@ def _openpose(folder: Path) -> None:
 
 def targets() -> Mapping[str, Target]:
     """All readers of foreign files, by name."""
+    return {**_recordings(), **_motions()}
+
+
+def _recordings() -> Mapping[str, Target]:
+    """Readers of recordings, detections and calibrations."""
     from calibration.formats import read_file
     from capture.april_grid import read_kalibr_target
     from capture.detectors import coco, mmpose, openpose
@@ -218,20 +223,8 @@ def targets() -> Mapping[str, Target]:
     from capture.stills import read_still
     from capture.targets import load_targets
     from capture.video import probe, read_audio
-    from core.files import read_json, read_npz
+    from core.files import read_json
     from core.skeletons import BODY_25, COCO_17
-    from dataset.importers.amass import read_amass
-    from dataset.importers.asf_amc import read_asf, read_asf_amc
-    from dataset.importers.bvh import read_bvh
-    from dataset.importers.foreign import read_bounded_npz, read_npy
-    from dataset.kinect.pku import read_pku_labels, read_pku_skeleton
-    from dataset.kinect.skeleton_files import read_skeleton
-    from fitting.body_files import read_body_file
-    from fitting.safetensors import read_safetensors
-    from fitting.scan_files import read_ply
-    from fitting.stand_in import stand_in_body
-    from fitting.unpickle import read_pickle_arrays
-    from model.checkpoint import load_checkpoint
     from motifs.projects.caliscope import _caliscope_joints
     from motifs.projects.contents import ImportConfig
     from motifs.projects.freemocap import _freemocap_joints, _on_ground
@@ -293,6 +286,26 @@ def targets() -> Mapping[str, Target]:
             _written("Config.toml", "[pose]\npose_model = 'Body_with_feet'\n"),
             lambda f: read_pose2sim(f, ImportConfig()),
         ),
+    }
+
+
+def _motions() -> Mapping[str, Target]:
+    """Readers of motions, bodies and datasets."""
+    from core.files import read_npz
+    from dataset.importers.amass import read_amass
+    from dataset.importers.asf_amc import read_asf, read_asf_amc
+    from dataset.importers.bvh import read_bvh
+    from dataset.importers.foreign import read_bounded_npz, read_npy
+    from dataset.kinect.pku import read_pku_labels, read_pku_skeleton
+    from dataset.kinect.skeleton_files import read_skeleton
+    from fitting.body_files import read_body_file
+    from fitting.safetensors import read_safetensors
+    from fitting.scan_files import read_ply
+    from fitting.stand_in import stand_in_body
+    from fitting.unpickle import read_pickle_arrays
+    from model.checkpoint import load_checkpoint
+
+    return {
         "AMC": _member(".amc", "a.amc", _acclaim, lambda f: read_asf_amc(f / "a.amc", f / "a.asf")),
         "BVH": Target(".bvh", _bvh, read_bvh),
         "ASF": Target(".asf", _written("a.asf", ASF), read_asf),

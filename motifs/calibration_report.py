@@ -20,7 +20,7 @@ from core.files import read_json, read_npz
 from core.transforms import SE3
 from motifs.coverage import coverage_section
 from motifs.page import Picture, Section, Table, pictures_in, readable
-from motifs.status import result_of, said_of
+from motifs.status import metrics_of, result_of, said_of
 
 _REFINED = ("04_rig", "05_egomotion")
 _WORST = "standard deviation (worst axis)"
@@ -67,14 +67,9 @@ def _json(session: Session, stage: str, file: str) -> Any:
     return read_json(path) if path.is_file() else None
 
 
-def _metrics(session: Session, stage: str) -> dict[str, Any]:
-    """What a stage's manifest says of its result."""
-    return dict((_json(session, stage, "manifest.json") or {}).get("metrics") or {})
-
-
 def _notes(session: Session, stage: str) -> str:
     """Whether a result was refused, and what a calibration file that it took said beside, or did not say."""
-    notes = [f"{note}." for note in _metrics(session, stage).get("import_notes") or []]
+    notes = [f"{note}." for note in metrics_of(result_of(session, stage)).get("import_notes") or []]
     return " ".join(part for part in (said_of(result_of(session, stage)), *notes) if part)
 
 
@@ -190,7 +185,7 @@ def _covariances(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def _fits(session: Session, data: Mapping[str, Any]) -> tuple[Picture, ...]:
     """How each camera fits and how well it is placed, where the stage counted it."""
-    metrics, cameras = _metrics(session, "04_rig"), [camera["id"] for camera in data["cameras"]]
+    metrics, cameras = metrics_of(result_of(session, "04_rig")), [camera["id"] for camera in data["cameras"]]
     health = (_json(session, "04_rig", "manifest.json") or {}).get("health", [])
     limits = {h["name"]: h["limit"] for h in health if h["kind"] == "max"}
     wanted = {

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from capture.session import Session
-from core.files import read_json, read_npz, write_text
+from core.files import read_npz, write_text
 from core.skeletons import SMPL_24
 from fitting.sequence import Reason, spoken
 from motifs.calibration_report import calibration_sections
 from motifs.charts import png_bytes
 from motifs.dataset_report import motif_sections
 from motifs.page import Picture, Section, Table, pictures_in, readable, render
-from motifs.status import describe, next_action, result_of, said_of, session_status
+from motifs.status import describe, metrics_of, next_action, result_of, said_of, session_status
 from motifs.truth import TruthErrors, compare_with_truth, has_truth
 
 _FIT = (
@@ -105,18 +105,13 @@ def _annotation(session: Session) -> Section | None:
     if not (folder / "smpl.npz").is_file():
         return None
     shown = pictures_in(folder, advice={"fit": _FIT})
-    tables = (*_fit_tables(_metrics(folder)), *_mounts(session), *_rejected(folder))
+    tables = (*_fit_tables(metrics_of(folder)), *_mounts(session), *_rejected(folder))
     return Section("Annotation", said_of(folder), tables=tables, pictures=shown, wide=True)
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    manifest = folder / "manifest.json"
-    return dict((read_json(manifest).get("metrics") or {}) if manifest.is_file() else {})
 
 
 def _mounts(session: Session) -> tuple[Table, ...]:
     """How well it is known where each foot camera sits on its foot, and why some are left out."""
-    metrics = _metrics(result_of(session, "07_subject"))
+    metrics = metrics_of(result_of(session, "07_subject"))
     rows = [
         (view, f"{1e3 * max(mount['sigma_m']):.1f}", f"{np.degrees(max(mount['sigma_rad'])):.1f}", "used")
         for view, mount in (metrics.get("mounts") or {}).items()
@@ -133,7 +128,7 @@ def _overlays(session: Session, limit: int) -> Section | None:
         return None
     chosen = []
     if (folder / "overlays").is_dir():
-        t_s, error_px = read_npz(folder / "smpl.npz")["t_s"], _metrics(folder).get("reprojection_px") or {}
+        t_s, error_px = read_npz(folder / "smpl.npz")["t_s"], metrics_of(folder).get("reprojection_px") or {}
         for path in sorted((folder / "overlays").iterdir()):
             if (named := _OVERLAY.fullmatch(path.name)) is None:
                 continue

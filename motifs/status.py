@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from capture.session import Session
 from core.errors import InputError, MotifsError
+from core.files import read_json
 from core.stage import Manifest, changed_inputs, failure_of
 from motifs.pipeline import Step, steps_of
 
@@ -94,6 +95,12 @@ def result_of(session: Session, stage: str) -> Path:
     folder = session.stage(stage)
     refused = folder.with_name(f"{folder.name}.refused")
     return refused if refused.is_dir() and not folder.is_dir() else folder
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What a result's manifest says of it; nothing where there is none."""
+    manifest = folder / "manifest.json"
+    return dict((read_json(manifest).get("metrics") or {}) if manifest.is_file() else {})
 
 
 def said_of(folder: Path) -> str:
